@@ -1,0 +1,43 @@
+import jax
+import numpy as np
+import pytest
+
+from tests.networks import random_variables, tiny_resnet
+from tl.models.efficientnet_lite import EfficientNetLite0
+from tl.models.folding import fold_batch_norm
+
+
+def test_by_hand():
+    variables = {
+        "params": {
+            "unit": {
+                "conv": {"kernel": np.full((1, 1, 1, 1), 2.0, np.float32)},
+                "bn": {"scale": np.array([4.0]), "bias": np.array([0.5])},
+            },
+            "head": {"kernel": np.ones((1, 1))},
+        },
+        "batch_stats": {"unit": {"bn": {"mean": np.array([2.0]), "var": np.array([3.0])}}},
+    }
+    folded = fold_batch_norm(variables, 1.0)["params"]
+    # s = 4 / sqrt(3 + 1) = 2: kernel 2 * 2, bias 0.5 - 2 * 2.
+    assert folded["unit"] == {"conv": {"kernel": [[[[4.0]]]], "bias": [-3.5]}}
+    assert folded["head"] is variables["params"]["head"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        tiny_resnet(),
+        EfficientNetLite0(num_classes=7),
+    ],
+    ids=["resnet", "lite0"],
+)
+def test_same_outputs(model):
+    images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
+    variables = random_variables(model)
+    expected = jax.jit(model.apply)(variables, images)
+    folded = fold_batch_norm(variables, model.norm_epsilon)
+    got = jax.jit(model.clone(folded=True).apply)(folded, images)
+    for name in expected:
+        error = np.abs(got[name] - expected[name]).max() / np.abs(expected[name]).max()
+        assert error < 1e-5, (name, error)

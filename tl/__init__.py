@@ -1,0 +1,1 @@
+"""Transfer learning with ImageNet networks in JAX: features, linear probes, fine-tuning."""

@@ -1,0 +1,25 @@
+"""What a user's mistake looks like: one message, no traceback."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Input that cannot be used; the text says what was expected, what came and what to do.
+
+    `tl.cli.run` prints it as one message and exits with status 2, so library code may raise it
+    wherever a user's mistake shows, and callers of the library may catch it as a `ValueError`.
+    """
+
+
+def nearest(name: str, names: Iterable[str], count: int = 3) -> str:
+    """Returns a clause naming the nearest of `names`, or all of them where none is near.
+
+    >>> nearest("resnet5", ["resnet50", "resnet18"])
+    "; the nearest are 'resnet50', 'resnet18'"
+    """
+    names = sorted(names)
+    close = difflib.get_close_matches(name, names, n=count, cutoff=0.5)
+    if close:
+        return "; the nearest are " + ", ".join(map(repr, close))
+    return "; there are " + ", ".join(map(repr, names))

@@ -1,0 +1,113 @@
+"""EfficientNet-Lite0: EfficientNet-B0 without squeeze-excite, with ReLU6, padded as TensorFlow.
+
+Source: tensorflow/tpu, models/official/efficientnet/lite (2020); Tan and Le 2019, arXiv:1905.11946.
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tl.models.layers import ConvBN, check_images
+
+# Repeats, kernel, stride of the first block, expansion, output channels of each stage.
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+STEM_WIDTH = 32
+TOP_WIDTH = 1280
+
+
+class InvertedResidual(nn.Module):
+    """Expand 1x1, depthwise kxk, project 1x1; the shortcut joins equal shapes."""
+
+    features: int
+    kernel_size: int
+    stride: int
+    expansion: int
+    conv_bn: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps `[N, h, w, c]` to `[N, ceil(h / stride), ceil(w / stride), features]`."""
+        y = x
+        width = self.expansion * x.shape[-1]
+        if self.expansion != 1:
+            y = nn.relu6(self.conv_bn(width, 1, name="expand")(y, train))
+        depthwise = self.conv_bn(
+            width, self.kernel_size, self.stride, groups=width, name="depthwise"
+        )
+        y = nn.relu6(depthwise(y, train))
+        y = self.conv_bn(self.features, 1, name="project")(y, train)
+        return x + y if x.shape == y.shape else y
+
+
+class Stage(nn.Module):
+    """A run of blocks at one resolution; the first one strides and widens."""
+
+    size: int
+    stride: int
+    block: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps `[N, h, w, c]` to `[N, ceil(h / stride), ceil(w / stride), features]`."""
+        for i in range(self.size):
+            stride = self.stride if i == 0 else 1
+            x = self.block(stride=stride, name=f"block{i + 1}")(x, train)
+        return x
+
+
+class EfficientNetLite0(nn.Module):
+    """EfficientNet-Lite0 with endpoints `stem`, `stage1`...`stage7`, `pooled` and `logits`.
+
+    Attributes:
+      num_classes: outputs of the head; 0 for no head and no `logits`.
+      norm_epsilon: 1e-3 as trained; some running variances are exactly 0, so it matters.
+      norm_momentum, folded, dtype, param_dtype: see `tl.models.layers.ConvBN`.
+    """
+
+    num_classes: int = 1000
+    norm_epsilon: float = 1e-3
+    norm_momentum: float = 0.99
+    folded: bool = False
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """Runs the network; arguments and results as in `tl.models.resnet.ResNet`."""
+        check_images(images)
+        conv_bn = functools.partial(
+            ConvBN,
+            padding="same",
+            norm_epsilon=self.norm_epsilon,
+            norm_momentum=self.norm_momentum,
+            folded=self.folded,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
+        x = nn.relu6(conv_bn(STEM_WIDTH, 3, 2, name="stem")(images, train))
+        endpoints = {"stem": x}
+        for i, (size, kernel_size, stride, expansion, features) in enumerate(STAGES):
+            block = functools.partial(
+                InvertedResidual, features, kernel_size, expansion=expansion, conv_bn=conv_bn
+            )
+            x = Stage(size, stride, block, name=f"stage{i + 1}")(x, train)
+            endpoints[f"stage{i + 1}"] = x
+        x = nn.relu6(conv_bn(TOP_WIDTH, 1, name="top")(x, train))
+        endpoints["pooled"] = x = jnp.mean(x, axis=(1, 2))
+        if self.num_classes:
+            head = nn.Dense(
+                self.num_classes, dtype=self.dtype, param_dtype=self.param_dtype, name="head"
+            )
+            endpoints["logits"] = head(x)
+        return endpoints

@@ -1,0 +1,50 @@
+"""Batch normalisation of the running statistics folded into the convolution before it.
+
+With fixed statistics y = scale * (conv(x) - mean) / sqrt(var + epsilon) + bias is itself a
+convolution: kernel' = kernel * s along the output channels and bias' = bias - mean * s, where
+s = scale / sqrt(var + epsilon).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def fold_batch_norm(variables: Mapping[str, Any], epsilon: float) -> dict[str, Any]:
+    """Returns the variables of the same module with `folded=True`.
+
+    Args:
+      variables: `params` and `batch_stats` of a backbone built of `ConvBN`.
+      epsilon: the module's `norm_epsilon`.
+
+    Returns:
+      `{'params': ...}`: every `conv` has a kernel and a bias, no `bn` is left; other leaves are
+      the same objects. Computed in float64, given in the kernel's own type.
+    """
+    return {"params": _fold(variables["params"], variables["batch_stats"], epsilon)}
+
+
+def _fold(params: Mapping[str, Any], stats: Mapping[str, Any], epsilon: float) -> dict[str, Any]:
+    if "bn" not in params:
+        return {
+            name: _fold(child, stats[name], epsilon) if name in stats else child
+            for name, child in params.items()
+        }
+    kernel = np.asarray(params["conv"]["kernel"])
+    scale, bias, mean, var = (
+        np.asarray(v, np.float64)
+        for v in (
+            params["bn"]["scale"],
+            params["bn"]["bias"],
+            stats["bn"]["mean"],
+            stats["bn"]["var"],
+        )
+    )
+    gain = scale / np.sqrt(var + epsilon)
+    return {
+        "conv": {
+            "kernel": (kernel * gain).astype(kernel.dtype),
+            "bias": (bias - mean * gain).astype(kernel.dtype),
+        }
+    }

@@ -1,0 +1,125 @@
+"""ResNet (He et al. 2015, arXiv:1512.03385), v1.5 and v1, with named endpoints."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tl.models.layers import ConvBN, check_images
+
+
+class Block(nn.Module):
+    """Residual block: `bottleneck` 1x1, 3x3, 1x1 (four times wider) or `basic` 3x3, 3x3."""
+
+    width: int
+    kind: str
+    stride: int
+    stride_in: str
+    conv_bn: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps `[N, h, w, c]` to `[N, h / stride, w / stride, width * expansion]`."""
+        shortcut = x
+        if self.kind == "bottleneck":
+            features = 4 * self.width
+            first, second = (1, self.stride) if self.stride_in == "3x3" else (self.stride, 1)
+            y = nn.relu(self.conv_bn(self.width, 1, first, name="conv1")(x, train))
+            y = nn.relu(self.conv_bn(self.width, 3, second, name="conv2")(y, train))
+            y = self.conv_bn(features, 1, name="conv3")(y, train)
+        else:
+            features = self.width
+            y = nn.relu(self.conv_bn(features, 3, self.stride, name="conv1")(x, train))
+            y = self.conv_bn(features, 3, name="conv2")(y, train)
+        if self.stride != 1 or x.shape[-1] != features:
+            shortcut = self.conv_bn(features, 1, self.stride, name="downsample")(x, train)
+        return nn.relu(y + shortcut)
+
+
+class Stage(nn.Module):
+    """A run of blocks at one resolution; the first one strides and widens."""
+
+    size: int
+    stride: int
+    block: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps `[N, h, w, c]` to `[N, h / stride, w / stride, features of the block]`."""
+        for i in range(self.size):
+            stride = self.stride if i == 0 else 1
+            x = self.block(stride=stride, name=f"block{i + 1}")(x, train)
+        return x
+
+
+class ResNet(nn.Module):
+    """ResNet with endpoints `stem`, `stage1`..., `pooled` and `logits`.
+
+    Attributes:
+      stage_sizes: blocks of each stage.
+      block: `bottleneck` or `basic`.
+      stem_width: channels of the 7x7 convolution.
+      widths: channels of each stage's 3x3 convolutions; a bottleneck's output is four times wider.
+      num_classes: outputs of the head; 0 for no head and no `logits`.
+      stride_in: where a bottleneck strides: `3x3` is v1.5 (torchvision, timm, Hugging Face), `1x1`
+        is v1 (the paper, Caffe, Keras). Weights of one in the other run, and are wrong.
+      norm_epsilon, norm_momentum, folded, dtype, param_dtype: see `tl.models.layers.ConvBN`.
+    """
+
+    stage_sizes: Sequence[int]
+    block: str = "bottleneck"
+    stem_width: int = 64
+    widths: Sequence[int] = (64, 128, 256, 512)
+    num_classes: int = 1000
+    stride_in: str = "3x3"
+    norm_epsilon: float = 1e-5
+    norm_momentum: float = 0.9
+    folded: bool = False
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        """Runs the network.
+
+        Args:
+          images: `[N, H, W, 3]`, normalised as the weights' preprocessing says.
+          train: normalise by the batch's statistics and update the running ones.
+
+        Returns:
+          Endpoint name to array: spatial `[N, h, w, c]`, `pooled` `[N, D]` and, unless
+          num_classes is 0, `logits` `[N, num_classes]`.
+        """
+        check_images(images)
+        if self.block not in ("bottleneck", "basic") or self.stride_in not in ("3x3", "1x1"):
+            raise ValueError(
+                "expected block 'bottleneck' or 'basic' and stride_in '3x3' or '1x1', got "
+                f"{self.block!r} and {self.stride_in!r}"
+            )
+        conv_bn = functools.partial(
+            ConvBN,
+            norm_epsilon=self.norm_epsilon,
+            norm_momentum=self.norm_momentum,
+            folded=self.folded,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
+        x = nn.relu(conv_bn(self.stem_width, 7, 2, name="stem")(images, train))
+        x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        endpoints = {"stem": x}
+        for i, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
+            block = functools.partial(
+                Block, width, self.block, stride_in=self.stride_in, conv_bn=conv_bn
+            )
+            x = Stage(size, 1 if i == 0 else 2, block, name=f"stage{i + 1}")(x, train)
+            endpoints[f"stage{i + 1}"] = x
+        endpoints["pooled"] = x = jnp.mean(x, axis=(1, 2))
+        if self.num_classes:
+            head = nn.Dense(
+                self.num_classes, dtype=self.dtype, param_dtype=self.param_dtype, name="head"
+            )
+            endpoints["logits"] = head(x)
+        return endpoints

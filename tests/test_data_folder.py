@@ -1,0 +1,191 @@
+import logging
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.test_data_sources import config
+from tl.data import folder, loader, sources
+from tl.errors import UserError
+
+
+def add(path, value=0, size=(6, 5)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, value, value)).save(path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two classes, three splits, with all that a real folder holds beside its images."""
+    add(tmp_path / "train/dog/b.jpg", 10)
+    add(tmp_path / "train/dog/deep/er/a.JPEG", 20)
+    add(tmp_path / "train/cat/c.Png", 30)
+    add(tmp_path / "train/cat/.hidden.jpg")
+    add(tmp_path / "train/cat/.thumbnails/t.jpg")
+    (tmp_path / "train/cat/notes.txt").write_text("no image")
+    (tmp_path / "train/.DS_Store").write_text("")
+    add(tmp_path / "validation/cat/v.webp")
+    add(tmp_path / "validation/dog/v.bmp")
+    add(tmp_path / "test/cat/t.gif", 40)
+    add(tmp_path / "test/dog/t.jpg", 50)
+    return tmp_path
+
+
+def of(path, **fields):
+    return sources.open_sources(config(name="folder", data_dir=str(path), **fields))
+
+
+def ids(source):
+    return [source[row]["id"] for row in range(len(source))]
+
+
+def test_splits_classes_ids_and_labels(root, caplog):
+    with caplog.at_level(logging.INFO):
+        opened = of(root)
+    assert list(opened) == ["train", "test", "val"]
+    train = opened["train"]
+    assert train.classes == ("cat", "dog")
+    assert ids(train) == ["train/cat/c.Png", "train/dog/b.jpg", "train/dog/deep/er/a.JPEG"]
+    assert train.labels().tolist() == [0, 1, 1] and train.labels().dtype == np.int32
+    assert [train[row]["image"][0, 0, 0] for row in range(3)] == [30, 10, 20]
+    assert train[0]["image"].shape == (5, 6, 3) and train.image_shape is None
+    assert train.id_bytes == len("train/dog/deep/er/a.JPEG")
+    assert train.name == root.name and train.split == "train"
+    assert ids(opened["val"]) == ["validation/cat/v.webp", "validation/dog/v.bmp"]
+    assert "3 images of 2 classes; 1 files that are no images were ignored" in caplog.text
+
+
+def test_named_split_directories(root):
+    (root / "validation").rename(root / "dev")
+    assert "val" not in of(root)
+    assert ids(of(root, val="dev")["val"]) == ["dev/cat/v.webp", "dev/dog/v.bmp"]
+    opened = of(root, test="dev")
+    assert ids(opened["test"])[0] == "dev/cat/v.webp" and "val" not in opened
+    for missing in ({"val": "devv"}, {"test": "tset"}):
+        with pytest.raises(UserError, match=r"there is no directory .*(devv|tset)"):
+            of(root, **missing)
+    assert len(sources.open_source(config(name="folder", data_dir=str(root)), "dev")) == 2
+
+
+def test_one_level_is_divided_by_a_seeded_stratified_rule(tmp_path):
+    for i in range(20):
+        add(tmp_path / f"a/{i}.png", i)
+        add(tmp_path / f"b/{i}.png", i)
+    opened = of(tmp_path, test_fraction=0.25)
+    assert [len(opened[key]) for key in ("train", "test")] == [30, 10]
+    assert np.bincount(opened["test"].labels()).tolist() == [5, 5]
+    everything = set(ids(opened["train"])) | set(ids(opened["test"]))
+    assert len(everything) == 40
+    assert ids(of(tmp_path, test_fraction=0.25)["test"]) == ids(opened["test"])
+    assert ids(of(tmp_path, test_fraction=0.25, seed=1)["test"]) != ids(opened["test"])
+    assert len({source.version for source in opened.values()}) == 2
+
+
+def test_without_a_test_directory_a_share_of_train_is_held_out(root):
+    for i in range(9):
+        add(root / f"train/cat/{i}.png")
+    shutil.rmtree(root / "test")
+    opened = of(root)
+    assert list(opened) == ["train", "val", "test"]
+    assert (len(opened["train"]), len(opened["test"])) == (9, 3)  # of 10 cats 2, of 2 dogs 1
+
+
+def test_the_version_follows_the_files(root):
+    first = of(root)["train"].version
+    assert of(root)["train"].version == first
+    os.utime(root / "train/dog/b.jpg", ns=(0, 0))
+    touched = of(root)["train"].version
+    add(root / "train/dog/new.jpg")
+    assert len({first, touched, of(root)["train"].version}) == 3
+    assert of(root)["test"].version not in (first, touched)
+
+
+def test_ids_that_are_no_utf8(tmp_path):
+    add(tmp_path / "a/é.png")
+    add(tmp_path / "b/1.png")
+    try:
+        os.rename(tmp_path / "b/1.png", os.fsencode(tmp_path / "b") + b"/\xff.png")
+    except OSError:
+        pytest.skip("this file system wants UTF-8")
+    source = folder.open_folder(str(tmp_path), "")
+    assert ids(source) == ["a/é.png", "b/\\xff.png"]
+    assert source.id_bytes == 10
+
+
+class TestMistakes:
+    def test_no_root(self, tmp_path):
+        with pytest.raises(UserError, match=r"there is no directory .*absent; expected ROOT"):
+            of(tmp_path / "absent")
+        with pytest.raises(UserError, match=r"needs --config.data.data_dir=ROOT"):
+            sources.open_sources(config(name="folder"))
+
+    def test_no_class_folders(self, tmp_path):
+        add(tmp_path / "loose.jpg")
+        with pytest.raises(UserError, match=">= 2 classes; found no folders"):
+            of(tmp_path)
+
+    def test_a_single_class(self, tmp_path):
+        add(tmp_path / "only/1.jpg")
+        with pytest.raises(UserError, match="found the one folder 'only'"):
+            of(tmp_path)
+
+    def test_empty_classes_are_listed(self, root):
+        for name in ("ant", "bee"):
+            (root / "train" / name).mkdir()
+        (root / "train/bee/readme.md").write_text("")
+        with pytest.raises(UserError, match=r"no images \(\.bmp.*train: ant, bee; fill or remove"):
+            of(root)
+
+    def test_a_split_with_other_classes(self, root):
+        (root / "validation/dog").rename(root / "validation/wolf")
+        text = "validation/ must hold the 2 classes of train/; missing: dog; not in train/: wolf"
+        with pytest.raises(UserError, match=text):
+            of(root)
+
+    def test_splits_without_train(self, root):
+        shutil.rmtree(root / "train")
+        with pytest.raises(UserError, match="has 'validation' but no 'train'"):
+            of(root)
+
+
+BROKEN = {"empty": b"", "text": b"this is no JPEG", "truncated": None}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+class TestCorruptImages:
+    @pytest.fixture
+    def broken(self, root, kind):
+        path = root / "train/dog/b.jpg"
+        noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+        Image.fromarray(noise).save(path)
+        path.write_bytes(path.read_bytes()[:700] if BROKEN[kind] is None else BROKEN[kind])
+        return root
+
+    def test_it_is_named_with_the_flag(self, broken):
+        text = r"the image train/dog/b.jpg cannot be decoded \(.*--config.data.skip_corrupt"
+        with pytest.raises(UserError, match=text):
+            of(broken)["train"][1]
+        with pytest.raises(UserError, match=text):
+            list(loader.batches(of(broken)["train"], 2))
+
+    def test_it_is_left_out_where_the_config_says_so(self, broken, caplog):
+        train = of(broken, skip_corrupt=True)["train"]
+        example = train[1]
+        assert example["label"] == -1 and example["id"] == "train/dog/b.jpg"
+        assert example["image"].shape == (1, 1, 3) and not example["image"].any()
+        assert caplog.text.count("left out train/dog/b.jpg") == 1
+        (batch,) = loader.batches(train, 4, transform=lambda image: image[:1, :1])
+        assert batch["label"].tolist() == [0, -1, 1, -1]
+        assert batch["mask"].tolist() == [True, True, True, False]
+
+
+def test_an_image_that_went_away(root):
+    train = of(root)["train"]
+    (root / "train/dog/b.jpg").unlink()
+    with pytest.raises(UserError, match=r"b.jpg cannot be read: No such file"):
+        train[1]
+    (root / "train/dog/b.jpg").symlink_to(root / "nowhere.jpg")
+    with pytest.raises(UserError, match=r"b.jpg cannot be read: No such file"):
+        of(root)

@@ -1,0 +1,152 @@
+import gc
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from tl.data import loader
+from tl.errors import UserError
+
+
+class Counting:
+    """Row i is a 2 x 2 image of the value i, with label i % 3; row `broken` is a user's mistake."""
+
+    def __init__(self, size, broken=None, odd=None):
+        self.size, self.broken, self.odd, self.read = size, broken, odd, 0
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, row):
+        self.read += 1
+        if row == self.broken:
+            raise UserError(f"the image row-{row}.jpg cannot be decoded")
+        side = 3 if row == self.odd else 2
+        image = np.full((side, side, 3), row % 256, np.uint8)
+        return {"image": image, "label": row % 3, "id": f"row-{row}"}
+
+
+def visited(**options):
+    batches = list(loader.batches(Counting(101), 8, **options))
+    return np.concatenate([batch["index"][batch["mask"]] for batch in batches])
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 97])
+def test_every_row_once_and_the_last_batch_padded(size, threads):
+    batches = list(loader.batches(Counting(size), 8, threads=threads))
+    assert len(batches) == -(-size // 8)
+    for batch in batches:
+        assert batch["image"].shape == (8, 2, 2, 3) and batch["image"].dtype == np.uint8
+        assert batch["label"].dtype == np.int32 and batch["index"].dtype == np.int64
+        assert batch["mask"].dtype == bool and len(batch["id"]) == 8
+    index, label, mask = (
+        np.concatenate([b[key] for b in batches]) for key in ("index", "label", "mask")
+    )
+    ids = [id_ for b in batches for id_ in b["id"]]
+    assert index[mask].tolist() == list(range(size))
+    assert label[mask].tolist() == [row % 3 for row in range(size)]
+    assert ids[:size] == [f"row-{row}" for row in range(size)]
+    assert (index[~mask] == -1).all() and (label[~mask] == -1).all() and not any(ids[size:])
+    pixels = np.concatenate([b["image"] for b in batches])
+    assert (pixels[mask] == index[mask, None, None, None]).all() and not pixels[~mask].any()
+
+
+def test_chosen_rows_keep_their_order():
+    rows = [5, 0, 5, 99]
+    (batch,) = loader.batches(Counting(100), 4, indices=rows)
+    assert batch["index"].tolist() == rows and batch["label"].tolist() == [2, 0, 2, 0]
+
+
+def test_no_rows():
+    assert list(loader.batches(Counting(5), 4, indices=[])) == []
+
+
+def test_the_order_follows_from_seed_and_epoch():
+    first = visited(shuffle_seed=1, epoch=0, threads=3)
+    assert sorted(first) == list(range(101)) and list(first) != list(range(101))
+    assert np.array_equal(first, visited(shuffle_seed=1, epoch=0, threads=0))
+    others = [visited(shuffle_seed=s, epoch=e) for s, e in ((1, 1), (2, 0), (0, 1))]
+    for other in others:
+        assert sorted(other) == list(range(101))
+        assert not np.array_equal(first, other)
+    # Not the neighbours' orders under other names: seed 0's epoch 1 is not seed 1's epoch 0.
+    assert not np.array_equal(others[0], others[1])
+
+
+def test_the_transform_runs_on_every_image_in_the_threads():
+    names = set()
+
+    def double(image):
+        names.add(threading.current_thread().name)
+        return image[:1] * 2
+
+    (batch,) = loader.batches(Counting(4), 4, transform=double, threads=2)
+    assert batch["image"].shape == (4, 1, 2, 3)
+    assert batch["image"][:, 0, 0, 0].tolist() == [0, 2, 4, 6]
+    assert threading.current_thread().name not in names
+
+
+def test_images_of_several_sizes_need_a_transform():
+    with pytest.raises(UserError, match=r"share one shape.*\(2, 2, 3\), \(3, 3, 3\).*transform"):
+        list(loader.batches(Counting(10, odd=4), 10))
+    crop = {"transform": lambda image: image[:2, :2]}
+    assert len(list(loader.batches(Counting(10, odd=4), 10, **crop))) == 1
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_users_mistake_in_a_thread_reaches_the_caller_as_it_is(threads):
+    iterator = loader.batches(Counting(500, broken=300), 10, threads=threads)
+    seen = 0
+    with pytest.raises(UserError, match=r"^the image row-300.jpg cannot be decoded$"):
+        for batch in iterator:
+            seen += batch["mask"].sum()
+    assert seen <= 300
+
+
+def test_a_batch_without_rows_is_refused():
+    with pytest.raises(UserError, match="at least 1; got 0"):
+        next(loader.batches(Counting(3), 0))
+
+
+def test_about_one_batch_is_loaded_ahead():
+    source = Counting(100_000)
+    iterator = loader.batches(source, 64, threads=2)
+    next(iterator)
+    time.sleep(0.2)
+    assert source.read <= 64 + 64 + 3 * 32
+    iterator.close()
+
+
+def test_dropping_the_iterator_stops_the_threads():
+    def loading():
+        return [t for t in threading.enumerate() if t.name.startswith("grain-prefetch")]
+
+    gc.collect()
+    before = len(loading())
+    iterator = loader.batches(Counting(10_000), 4, threads=3)
+    next(iterator)
+    assert len(loading()) > before
+    del iterator
+    gc.collect()
+    deadline = time.monotonic() + 5
+    while len(loading()) > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(loading()) <= before
+
+
+def test_a_plain_script_that_stops_early_ends_at_once_and_prints_nothing():
+    script = (
+        "from tests.test_data_loader import Counting\n"
+        "from tl.data import loader\n"
+        "iterator = loader.batches(Counting(100_000), 8, threads=4)\n"
+        "print(next(iterator)['index'].tolist())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "[0, 1, 2, 3, 4, 5, 6, 7]\n"
+    assert done.stderr == ""

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from tl.data import splits
+from tl.errors import UserError
+
+
+def test_holdout_counts_by_hand():
+    labels = np.repeat([0, 1, 2, 3], [10, 3, 2, 1])
+    kept, held = splits.holdout(labels, 0.2, seed=0)
+    # round(2.0) = 2, round(0.6) = 1, round(0.4) = 0 raised to 1, and an only row is kept.
+    assert np.bincount(labels[held], minlength=4).tolist() == [2, 1, 1, 0]
+    assert np.bincount(labels[kept], minlength=4).tolist() == [8, 2, 1, 1]
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.2, 0.5, 0.999])
+def test_holdout_is_sorted_disjoint_and_complete(fraction):
+    labels = np.random.default_rng(0).integers(0, 7, 501)
+    kept, held = splits.holdout(labels, fraction, seed=3)
+    assert (np.diff(kept) > 0).all() and (np.diff(held) > 0).all()
+    assert np.array_equal(np.sort(np.r_[kept, held]), np.arange(501))
+    assert set(labels[kept]) == set(labels[held]) == set(range(7))
+
+
+def test_left_out_rows_come_into_neither_part():
+    labels = np.array([0, -1, 0, 1, -1, 1])
+    kept, held = splits.holdout(labels, 0.5, seed=0)
+    assert np.sort(np.r_[kept, held]).tolist() == [0, 2, 3, 5]
+    assert splits.few_shot(labels, 2, seed=0).tolist() == [0, 2, 3, 5]
+
+
+def test_the_seed_decides():
+    labels = np.repeat(np.arange(5), 40)
+    for function in (lambda seed: splits.holdout(labels, 0.3, seed)[1],
+                     lambda seed: splits.few_shot(labels, 5, seed)):  # fmt: skip
+        assert np.array_equal(function(1), function(1))
+        assert not np.array_equal(function(1), function(2))
+
+
+def test_few_shot_is_nested_over_k():
+    labels = np.random.default_rng(1).integers(0, 4, 200)
+    five, ten = (splits.few_shot(labels, k, seed=7) for k in (5, 10))
+    assert np.bincount(labels[ten]).tolist() == [10] * 4
+    assert set(five) < set(ten)
+
+
+def test_too_few_examples_lists_the_classes():
+    with pytest.raises(UserError, match=r"4 examples per class.*class 1 has 3, class 2 has 1;"):
+        splits.few_shot(np.repeat([0, 1, 2], [4, 3, 1]), 4, seed=0)
+    with pytest.raises(UserError, match="and 2 more classes have too few"):
+        splits.few_shot(np.arange(12), 2, seed=0)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5])
+def test_fraction_outside_the_open_interval(fraction):
+    with pytest.raises(UserError, match="between 0 and 1"):
+        splits.holdout(np.array([0, 0]), fraction, seed=0)
+
+
+def test_no_examples_asked_for():
+    with pytest.raises(UserError, match="at least 1; got 0"):
+        splits.few_shot(np.array([0]), 0, seed=0)
+
+
+def test_no_labelled_rows():
+    kept, held = splits.holdout(np.array([-1, -1]), 0.5, seed=0)
+    assert kept.size == held.size == splits.few_shot(np.array([-1]), 1, seed=0).size == 0

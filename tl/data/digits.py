@@ -1,0 +1,58 @@
+"""The embedded data set: scikit-learn's 1,797 handwritten digits of 8 x 8 pixels."""
+
+import numpy as np
+
+from tl.data import splits
+from tl.errors import UserError, nearest
+
+# Part of the data set's definition: the run's seed does not move an image from test to train.
+_TRAIN_PER_CLASS = 100
+_SPLIT_SEED = 0
+
+
+class Digits:
+    """One split of the digits, in memory; the fields are those of `tl.data.sources.Source`."""
+
+    name = "digits"
+    version = "1.0.0"
+    classes = tuple("0123456789")
+    image_shape = (8, 8, 3)
+    id_bytes = len("digits/0000")
+
+    def __init__(self, split: str):
+        """Opens 'train' (100 a class), 'test' (the other 797) or 'all'.
+
+        Raises:
+          UserError: another split.
+        """
+        from sklearn import datasets  # a second to import, and only this data set needs it
+
+        bunch = datasets.load_digits()
+        labels = bunch.target.astype(np.int32)
+        train = splits.few_shot(labels, _TRAIN_PER_CLASS, _SPLIT_SEED)
+        rows = {
+            "train": train,
+            "test": np.setdiff1d(np.arange(len(labels)), train),
+            "all": np.arange(len(labels)),
+        }
+        if split not in rows:
+            raise UserError(f"digits has no split {split!r}" + nearest(split, rows))
+        self.split = split
+        self._rows = rows[split]
+        self._labels = labels[self._rows]
+        grey = np.round(bunch.images[self._rows] * (255 / 16)).astype(np.uint8)
+        self._images = np.repeat(grey[..., None], 3, axis=-1)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: int) -> dict:
+        return {
+            "image": self._images[row],
+            "label": int(self._labels[row]),
+            "id": f"digits/{self._rows[row]:04d}",
+        }
+
+    def labels(self) -> np.ndarray:
+        """Returns the labels, int32 [N]."""
+        return self._labels.copy()

@@ -1,0 +1,79 @@
+"""What all sources of encoded images share: decoding, and what becomes of a corrupt image."""
+
+import abc
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from tl.data import transforms
+from tl.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+
+class EncodedSource(abc.ABC):
+    """One split of encoded images with random access; a subclass says how to read the bytes.
+
+    Attributes:
+      name: of the data set.
+      version: changes whenever the data do.
+      split: as the user named it.
+      classes: names, in the order of the labels.
+      image_shape: (H, W, 3) where all images share one small shape, else None.
+      id_bytes: no id is longer in UTF-8.
+      skip_corrupt: an image that cannot be decoded is left out (its label becomes -1 and its
+        pixels 0) and not an error; it still counts as a row.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        version: str,
+        split: str,
+        classes: Sequence[str],
+        image_shape: tuple[int, int, int] | None,
+        id_bytes: int,
+        skip_corrupt: bool,
+    ):
+        self.name = name
+        self.version = version
+        self.split = split
+        self.classes = tuple(classes)
+        self.image_shape = image_shape
+        self.id_bytes = id_bytes
+        self.skip_corrupt = skip_corrupt
+
+    @abc.abstractmethod
+    def __len__(self) -> int: ...
+
+    @abc.abstractmethod
+    def labels(self) -> np.ndarray:
+        """Returns the labels, int32 [N], without decoding an image."""
+
+    @abc.abstractmethod
+    def _read(self, rows: Sequence[int]) -> Iterable[tuple[bytes, int, str]]:
+        """Yields (encoded image, label, id) of each row."""
+
+    def examples(self, rows: Sequence[int]) -> Iterator[dict]:
+        """Yields {'image': uint8 [H, W, 3] RGB, 'label': int, 'id': str}, decoded one by one.
+
+        Raises:
+          UserError: an image that cannot be decoded, unless skip_corrupt.
+        """
+        for data, label, id_ in self._read(rows):
+            try:
+                image = transforms.decode(data)
+            except transforms.UndecodableImage as error:
+                if not self.skip_corrupt:
+                    raise UserError(
+                        f"{self.name}: the image {id_} cannot be decoded ({error}); repair or "
+                        "remove it, or leave such images out with --config.data.skip_corrupt"
+                    ) from error
+                _log.warning("%s: left out %s, which cannot be decoded (%s)", self.name, id_, error)
+                image, label = np.zeros(self.image_shape or (1, 1, 3), np.uint8), -1
+            yield {"image": image, "label": label, "id": id_}
+
+    def __getitem__(self, row: int) -> dict:
+        return next(self.examples([row]))

@@ -1,0 +1,105 @@
+"""Opens a data set by name as random-access sources, one for each split."""
+
+from typing import Protocol
+
+import numpy as np
+
+from tl.data import digits, folder
+from tl.errors import UserError
+
+
+class Source(Protocol):
+    """One split of labelled images with random access.
+
+    Attributes:
+      name: of the data set, such as 'cifar10'.
+      version: changes whenever the data do; of a folder a hash of the files' names, sizes, times.
+      split: as the user named it, such as 'train[:5000]'.
+      classes: names, in the order of the labels.
+      image_shape: (H, W, 3) where all images share one small shape, else None.
+      id_bytes: no id is longer in UTF-8.
+    """
+
+    name: str
+    version: str
+    split: str
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int] | None
+    id_bytes: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> dict:
+        """Returns {'image': uint8 [H, W, 3] RGB, 'label': int, 'id': str} of a row."""
+
+    def labels(self) -> np.ndarray:
+        """Returns the labels, int32 [N], without decoding an image."""
+
+
+def carved_fraction(val: float | str) -> float | None:
+    """Returns the share of train to carve as val, or None where `val` names a split.
+
+    >>> carved_fraction(0.2), carved_fraction("0.2"), carved_fraction("train[80%:]")
+    (0.2, 0.2, None)
+
+    Raises:
+      UserError: a number outside (0, 1).
+    """
+    try:
+        fraction = float(val)
+    except ValueError:
+        return None
+    if not 0.0 < fraction < 1.0:
+        raise UserError(f"data.val must be a share of train between 0 and 1, or a split; got {val}")
+    return fraction
+
+
+def open_source(data, split: str) -> Source:
+    """Returns one split of the data set that a config names.
+
+    Args:
+      data: the config's data section (see `open_sources`).
+      split: a TFDS split string; a directory of the folder, '' for the folder itself; or
+        'train', 'test' or 'all' of digits.
+
+    Raises:
+      UserError: the data or the split cannot be had.
+    """
+    if data.name == "digits":
+        return digits.Digits(split)
+    if data.name == "folder":
+        return folder.open_folder(data.data_dir, split, skip_corrupt=data.skip_corrupt)
+    from tl.data import tfds_prepare, tfds_source  # TFDS takes most of a second to import
+
+    builder = tfds_prepare.open_builder(data.name, data.data_dir, download=data.download)
+    return tfds_source.TfdsSource(builder, split, skip_corrupt=data.skip_corrupt)
+
+
+def open_sources(data) -> dict[str, Source]:
+    """Returns the sources of a run under 'train', 'test' and, where it is a split, 'val'.
+
+    Where 'val' is missing it is to be carved from train (`carved_fraction`, `splits.holdout`).
+
+    Args:
+      data: the config's data section: name ('digits', 'folder' or a TFDS name); data_dir;
+        train, test (splits); val (a split, or a share of train); test_fraction and seed (for a
+        folder without a test split); skip_corrupt; download.
+
+    Raises:
+      UserError: the data cannot be had, or the splits do not share their classes.
+    """
+    val = data.val if carved_fraction(data.val) is None else None
+    if data.name == "folder":
+        return folder.open_splits(
+            data.data_dir,
+            train=data.train,
+            val=val,
+            test=data.test,
+            test_fraction=data.test_fraction,
+            seed=data.seed,
+            skip_corrupt=data.skip_corrupt,
+        )
+    names = {"train": data.train, "test": data.test}
+    if val is not None:
+        names["val"] = val
+    return {key: open_source(data, split) for key, split in names.items()}

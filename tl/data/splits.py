@@ -1,0 +1,70 @@
+"""Pure functions from labels to row numbers: held-out parts and few-shot subsets."""
+
+import numpy as np
+
+from tl.errors import UserError
+
+
+def _shuffled_rows(labels: np.ndarray, seed: int) -> dict[int, np.ndarray]:
+    """Returns each class's rows in a random order of their own; rows labelled -1 belong to none."""
+    return {
+        int(label): np.random.default_rng((seed, label)).permutation(
+            np.flatnonzero(labels == label)
+        )
+        for label in np.unique(labels[labels >= 0])
+    }
+
+
+def holdout(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a stratified division of the labelled rows.
+
+    Of a class with n rows, round(fraction * n) are held out, but at least one and at most n - 1;
+    the only row of a class is kept.
+
+    Args:
+      labels: int [N]; rows labelled -1 (left-out images) come into neither part.
+      fraction: share to hold out, in (0, 1).
+      seed: >= 0; the same seed gives the same division.
+
+    Returns:
+      (kept, held): int64 row numbers, sorted, disjoint, together every labelled row.
+
+    Raises:
+      UserError: a fraction outside (0, 1).
+    """
+    if not 0.0 < fraction < 1.0:
+        raise UserError(f"the fraction to hold out must lie between 0 and 1; got {fraction}")
+    kept, held = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for rows in _shuffled_rows(np.asarray(labels), seed).values():
+        count = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
+        held.append(rows[:count])
+        kept.append(rows[count:])
+    return np.sort(np.concatenate(kept)), np.sort(np.concatenate(held))
+
+
+def few_shot(labels: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """Returns k random rows of every class; for one seed, those of a smaller k are among them.
+
+    Args:
+      labels: int [N]; rows labelled -1 are never chosen.
+      k: examples per class, >= 1.
+      seed: >= 0.
+
+    Returns:
+      int64 [k * classes], sorted.
+
+    Raises:
+      UserError: k < 1, or classes with fewer than k rows, listed.
+    """
+    if k < 1:
+        raise UserError(f"the number of examples per class must be at least 1; got {k}")
+    classes = _shuffled_rows(np.asarray(labels), seed)
+    short = [f"class {label} has {len(rows)}" for label, rows in classes.items() if len(rows) < k]
+    if short:
+        raise UserError(
+            f"{k} examples per class were asked for, but {', '.join(short[:10])}"
+            + (f" and {len(short) - 10} more classes have too few" if len(short) > 10 else "")
+            + "; ask for fewer, or leave these classes out"
+        )
+    chosen = [rows[:k] for rows in classes.values()]
+    return np.sort(np.concatenate([np.empty(0, np.int64), *chosen]))

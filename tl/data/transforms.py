@@ -1,0 +1,172 @@
+"""Preprocessing: bytes -> RGB -> the square that a network was trained on, on host or device."""
+
+import dataclasses
+import io
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image, ImageOps
+
+from tl.data import resample
+from tl.errors import UserError, nearest
+from tl.weights.spec import Preprocessing
+
+GEOMETRIES = ("resize_crop", "crop_resize", "whole")
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+class UndecodableImage(ValueError):
+    """Bytes that are no image Pillow can read, or an image too large to be one in good faith."""
+
+
+def decode(data: bytes) -> np.ndarray:
+    """Returns an encoded image as a viewer would show it: upright, in colour, on white.
+
+    EXIF orientation is applied, transparent pixels lie on white, 16-bit greys keep their high
+    byte (as Pillow does for 16-bit colours), and of an animation the first frame counts.
+
+    Args:
+      data: a JPEG, PNG, GIF, BMP or WebP file.
+
+    Returns:
+      uint8 [H, W, 3], RGB.
+
+    Raises:
+      UndecodableImage: the bytes are truncated, malformed, empty or no image.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode.startswith("I"):
+                grey = np.clip(np.asarray(image).astype(np.int32) >> 8, 0, 255).astype(np.uint8)
+                return np.repeat(grey[:, :, None], 3, axis=2)
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    except Exception as error:  # Pillow's decoders raise nearly anything on malformed bytes
+        raise UndecodableImage(f"{type(error).__name__}: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Axis:
+    """What becomes of one axis: [start, start + length) -> `resized` pixels -> from `offset` on."""
+
+    start: int
+    length: int
+    resized: int
+    offset: int
+
+
+def _plan(height: int, width: int, p: Preprocessing) -> tuple[_Axis, _Axis]:
+    """Returns the geometry of the rows and of the columns of one size of image.
+
+    Sources: torchvision's `Resize` (the long side is truncated) and `CenterCrop` (halves round to
+    even); timm's floor(size / crop_pct); EfficientNet's `preprocessing.py` for `crop_resize`.
+    """
+    sides, short = (height, width), min(height, width)
+    if p.geometry == "whole":
+        return tuple(_Axis(0, side, p.size, 0) for side in sides)
+    if p.geometry == "crop_resize":
+        crop = max(1, int(p.crop_pct * short))
+        return tuple(_Axis((side - crop + 1) // 2, crop, p.size, 0) for side in sides)
+    # The hair's breadth makes a crop_pct written as 224/232 give 232 again, and never 231.
+    resized_short = math.floor(p.size / p.crop_pct + 1e-6)
+    resized = (int(resized_short * side / short) for side in sides)
+    return tuple(
+        _Axis(0, side, new, round((new - p.size) / 2.0)) for side, new in zip(sides, resized)
+    )
+
+
+def host_transform(image: np.ndarray, p: Preprocessing) -> np.ndarray:
+    """Returns the square a network sees, resized by Pillow itself; not yet normalised.
+
+    The two axes are resized by two calls, along the rows first: what one call does up to Pillow 12.
+    From Pillow 13 on one call may take the columns first, which changes grey levels.
+
+    Args:
+      image: uint8 [H, W, 3], RGB, any size.
+      p: the weight set's preprocessing.
+
+    Returns:
+      uint8 [p.size, p.size, 3], RGB.
+    """
+    rows, columns = _plan(*image.shape[:2], p)
+    image = image[rows.start :, columns.start :][: rows.length, : columns.length]
+    picture = Image.fromarray(image)
+    for size in ((columns.resized, rows.length), (columns.resized, rows.resized)):
+        picture = picture.resize(size, INTERPOLATIONS[p.interpolation])
+    left, top = columns.offset, rows.offset
+    return np.asarray(picture.crop((left, top, left + p.size, top + p.size)))
+
+
+def device_transform(images: jax.Array, p: Preprocessing, dtype=jnp.float32) -> jax.Array:
+    """Returns the network's input; to be called in a jitted function, with `p` static.
+
+    Images of (p.size, p.size) are taken as already transformed on the host and are normalised
+    only. All others go through the same geometry as in `host_transform`, to the same grey levels.
+
+    Args:
+      images: uint8 [N, H, W, 3], RGB.
+      p: the weight set's preprocessing.
+      dtype: of the result; the arithmetic is in float32.
+
+    Returns:
+      dtype [N, p.size, p.size, 3], (x - p.mean) / p.std in the order of p.channels.
+    """
+    height, width = images.shape[1:3]
+    images = images.astype(jnp.float32)
+    if (height, width) != (p.size, p.size):
+        rows, columns = _plan(height, width, p)
+        images = images[:, rows.start :, columns.start :][:, : rows.length, : columns.length]
+        for axis, line in ((2, columns), (1, rows)):  # as in host_transform
+            matrix = resample.weights(line.length, line.resized, p.interpolation)
+            matrix = matrix[:, line.offset : line.offset + p.size]
+            images = resample.resample(images, matrix, axis)
+    if p.channels == "BGR":
+        images = images[..., ::-1]
+    mean, std = np.float32(p.mean), np.float32(p.std)
+    return ((images - mean) / std).astype(dtype)
+
+
+def with_overrides(
+    p: Preprocessing,
+    *,
+    size: int | None = None,
+    crop_pct: float | None = None,
+    geometry: str | None = None,
+    interpolation: str | None = None,
+) -> Preprocessing:
+    """Returns `p` with some fields replaced; None, 0 and '' keep what belongs to the weights.
+
+    Args:
+      p: the weight set's preprocessing.
+      size: side in pixels, >= 1.
+      crop_pct: in (0, 1].
+      geometry: one of GEOMETRIES.
+      interpolation: one of INTERPOLATIONS.
+
+    Raises:
+      UserError: a value outside these.
+    """
+    if size and size < 1:
+        raise UserError(f"the image size must be at least 1 pixel; got {size}")
+    if crop_pct and not 0.0 < crop_pct <= 1.0:
+        raise UserError(f"crop_pct must lie in (0, 1]; got {crop_pct}")
+    if geometry and geometry not in GEOMETRIES:
+        raise UserError(f"there is no geometry {geometry!r}" + nearest(geometry, GEOMETRIES))
+    if interpolation and interpolation not in INTERPOLATIONS:
+        raise UserError(
+            f"there is no interpolation {interpolation!r}" + nearest(interpolation, INTERPOLATIONS)
+        )
+    given = {
+        "size": size, "crop_pct": crop_pct, "geometry": geometry, "interpolation": interpolation
+    }  # fmt: skip
+    return dataclasses.replace(p, **{name: value for name, value in given.items() if value})

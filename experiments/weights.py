@@ -1,0 +1,125 @@
+"""Public weights: what there is, and whether a file is what it should be.
+
+python -m experiments.weights list
+python -m experiments.weights show NAME
+python -m experiments.weights fetch NAME
+python -m experiments.weights verify NAME_OR_PATH [--reference=x_and_y.npz]
+python -m experiments.weights convert NAME_OR_PATH --output=FILE [--scheme=huggingface]
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from absl import flags
+
+from tl import cli
+from tl.errors import UserError, nearest
+
+LIKE = flags.DEFINE_string("like", "", "weight set whose preprocessing a local file takes")
+PREFIX = flags.DEFINE_string("prefix", "", "prefix rule of a self-supervised checkpoint")
+CACHE_DIR = flags.DEFINE_string("cache_dir", "", "instead of $TL_CACHE or ~/.cache/tl")
+REFERENCE = flags.DEFINE_string(
+    "reference", "", "verify: npz with x, normalised images [N, 3, H, W], and y, logits [N, C]"
+)
+OUTPUT = flags.DEFINE_string("output", "", "convert: the safetensors file to write")
+SCHEME = flags.DEFINE_string("scheme", "torchvision", "convert: whose tensor names to write")
+
+
+def list_sets() -> None:
+    """Prints every weight set of the catalogue."""
+    import tabulate
+
+    from tl.weights import catalog, fetch
+
+    rows = [
+        [
+            spec.name,
+            spec.preprocessing.size,
+            spec.top1 and 100 * spec.top1,
+            spec.top5 and 100 * spec.top5,
+            spec.licence,
+            "yes" if fetch.is_cached(spec, CACHE_DIR.value) else "",
+        ]
+        for spec in map(catalog.get, catalog.names())
+    ]
+    headers = ["name", "px", "top-1 %", "top-5 %", "licence", "here"]
+    print(tabulate.tabulate(rows, headers, floatfmt=".3f", missingval="-"))
+
+
+def show(name: str) -> None:
+    """Prints what the catalogue knows of a weight set."""
+    from tl.weights import catalog
+
+    spec = catalog.get(name)
+    for field in dataclasses.fields(spec):
+        if value := getattr(spec, field.name):
+            print(f"{field.name:14} {value}")
+    print(f"{'url':14} {spec.source.url}")
+
+
+def fetch_file(name: str) -> None:
+    """Brings a weight set's file here, checked, and prints where it is."""
+    from tl.weights import catalog, fetch
+
+    path, sha256 = fetch.fetch(catalog.get(name), CACHE_DIR.value)
+    print(f"{path}\nsha256 {sha256}")
+
+
+def verify(name_or_path: str) -> None:
+    """Loads weights, and prints what they are and how far they are from a reference."""
+    import jax
+    import numpy as np
+
+    network = _load(name_or_path)
+    leaves = jax.tree.leaves(network.variables)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(network.variables["params"]))
+    print(f"weights        {network.spec.name} ({network.spec.backbone})")
+    print(f"sha256         {network.sha256}")
+    print(f"tensors        {len(leaves)}, {parameters:,} parameters, all names and shapes match")
+    print(f"preprocessing  {network.spec.preprocessing}")
+    if REFERENCE.value:
+        with np.load(REFERENCE.value) as reference:
+            x, y = reference["x"].transpose(0, 2, 3, 1), reference["y"]
+        with jax.default_matmul_precision("highest"):
+            logits = jax.jit(network.model.apply)(network.variables, x)["logits"]
+        print(f"largest error  {np.max(np.abs(logits - y)) / np.max(np.abs(y)):.1e} of the logits")
+
+
+def convert(name_or_path: str) -> None:
+    """Writes weights as safetensors under the names of other software."""
+    from tl.weights import load
+
+    if not OUTPUT.value:
+        raise UserError("convert needs --output=FILE")
+    load.save(_load(name_or_path).variables, OUTPUT.value, SCHEME.value)
+    print(f"wrote {OUTPUT.value} ({SCHEME.value} names)")
+
+
+def _load(name_or_path: str):
+    from tl.weights import load
+
+    return load.load(name_or_path, like=LIKE.value, prefix=PREFIX.value, cache_dir=CACHE_DIR.value)
+
+
+COMMANDS = {
+    "list": list_sets,
+    "show": show,
+    "fetch": fetch_file,
+    "verify": verify,
+    "convert": convert,
+}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs the command named first with the arguments that follow it."""
+    command, *rest = arguments or [""]
+    if command not in COMMANDS:
+        raise UserError(f"no command is called {command!r}{nearest(command, COMMANDS)}")
+    wanted = 0 if command == "list" else 1
+    if len(rest) != wanted:
+        raise UserError(f"{command} takes {wanted} argument(s), got {len(rest)}; see --help")
+    COMMANDS[command](*rest)
+
+
+if __name__ == "__main__":
+    cli.run(main)

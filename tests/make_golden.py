@@ -1,0 +1,198 @@
+"""Writes tests/golden: tiny networks saved by the frameworks themselves, with what they compute.
+
+    KERAS_BACKEND=jax python -m tests.make_golden
+
+needs torch, transformers, timm, keras and h5py. Every file holds random weights with nothing at its
+initial value; the `.npz` beside it holds an input `x` [N, H, W, 3] and every endpoint, NHWC.
+"""
+
+import os
+import pathlib
+import sys
+import types
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import numpy as np
+
+# torchvision, which timm imports, does not import itself beside a PyTorch without its compiled
+# operators; none of them is needed here.
+for _name in ("torchvision._meta_registrations", "torchvision._autograd_registrations"):
+    sys.modules.setdefault(_name, types.ModuleType(_name))
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+CLASSES = 10
+ENDPOINTS = ("stem", "stage1", "stage2", "stage3", "stage4", "pooled", "logits")
+TIMM_MODULES = ("maxpool", "layer1", "layer2", "layer3", "layer4", "global_pool", "fc")
+HF_MODULES = (
+    "resnet.embedder",
+    *(f"resnet.encoder.stages.{i}" for i in range(4)),
+    "resnet.pooler",
+    "classifier",
+)
+
+
+def images(count: int, height: int, width: int) -> np.ndarray:
+    """Returns noise `[count, height, width, 3]`; even sides, where paddings differ."""
+    return np.random.default_rng(0).normal(size=(count, height, width, 3)).astype(np.float32)
+
+
+def tiny_timm():
+    """Returns timm's ResNet with bottlenecks of 4, 6, 8 and 10 channels."""
+    from timm.models.resnet import Bottleneck, ResNet
+
+    return ResNet(Bottleneck, (2, 1, 1, 1), num_classes=CLASSES, channels=(4, 6, 8, 10))
+
+
+def hf_resnet(**config):
+    """Returns a transformers ResNet."""
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    return ResNetForImageClassification(ResNetConfig(**config))
+
+
+def tiny_hf(layer_type: str):
+    """Returns transformers' ResNet of 16, 24, 32 and 40 channels, or half of them."""
+    width = 8 if layer_type == "bottleneck" else 4
+    return hf_resnet(
+        layer_type=layer_type,
+        embedding_size=8,
+        hidden_sizes=[width * n for n in (2, 3, 4, 5)],
+        depths=[2, 1, 1, 1],
+        num_labels=CLASSES,
+    )
+
+
+def tiny_keras():
+    """Returns Keras' ResNet with bottlenecks of 4, 6, 8 and 10 channels."""
+    from keras.src.applications import resnet
+
+    def stacks(x):
+        for i, (filters, blocks) in enumerate(((4, 2), (6, 1), (8, 1), (10, 1))):
+            stride = 1 if i == 0 else 2
+            x = resnet.stack_residual_blocks_v1(
+                x, filters, blocks, stride1=stride, name=f"conv{i + 2}"
+            )
+        return x
+
+    return resnet.ResNet(
+        stacks,
+        preact=False,
+        use_bias=True,
+        weights=None,
+        classes=CLASSES,
+        input_shape=(48, 40, 3),
+        classifier_activation=None,
+    )
+
+
+def randomise_torch(model, seed: int = 0):
+    """Gives every batch normalisation random statistics and affine parameters; returns `model`."""
+    import torch
+
+    torch.manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.2, 0.8)
+            torch.nn.init.normal_(module.bias, 0, 0.2)
+            torch.nn.init.normal_(module.running_mean, 0, 0.3)
+            torch.nn.init.uniform_(module.running_var, 0.05, 1.55)
+    return model.eval()
+
+
+def torch_endpoints(model, modules: tuple[str, ...], x: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns what the named modules compute for `x`, one for each of ENDPOINTS."""
+    import torch
+
+    found = {}
+    handles = [
+        model.get_submodule(module).register_forward_hook(
+            lambda _module, _inputs, output, endpoint=endpoint: found.update({endpoint: output})
+        )
+        for endpoint, module in zip(ENDPOINTS, modules, strict=True)
+    ]
+    with torch.no_grad():
+        model(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))))
+    for handle in handles:
+        handle.remove()
+    tensors = {name: getattr(value, "pooler_output", value) for name, value in found.items()}
+    arrays = {name: value.numpy() for name, value in tensors.items()}
+    arrays["pooled"] = arrays["pooled"].reshape(len(x), -1)
+    return {k: v.transpose(0, 2, 3, 1) if v.ndim == 4 else v for k, v in arrays.items()}
+
+
+def randomise_keras(model, seed: int = 0):
+    """Gives every normalisation and every convolution's bias random values; returns `model`."""
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        if layer.name.endswith("_bn"):
+            n = layer.gamma.shape[0]
+            layer.set_weights(
+                [
+                    rng.uniform(0.2, 0.8, n),
+                    rng.normal(0, 0.2, n),
+                    rng.normal(0, 0.3, n),
+                    rng.uniform(0.05, 1.55, n),
+                ]
+            )
+        elif layer.name.endswith("_conv"):
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel, rng.normal(0, 0.2, bias.shape)])
+    return model
+
+
+def keras_endpoints(model, blocks: tuple[int, ...], x: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns what a Keras ResNet of these blocks a stage computes for `x`."""
+    import keras
+
+    names = [
+        "pool1_pool",
+        *(f"conv{i + 2}_block{n}_out" for i, n in enumerate(blocks)),
+        "avg_pool",
+        "predictions",
+    ]
+    outputs = [model.get_layer(name).output for name in names]
+    found = keras.Model(model.input, outputs)(x)
+    return dict(zip(ENDPOINTS, map(np.asarray, found), strict=True))
+
+
+def write_torch() -> None:
+    """Writes transformers' and timm's files."""
+    import safetensors.torch
+    import torch
+
+    torch.manual_seed(0)
+    x = images(1, 48, 40)
+    for kind in ("bottleneck", "basic"):
+        model = randomise_torch(tiny_hf(kind))
+        safetensors.torch.save_file(model.state_dict(), GOLDEN / f"hf_{kind}.safetensors")
+        np.savez_compressed(GOLDEN / f"hf_{kind}.npz", x=x, **torch_endpoints(model, HF_MODULES, x))
+    model = randomise_torch(tiny_timm())
+    torch.save(model.state_dict(), GOLDEN / "timm_zip.pth")
+    torch.save(model.state_dict(), GOLDEN / "timm_legacy.pth", _use_new_zipfile_serialization=False)
+    np.savez_compressed(GOLDEN / "timm.npz", x=x, **torch_endpoints(model, TIMM_MODULES, x))
+
+
+def write_keras() -> None:
+    """Writes Keras' four layouts."""
+    import h5py
+    import keras
+    from keras.src.legacy.saving import legacy_h5_format
+
+    keras.utils.set_random_seed(0)
+    x = images(1, 48, 40)
+    model = randomise_keras(tiny_keras())
+    model.save_weights(GOLDEN / "keras.weights.h5")
+    model.save(GOLDEN / "keras.keras")
+    model.save(GOLDEN / "keras_model.h5")
+    with h5py.File(GOLDEN / "keras_legacy.h5", "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, model)
+    np.savez_compressed(GOLDEN / "keras.npz", x=x, **keras_endpoints(model, (2, 1, 1, 1), x))
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    write_torch()
+    write_keras()
+    for path in sorted(GOLDEN.iterdir()):
+        print(f"{path.stat().st_size:9,} {path.name}")

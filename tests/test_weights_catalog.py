@@ -1,0 +1,84 @@
+import math
+import re
+
+import pytest
+
+from tl.errors import UserError
+from tl.models import registry
+from tl.weights import catalog, naming
+from tl.weights.spec import HubFile, Url
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_every_set_is_complete(name):
+    spec = catalog.get(name)
+    assert spec.name == name and name.split(".")[0] == spec.backbone
+    registry.build(spec.backbone, num_classes=spec.num_classes, **spec.model_args)
+    assert spec.scheme in naming.SCHEMES and spec.licence
+    if spec.top1 is not None:
+        assert 0.6 < spec.top1 < 0.85 and spec.measured
+        assert spec.top5 is None or spec.top1 < spec.top5 < 0.97
+    match spec.source:
+        case Url(url, sha256, md5):
+            assert url.startswith("https://") and bool(sha256) != bool(md5)
+            assert re.fullmatch(r"[0-9a-f]{8}|[0-9a-f]{32}", sha256 or md5)
+        case HubFile(repo):
+            assert repo.split("/")[0] in ("timm", "microsoft")
+
+
+def test_the_sets_that_are_promised():
+    promised = (
+        "tv1 tv2 timm_tv timm_tv2 a1 a1h a2 a3 b1k b2k c1 c2 d ra ram am bt gluon fb_swsl fb_ssl "
+        "microsoft keras keras_notop"
+    )
+    assert {f"resnet50.{name}" for name in promised.split()} <= set(catalog.names())
+    for depth in (18, 34, 50, 101, 152):
+        assert {f"resnet{depth}.{name}" for name in ("tv1", "a1", "gluon")} <= set(catalog.names())
+
+
+@pytest.mark.parametrize(
+    ("name", "resized"),
+    [  # the side that each publisher states
+        ("resnet50.tv1", 256), ("resnet50.tv2", 232), ("resnet50.a1", 235),
+        ("resnet50.timm_tv2", 201), ("resnet50.a3", 168), ("resnet50.microsoft", 256),
+    ],
+)  # fmt: skip
+def test_crop_pct_gives_the_published_resize(name, resized):
+    p = catalog.get(name).preprocessing
+    assert math.floor(p.size / p.crop_pct) == resized
+
+
+def test_published_rows():
+    tv1 = catalog.get("resnet50.tv1")
+    assert tv1.source.url == "https://download.pytorch.org/models/resnet50-0676ba61.pth"
+    assert (tv1.source.sha256, tv1.top1, tv1.top5) == ("0676ba61", 0.7613, 0.92862)
+    a1h = catalog.get("resnet50.a1h")
+    assert a1h.source.url.startswith("https://huggingface.co/timm/resnet50.a1h_in1k/resolve/")
+    assert (a1h.preprocessing.size, a1h.preprocessing.crop_pct, a1h.top1) == (176, 0.9, 0.79264)
+    assert a1h.notes == "at size/crop_pct 224/1.0: 80.654 / 95.312 %"
+    keras = catalog.get("resnet50.keras")
+    assert keras.source.url.endswith("resnet50_weights_tf_dim_ordering_tf_kernels.h5")
+    assert keras.preprocessing.channels == "BGR" and keras.model_args["stride_in"] == "1x1"
+    assert catalog.get("resnet34.ra4").preprocessing.mean == (127.5, 127.5, 127.5)
+
+
+def test_non_commercial_licences():
+    found = {name for name in catalog.names() if catalog.get(name).non_commercial}
+    assert found == {f"resnet{d}.fb_{s}" for d in (18, 50) for s in ("ssl", "swsl")}
+
+
+def test_a_misspelt_name_lists_the_near_ones():
+    with pytest.raises(UserError, match=r"'resnet50\.tv3' and no file.*'resnet50\.tv2'"):
+        catalog.get("resnet50.tv3")
+
+
+def test_files_are_recognised_by_their_checksums():
+    def name(sha256="f" * 64, md5="f" * 32):
+        spec = catalog.recognise(sha256, md5)
+        return spec and spec.name
+
+    assert name(sha256="0676ba61" + "0" * 56) == "resnet50.tv1"
+    assert name(sha256="19c8e357" + "0" * 56) == "resnet50.tv1"  # the same set's older file
+    assert name(sha256="14fe96d1" + "0" * 56) == "resnet50.a1"
+    assert name(md5="4d473c1dd8becc155b73f8504c6f6626") == "resnet50.keras_notop"
+    assert name() is None

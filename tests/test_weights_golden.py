@@ -1,0 +1,118 @@
+"""Tiny files written by transformers, timm and Keras, with every endpoint they compute."""
+
+import functools
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from tl.models import resnet
+from tl.models.layers import ConvBN
+from tl.models.resnet import ResNet
+from tl.weights import convert, naming, readers
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+TOLERANCE = 1e-5
+_TINY = functools.partial(
+    ResNet, stage_sizes=(2, 1, 1, 1), widths=(4, 6, 8, 10), num_classes=10, stem_width=64
+)
+# Name of the npz: (files with these weights, arguments of the model).
+CASES = {
+    "hf_bottleneck": (["hf_bottleneck.safetensors"], {"stem_width": 8}),
+    "hf_basic": (
+        ["hf_basic.safetensors"],
+        {"stem_width": 8, "block": "basic", "widths": (8, 12, 16, 20)},
+    ),
+    "timm": (["timm_zip.pth", "timm_legacy.pth"], {}),
+    "keras": (
+        ["keras_legacy.h5", "keras_model.h5", "keras.weights.h5", "keras.keras"],
+        {"stride_in": "1x1", "norm_epsilon": 1.001e-5},
+    ),
+}
+
+
+@functools.cache
+def variables(file):
+    case = next(name for name, (files, _) in CASES.items() if file in files)
+    tensors = readers.read(GOLDEN / file)
+    shapes = convert.shapes(_TINY(**CASES[case][1]))
+    return convert.to_variables(tensors, shapes, naming.detect(tensors))
+
+
+def errors(case, **arguments):
+    """Returns the largest error of each endpoint, relative to its largest value."""
+    files, model_args = CASES[case]
+    with np.load(GOLDEN / f"{case}.npz") as golden:
+        golden = dict(golden)
+    model = _TINY(**{**model_args, **arguments})
+    with jax.default_matmul_precision("highest"):
+        endpoints = jax.jit(model.apply)(variables(files[0]), golden.pop("x"))
+    assert endpoints.keys() == golden.keys()
+    return {
+        name: np.max(np.abs(endpoints[name] - value)) / np.max(np.abs(value))
+        for name, value in golden.items()
+    }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_endpoint_equals_the_frameworks(case):
+    found = errors(case)
+    assert set(found) == {"stem", "stage1", "stage2", "stage3", "stage4", "pooled", "logits"}
+    assert max(found.values()) <= TOLERANCE, found
+
+
+def test_all_files_of_a_network_give_the_same_variables():
+    for first, *others in (files for files, _ in CASES.values()):
+        for other in others:
+            assert jax.tree.all(jax.tree.map(np.array_equal, variables(first), variables(other)))
+
+
+def test_same_padding_fails_the_comparison(monkeypatch):
+    monkeypatch.setattr(resnet, "ConvBN", functools.partial(ConvBN, padding="same"))
+    found = errors("timm")
+    assert min(found.values()) > 100 * TOLERANCE, found
+
+
+@pytest.mark.parametrize(
+    ("case", "arguments"),
+    [
+        ("timm", {"stride_in": "1x1"}),
+        ("keras", {"stride_in": "3x3"}),
+        ("hf_bottleneck", {"norm_epsilon": 1e-3}),
+    ],
+)
+def test_another_architecture_fails_the_comparison(case, arguments):
+    found = errors(case, **arguments)
+    assert found["logits"] > 100 * TOLERANCE, found
+    assert found["stage4"] > 100 * TOLERANCE, found
+
+
+def test_unfolded_keras_biases_fail_the_comparison(monkeypatch):
+    monkeypatch.setattr(
+        convert,
+        "_fold_conv_biases",
+        lambda tensors: {k: v for k, v in tensors.items() if not k.endswith("_conv/bias")},
+    )
+    variables.cache_clear()
+    found = errors("keras")
+    variables.cache_clear()
+    assert min(found.values()) > 100 * TOLERANCE, found
+
+
+@pytest.mark.parametrize("file", ["hf_bottleneck.safetensors", "hf_basic.safetensors"])
+def test_huggingface_files_export_bit_for_bit(file):
+    assert_same(convert.from_variables(variables(file), "huggingface"), readers.read(GOLDEN / file))
+
+
+@pytest.mark.parametrize("file", ["timm_zip.pth", "timm_legacy.pth"])
+def test_torchvision_files_export_bit_for_bit(file):
+    assert_same(convert.from_variables(variables(file), "torchvision"), readers.read(GOLDEN / file))
+
+
+def assert_same(exported, original):
+    assert exported.keys() == original.keys()
+    for name, value in original.items():
+        assert exported[name].dtype == value.dtype and exported[name].shape == value.shape, name
+        assert np.array_equal(exported[name], value), name
+        assert exported[name].flags.c_contiguous

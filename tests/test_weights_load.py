@@ -1,0 +1,143 @@
+import logging
+import pathlib
+import stat
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tl.errors import UserError
+from tl.models import registry
+from tl.weights import catalog, convert, load
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+CLASSES = 10
+
+
+@pytest.fixture(scope="module")
+def variables():
+    """ResNet-18 with a head of ten classes; each tensor holds its own number."""
+    shapes = convert.shapes(registry.build("resnet18", num_classes=CLASSES))
+    leaves, structure = jax.tree.flatten(shapes)
+    values = [np.full(leaf.shape, i, np.float32) for i, leaf in enumerate(leaves)]
+    return jax.tree.unflatten(structure, values)
+
+
+@pytest.fixture(scope="module")
+def file(variables, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    load.save(variables, path)
+    return path
+
+
+def test_a_saved_file_loads_again(file, variables):
+    network = load.load(str(file), like="resnet18.a1")
+    assert jax.tree.all(jax.tree.map(np.array_equal, network.variables, variables))
+    assert network.model.num_classes == network.spec.num_classes == CLASSES
+    assert len(network.sha256) == 64
+
+
+def test_a_local_file_takes_the_preprocessing_and_not_the_accuracy(file):
+    spec = load.load(str(file), like="resnet18.a1").spec
+    assert spec.preprocessing == catalog.get("resnet18.a1").preprocessing
+    assert (spec.name, spec.top1, spec.licence) == (str(file), None, "")
+
+
+def test_a_file_that_does_not_tell_its_preprocessing(file):
+    message = (
+        r"model\.safetensors: it holds a resnet18 and .*"
+        r"--config\.weights_like=resnet18\.tv1.*resnet18\.gluon"
+    )
+    with pytest.raises(UserError, match=message):
+        load.load(str(file))
+
+
+def test_a_directory_stands_for_its_model(file):
+    assert load.load(str(file.parent), like="resnet18.tv1").spec.name == str(file)
+
+
+def test_a_published_file_is_recognised(file, monkeypatch):
+    monkeypatch.setattr(catalog, "recognise", lambda sha256, md5: catalog.get("resnet18.a1"))
+    assert load.load(str(file)).spec.name == "resnet18.a1"
+    assert load.load(str(file), like="resnet18.tv1").spec.preprocessing.crop_pct == 0.875
+
+
+def test_another_number_of_classes_needs_drop_head(file):
+    with pytest.raises(UserError, match=r"has 10 classes, expected 3; drop_head=True"):
+        load.load(str(file), like="resnet18.tv1", num_classes=3)
+    network = load.load(str(file), like="resnet18.tv1", num_classes=3, drop_head=True)
+    head = network.variables["params"]["head"]
+    assert head["kernel"].shape == (512, 3) and not head["kernel"].any() and not head["bias"].any()
+    assert network.spec.num_classes == network.model.num_classes == 3
+
+
+def test_drop_head_alone_leaves_none(file):
+    network = load.load(str(file), like="resnet18.tv1", drop_head=True)
+    assert network.model.num_classes == 0 and "head" not in network.variables["params"]
+
+
+def test_the_wrong_depth_lists_what_differs(file):
+    with pytest.raises(
+        UserError, match=r"model\.safetensors: the file's tensors(.|\n)*missing from the file"
+    ):
+        load.load(str(file), like="resnet34.tv1")
+
+
+def test_a_self_supervised_checkpoint(file, tmp_path):
+    tensors = safetensors.numpy.load_file(file)
+    backbone = {k: v for k, v in tensors.items() if not k.startswith("fc.")}
+    moco = {f"state_dict/module.encoder_q.{k}": v for k, v in backbone.items()}
+    moco["state_dict/module.queue"] = np.zeros((2, 2), np.float32)
+    path = tmp_path / "moco.safetensors"
+    safetensors.numpy.save_file(moco, path)
+    with pytest.raises(UserError, match="needs its prefix rule"):
+        load.load(str(path), like="resnet18.tv1")
+    network = load.load(str(path), like="resnet18.tv1", prefix="moco")
+    assert network.spec.num_classes == 0 and "head" not in network.variables["params"]
+
+
+def test_non_commercial_weights_say_so(file, caplog):
+    with caplog.at_level(logging.WARNING):
+        spec = load.load(str(file), like="resnet18.fb_swsl").spec
+    assert "CC-BY-NC-4.0: NOT for commercial use" in caplog.text
+    assert spec.non_commercial
+
+
+def test_keras_files_tell_what_they_are():
+    shapes = convert.shapes(registry.build("resnet50", num_classes=0))
+    names = convert.source_names(shapes, "keras")
+    tensors = {name: np.zeros((1,) * leaf.ndim) for name, (_, leaf) in names.items()}
+    spec = load._local_spec(pathlib.Path("x.h5"), tensors, "keras", "")
+    assert spec.model_args["stride_in"] == "1x1" and spec.preprocessing.channels == "BGR"
+    assert spec.backbone == "resnet50" and spec.name == "x.h5"
+    with pytest.raises(UserError, match=r"Keras weights.*such as resnet50\.keras"):
+        load._local_spec(pathlib.Path("x.h5"), tensors, "keras", "resnet50.tv1")
+
+
+def test_timms_efficientnet_lite_may_be_of_either_padding():
+    shapes = convert.shapes(registry.build("efficientnet_lite0"))
+    names = convert.source_names(shapes, "timm_efficientnet_lite")
+    tensors = {name: np.zeros((1,) * leaf.ndim) for name, (_, leaf) in names.items()}
+    with pytest.raises(UserError, match=r"weights_like=efficientnet_lite0 .*lite0\.timm\)"):
+        load._local_spec(pathlib.Path("x"), tensors, "timm_efficientnet_lite", "")
+
+
+def test_a_network_that_is_no_backbone_here():
+    with pytest.raises(UserError, match=r"convolutions.*are those of no backbone here"):
+        load.load(str(GOLDEN / "keras.keras"))
+
+
+def test_names_and_paths_that_are_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"'resnet18\.tv2' and no file is there; the nearest"):
+        load.load("resnet18.tv2")
+    with pytest.raises(UserError, match=r"no weight file at .*nothing\.pth"):
+        load.load(str(tmp_path / "nothing.pth"))
+
+
+def test_saved_files_are_whole_and_readable_by_all(file, variables, tmp_path):
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    with pytest.raises(UserError):
+        load.save(variables, tmp_path / "x", scheme="keras")
+    load.save(variables, tmp_path / "x", scheme="huggingface")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

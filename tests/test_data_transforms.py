@@ -191,15 +191,18 @@ class TestDeviceTransform:
     def test_normalisation_by_hand(self):
         p = Preprocessing(size=1, mean=(10.0, 20.0, 30.0), std=(2.0, 4.0, 8.0))
         pixel = np.array([[[[12, 28, 40]]]], np.uint8)
-        assert transforms.device_transform(pixel, p).ravel().tolist() == [1.0, 2.0, 1.25]
+        assert transforms.normalise(pixel, p).ravel().tolist() == [1.0, 2.0, 1.25]
         # mean and std are given in the order of `channels`.
         bgr = dataclasses.replace(p, channels="BGR")
-        assert transforms.device_transform(pixel, bgr).ravel().tolist() == [15.0, 2.0, -2.25]
+        assert transforms.normalise(pixel, bgr).ravel().tolist() == [15.0, 2.0, -2.25]
 
-    def test_images_of_the_networks_size_are_only_normalised(self):
-        images = noise(2, 16, 16)
-        p = dataclasses.replace(PLAIN, size=16)
-        assert np.array_equal(np.asarray(transforms.device_transform(images, p)), images)
+    def test_images_of_the_networks_size_are_cropped_all_the_same(self):
+        p = dataclasses.replace(PLAIN, size=16, geometry="crop_resize", crop_pct=0.5)
+        images = noise(1, 16, 16)
+        device = np.asarray(transforms.device_transform(images, p))
+        assert np.array_equal(device[0], transforms.host_transform(images[0], p))
+        whole = dataclasses.replace(p, geometry="whole")
+        assert np.array_equal(np.asarray(transforms.device_transform(images, whole)), images)
 
     def test_the_cast_comes_last(self):
         images, p = noise(1, 8, 8), Preprocessing(size=20)

@@ -110,8 +110,8 @@ def host_transform(image: np.ndarray, p: Preprocessing) -> np.ndarray:
 def device_transform(images: jax.Array, p: Preprocessing, dtype=jnp.float32) -> jax.Array:
     """Returns the network's input; to be called in a jitted function, with `p` static.
 
-    Images of (p.size, p.size) are taken as already transformed on the host and are normalised
-    only. All others go through the same geometry as in `host_transform`, to the same grey levels.
+    The geometry gives the same grey levels as `host_transform`, whose results need `normalise`
+    only.
 
     Args:
       images: uint8 [N, H, W, 3], RGB.
@@ -121,15 +121,27 @@ def device_transform(images: jax.Array, p: Preprocessing, dtype=jnp.float32) -> 
     Returns:
       dtype [N, p.size, p.size, 3], (x - p.mean) / p.std in the order of p.channels.
     """
-    height, width = images.shape[1:3]
+    rows, columns = _plan(*images.shape[1:3], p)
+    images = images[:, rows.start :, columns.start :][:, : rows.length, : columns.length]
     images = images.astype(jnp.float32)
-    if (height, width) != (p.size, p.size):
-        rows, columns = _plan(height, width, p)
-        images = images[:, rows.start :, columns.start :][:, : rows.length, : columns.length]
-        for axis, line in ((2, columns), (1, rows)):  # as in host_transform
+    for axis, line in ((2, columns), (1, rows)):  # as in host_transform
+        if line.length != line.resized:
             matrix = resample.weights(line.length, line.resized, p.interpolation)
-            matrix = matrix[:, line.offset : line.offset + p.size]
-            images = resample.resample(images, matrix, axis)
+            images = resample.resample(images, matrix[:, line.offset : line.offset + p.size], axis)
+        else:
+            images = jax.lax.slice_in_dim(images, line.offset, line.offset + p.size, axis=axis)
+    return normalise(images, p, dtype)
+
+
+def normalise(images: jax.Array, p: Preprocessing, dtype=jnp.float32) -> jax.Array:
+    """Returns (x - p.mean) / p.std in the order of p.channels.
+
+    Args:
+      images: uint8 or float [N, H, W, 3], RGB, 0..255.
+      p: the weight set's preprocessing.
+      dtype: of the result; the arithmetic is in float32.
+    """
+    images = images.astype(jnp.float32)
     if p.channels == "BGR":
         images = images[..., ::-1]
     mean, std = np.float32(p.mean), np.float32(p.std)

@@ -1,0 +1,123 @@
+"""The only file that knows about devices: one function mapped over them, and several hosts."""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from tl.errors import UserError, nearest
+
+MAPPERS = ("pmap", "jit")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mapped:
+    """A compiled function of (variables, images) whose variables lie on every device already.
+
+    Attributes:
+      device_count: devices that share a batch; its size must be a multiple of this.
+    """
+
+    device_count: int
+    _compiled: Callable[[Any, jax.Array], Any]
+    _variables: Any
+    _sharding: NamedSharding
+    _leading: tuple[int, ...]
+
+    def __call__(self, images: np.ndarray) -> Any:
+        """Sends a batch and starts the computation; waits for neither.
+
+        Args:
+          images: `[B, ...]`, B a multiple of `device_count`.
+
+        Returns:
+          The function's pytree, still on the devices; `fetch` brings it back.
+
+        Raises:
+          ValueError: B is no multiple of `device_count`.
+        """
+        if len(images) % self.device_count:
+            raise ValueError(
+                f"expected a batch of a multiple of {self.device_count} images, one part for each "
+                f"device, got {len(images)}"
+            )
+        images = images.reshape(*self._leading, *images.shape[1:])
+        outputs = self._compiled(self._variables, jax.device_put(images, self._sharding))
+        for array in jax.tree.leaves(outputs):
+            array.copy_to_host_async()
+        return outputs
+
+    def fetch(self, outputs: Any) -> Any:
+        """Waits for the result of a call and returns it as NumPy arrays `[B, ...]`."""
+        # pmap's results are [devices, B / devices, ...].
+        return jax.tree.map(
+            lambda x: np.asarray(x).reshape(-1, *x.shape[len(self._leading) :]), outputs
+        )
+
+
+def map_over_devices(
+    function: Callable[[Any, jax.Array], Any],
+    variables: Any,
+    how: str = "pmap",
+    devices: Sequence[jax.Device] | None = None,
+) -> Mapped:
+    """Compiles a function of a batch for several devices, each of which computes its share.
+
+    Args:
+      function: pure, (variables, images `[b, ...]`) -> pytree of arrays `[b, ...]`, each row of
+        which depends on its own image alone. Passing the same object again compiles nothing anew.
+      variables: pytree of arrays, placed on every device once, here.
+      how: `pmap` runs the function on each device's share; `jit` compiles it for the whole batch,
+        sharded along the first axis. The results are the same.
+      devices: default all devices of this process.
+
+    Raises:
+      UserError: no such `how`.
+    """
+    if how not in MAPPERS:
+        raise UserError(f"expected a mapper of {MAPPERS}, got {how!r}{nearest(how, MAPPERS)}")
+    devices = tuple(devices or jax.local_devices())
+    mesh = Mesh(np.array(devices), ("data",))
+    if how == "pmap":
+        compiled = jax.pmap(function, in_axes=(None, 0), devices=devices)
+        leading = (len(devices), -1)
+    else:
+        compiled, leading = jax.jit(function), (-1,)
+    # pmap takes variables as they lie only where they are replicated over the mesh beforehand;
+    # host arrays would cross the bus again in every call.
+    variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    return Mapped(len(devices), compiled, variables, sharding, leading)
+
+
+def prefetch(iterator: Iterable[Any], put: Callable[[Any], Any], size: int = 2) -> Iterator[Any]:
+    """Yields `put(item)` in order, having called `put` for the next `size` items already.
+
+    With a `put` that only starts work (a transfer, a computation), the devices stay busy while the
+    consumer works on the result.
+
+    >>> list(prefetch("abc", str.upper))
+    ['A', 'B', 'C']
+    """
+    waiting = collections.deque()
+    for item in iterator:
+        waiting.append(put(item))
+        if len(waiting) > size:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def share_of_process(items: Sequence[int]) -> list[int]:
+    """Returns the numbers among `items` that fall to this process, by their remainder."""
+    return [i for i in items if i % jax.process_count() == jax.process_index()]
+
+
+def barrier(name: str) -> None:
+    """Waits until every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

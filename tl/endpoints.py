@@ -1,0 +1,226 @@
+"""What to extract: a network's endpoints as one pure function from uint8 images to features."""
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tl import devices
+from tl.data.loader import batches
+from tl.data.transforms import device_transform, host_transform, normalise
+from tl.errors import UserError, nearest
+from tl.models.folding import fold_batch_norm
+from tl.weights.catalog import Preprocessing
+
+PIXELS = "pixels"
+DTYPES = ("float32", "bfloat16")
+
+Features = dict[str, np.ndarray]
+Computed = Iterator[tuple[dict[str, Any], Features]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Extraction:
+    """What to extract, and how.
+
+    Attributes:
+      endpoints: names of the network's outputs; `pixels` is the source's uint8 image, flattened.
+      pooling: of spatial endpoints: `mean`, `max`, or `gridN`, the means of an N x N grid of cells.
+      dtype: the network computes in `float32`, in full precision on every platform, or in
+        `bfloat16`. Features are float32 always.
+      batch_size: images of all devices together, rounded up to a multiple of their number.
+      fold_batch_norm: batch normalisation becomes part of the convolutions.
+      mapper: see `tl.devices.map_over_devices`.
+      threads: of the loader.
+    """
+
+    endpoints: tuple[str, ...]
+    pooling: str = "mean"
+    dtype: str = "float32"
+    batch_size: int = 256
+    fold_batch_norm: bool = True
+    mapper: str = "pmap"
+    threads: int = 4
+
+    def __post_init__(self):
+        if not re.fullmatch(r"mean|max|grid[1-9]\d*", self.pooling):
+            raise UserError(f"expected pooling 'mean', 'max' or 'gridN', got {self.pooling!r}")
+        if self.dtype not in DTYPES:
+            raise UserError(f"expected dtype to be one of {DTYPES}, got {self.dtype!r}")
+        if self.batch_size < 1:
+            raise UserError(f"expected a batch_size of at least 1, got {self.batch_size}")
+        if not self.endpoints or len(set(self.endpoints)) < len(self.endpoints):
+            raise UserError(f"expected endpoints, each named once, got {self.endpoints}")
+
+
+def widths(model: nn.Module, size: int, extraction: Extraction, source: Any) -> dict[str, int]:
+    """Returns the number of features D of each endpoint asked for.
+
+    Args:
+      model: the network.
+      size: side of its images in pixels.
+      extraction: names and pooling.
+      source: its `image_shape` gives the width of `pixels`.
+
+    Raises:
+      UserError: no such endpoint; `pixels` of images of varied sizes.
+    """
+    outputs = _outputs(model, size)
+    for name in extraction.endpoints:
+        if name != PIXELS and name not in outputs:
+            raise UserError(
+                f"the network has no endpoint {name!r}{nearest(name, [*outputs, PIXELS])}; "
+                f"all of them: {', '.join([*outputs, PIXELS])}"
+            )
+    if PIXELS in extraction.endpoints and source.image_shape is None:
+        raise UserError(
+            f"the endpoint {PIXELS!r} needs images of one small size; those of {source.name!r} "
+            "vary in size"
+        )
+    pooled = functools.partial(pool, pooling=extraction.pooling)
+    return {
+        name: math.prod(source.image_shape)
+        if name == PIXELS
+        else jax.eval_shape(pooled, outputs[name]).shape[-1]
+        for name in extraction.endpoints
+    }
+
+
+@functools.lru_cache(maxsize=16)
+def _outputs(model: nn.Module, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    return jax.eval_shape(model.init_with_output, jax.random.key(0), images)[0]
+
+
+def compute_rows(
+    network: Any,
+    source: Any,
+    preprocessing: Preprocessing,
+    extraction: Extraction,
+    rows: np.ndarray,
+    *,
+    log: Callable[[str], Any] = print,
+) -> Computed:
+    """Yields the batches of some rows with their features, in order.
+
+    Out of memory on a device, the rest goes on in batches of half the size.
+
+    Args:
+      network, source, preprocessing, extraction, log: as in `extract`.
+      rows: int `[n]` of the source.
+
+    Yields:
+      A batch of `tl.data.loader.batches` and, of the same length, endpoint to float32 `[B, D]`.
+
+    Raises:
+      UserError: too little memory for one image on each device; features that are not finite.
+    """
+    model, variables = network.model.clone(dtype=jnp.dtype(extraction.dtype)), network.variables
+    if extraction.fold_batch_norm:
+        variables = fold_batch_norm(variables, model.norm_epsilon)
+        model = model.clone(folded=True)
+    # Images of one small size are resized on the device; others come at the network's size.
+    on_device = source.image_shape is not None
+    transform = None if on_device else functools.partial(host_transform, p=preprocessing)
+    prepare = device_transform if on_device else normalise
+    function = feature_function(
+        model, preprocessing, prepare, extraction.endpoints, extraction.pooling
+    )
+    mapped = devices.map_over_devices(function, variables, extraction.mapper)
+    count = mapped.device_count
+    # By the source's length, not that of `rows`: all calls of a run share one compiled shape.
+    batch_size = -(-min(extraction.batch_size, len(source)) // count) * count
+    while len(rows):
+        loaded = batches(
+            source, batch_size, indices=rows, transform=transform, threads=extraction.threads
+        )
+        started = devices.prefetch(loaded, lambda batch: (batch, mapped(batch["image"])))
+        try:
+            for batch, outputs in started:
+                features = mapped.fetch(outputs)
+                _check_finite(batch, features)
+                rows = rows[np.sum(batch["mask"]) :]
+                yield batch, features
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            if isinstance(error, jax.errors.JaxRuntimeError) and (
+                "RESOURCE_EXHAUSTED" not in str(error)
+            ):
+                raise
+            smaller = batch_size // 2 // count * count
+            if not smaller:
+                raise UserError(
+                    f"{count} device(s) have too little memory for {batch_size} image(s) of "
+                    f"{preprocessing.size} px and endpoints {', '.join(extraction.endpoints)}; "
+                    "make the images smaller, name fewer endpoints or compute in bfloat16"
+                ) from error
+            log(f"out of memory with batches of {batch_size} images; going on with {smaller}")
+            batch_size = smaller
+
+
+@functools.lru_cache(maxsize=16)
+def feature_function(
+    model: nn.Module,
+    preprocessing: Preprocessing,
+    prepare: Callable[[jax.Array, Preprocessing], jax.Array],
+    endpoints: tuple[str, ...],
+    pooling: str,
+) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
+    """Returns a pure function (variables, images uint8 `[N, H, W, 3]`) -> endpoint to `[N, D]`.
+
+    The same arguments give the same object, so the splits of a data set share what is compiled.
+    """
+
+    def features(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
+        # Without it float32 means tfloat32 on a GPU and bfloat16 on a TPU.
+        with jax.default_matmul_precision("highest"):
+            outputs = model.apply(variables, prepare(images, preprocessing), train=False)
+            outputs[PIXELS] = images.reshape(len(images), -1)
+            return {name: pool(outputs[name], pooling) for name in endpoints}
+
+    return features
+
+
+def pool(values: jax.Array, pooling: str) -> jax.Array:
+    """Returns an endpoint as features, float32 `[N, D]`.
+
+    Args:
+      values: `[N, h, w, C]`; or `[N, D]`, whose values stay as they are.
+      pooling: see `Extraction`. Cell i of `gridN` covers the rows from floor(i h / N) to
+        ceil((i + 1) h / N), as in PyTorch's adaptive average pooling; D = N * N * C.
+    """
+    values = values.astype(jnp.float32)
+    if values.ndim == 2:
+        return values
+    if pooling == "mean":
+        return values.mean((1, 2))
+    if pooling == "max":
+        return values.max((1, 2))
+    cells = int(pooling.removeprefix("grid"))
+    rows, columns = (_cell_means(side, cells) for side in values.shape[1:3])
+    return jnp.einsum("ih,jw,nhwc->nijc", rows, columns, values).reshape(len(values), -1)
+
+
+def _cell_means(side: int, cells: int) -> np.ndarray:
+    """Returns the matrix `[cells, side]` whose product with a column is the mean of each cell."""
+    i = np.arange(cells)[:, None]
+    x = np.arange(side)
+    # -(-a // b) is the ceiling of a / b.
+    inside = (x >= i * side // cells) & (x < -(-(i + 1) * side // cells))
+    return (inside / inside.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _check_finite(batch: dict[str, Any], features: Features) -> None:
+    for name, values in features.items():
+        bad = batch["mask"] & ~np.isfinite(values).all(axis=1)
+        if bad.any():
+            raise UserError(
+                f"endpoint {name!r} of example {batch['id'][np.argmax(bad)]!r} has values that are "
+                "not finite; check the weights and, in bfloat16, try float32"
+            )

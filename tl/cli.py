@@ -43,6 +43,10 @@ def run(main: Callable[[Sequence[str]], object]) -> None:
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
+    ours = logging.getLogger("tl")  # what the library does, without dates and file names
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
+    ours.addHandler(logging.StreamHandler())
 
     def guarded(argv: Sequence[str]) -> None:
         try:

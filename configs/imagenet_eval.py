@@ -1,0 +1,20 @@
+"""Top-1 and top-5 of a weight set, as published, on ImageNet or any folder named by its classes.
+
+  python -m experiments.evaluate --config=configs/imagenet_eval.py --config.weights=resnet50.tv1
+  python -m experiments.evaluate --config=configs/imagenet_eval.py \\
+      --config.data.name=folder --config.data.data_dir=IMAGES --config.data.test=
+
+The classes of a folder are ImageNet's by WordNet id (n01440764) or by name (tench).
+Not run here on ImageNet, which is not at hand.
+"""
+
+from configs import common
+
+
+def get_config():
+    config = common.get_config()
+    config.data.name = "imagenet2012"
+    config.data.test = "validation"
+    config.data.download = False  # TFDS needs the archives from image-net.org by hand
+    config.endpoints = ("logits",)
+    return config

@@ -1,0 +1,29 @@
+"""The embedded default: EfficientNet-Lite0 on scikit-learn's digits, offline, no download.
+
+python -m experiments.probe --config=configs/quickstart.py
+"""
+
+import itertools
+
+from configs import common
+
+STAGES = tuple(f"stage{i}" for i in range(1, 8))
+
+
+def get_config():
+    config = common.get_config()
+    config.data.name = "digits"
+    config.data.examples_per_class = (5, 10, 100)
+    config.seeds = (0, 1, 2)
+    config.preprocess.size = 64
+    config.preprocess.geometry = "whole"
+    config.preprocess.interpolation = "bicubic"
+    config.endpoints = (
+        "pixels",
+        "stem",
+        *STAGES,
+        *(f"{a}+{b}" for a, b in itertools.pairwise(STAGES)),
+        "stage3+stage4+stage5",
+        "pooled",
+    )
+    return config

@@ -1,0 +1,21 @@
+"""Measures the ImageNet accuracy of a weight set on a labelled test split.
+
+  python -m experiments.evaluate --config=configs/imagenet_eval.py [--config.FIELD=VALUE ...]
+
+Prints top-1 and top-5 beside the published ones and writes result.json to --workdir.
+"""
+
+from tl import cli
+
+cli.define_run_flags()
+
+
+def main(_):
+    """Runs the evaluation that the flags describe."""
+    from tl import runs
+
+    runs.evaluate(*cli.start_run())
+
+
+if __name__ == "__main__":
+    cli.run(main)

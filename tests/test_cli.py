@@ -1,0 +1,68 @@
+"""Commands as a user types them; each one is a process of its own."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+QUICK = "--config=configs/quickstart.py"
+
+
+def run(*arguments, module="experiments.probe"):
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "which run? Give --config=FILE; there are configs/"),
+        (["--config=configs/quickstrt.py"], "no config file is called 'configs/quickstrt.py'"),
+        (
+            [QUICK, "--config.probe.l3=1"],
+            "no field is called --config.probe.l3; the nearest are '--config.probe.l2'",
+        ),
+        (["--config", "configs/quickstart.py", "--config.seed=1"], "'--config.seeds'"),
+        ([QUICK, "--config.seeds=a"], "takes int values such as (0, 1, 2), got 'a'"),
+        ([QUICK, "--config.probe.l2=(1,x)"], "--config.probe.l2 takes float values"),
+        ([QUICK, "--config.data.test_fraction=a"], "could not convert string to float: 'a'"),
+        ([QUICK, "--workdr=x"], "no flag is called --workdr; the nearest are 'workdir'"),
+        ([QUICK, "--workdir=pyproject.toml"], "--workdir=pyproject.toml cannot be written"),
+        ([QUICK, "--config.weights=resnet5", "--workdir={tmp}"], "no weight set is called"),
+    ],
+)
+def test_a_mistake_is_one_message(arguments, message, tmp_path):
+    done = run(*(a.format(tmp=tmp_path) for a in arguments))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("broken", ["x = 1", "def get_config(): return 1 / 0"])
+def test_a_broken_config_is_one_message(broken, tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text(broken)
+    done = run(f"--config={path}")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert ("has no function get_config()" in done.stderr) or ("ZeroDivisionError" in done.stderr)
+
+
+@pytest.mark.parametrize("name", ["probe", "extract", "evaluate", "weights"])
+def test_help_answers_quickly(name):
+    start = time.perf_counter()
+    done = run("--help", module=f"experiments.{name}")
+    seconds = time.perf_counter() - start
+    assert "--config" in done.stdout or name == "weights"
+    assert f"python -m experiments.{name}" in done.stdout
+    assert seconds < 3.0
+
+
+def test_import_costs_nothing():
+    code = "import sys, tl; print(sorted(m for m in ('jax', 'numpy', 'flax') if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

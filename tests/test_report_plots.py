@@ -1,0 +1,32 @@
+from PIL import Image
+
+from tl.report import plots
+
+
+def study(ks=(5, 100)):
+    return [
+        {
+            "endpoint": endpoint,
+            "examples_per_class": k,
+            "test_top1": 0.5 + 0.1 * i,
+            "test_top1_range": [0.45 + 0.1 * i, 0.55 + 0.1 * i],
+        }
+        for k in ks
+        for i, endpoint in enumerate(["pixels", "stem", "stage1", "stem+stage1"])
+    ]
+
+
+def test_writes_a_picture(tmp_path):
+    plots.accuracy_over_endpoint(study(), "title", tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        width, height = image.size
+        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 24)}
+    assert width > 300
+    assert height > 500
+    assert {(0, 114, 178), (213, 94, 0)} <= colours  # a line for each number of examples
+
+
+def test_one_endpoint_is_enough(tmp_path):
+    rows = [row for row in study((0,)) if row["endpoint"] == "stem"]
+    plots.accuracy_over_endpoint(rows, "title", tmp_path / "a.png")
+    assert (tmp_path / "a.png").exists()

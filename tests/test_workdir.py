@@ -1,0 +1,55 @@
+import json
+
+import ml_collections
+import numpy as np
+import pytest
+
+from tl import workdir
+from tl.errors import UserError
+
+CONFIG = ml_collections.ConfigDict({"a": 1, "b": {"c": (1.5, 2.0)}})
+
+
+def test_describes_the_run(tmp_path):
+    path = workdir.start(CONFIG, str(tmp_path / "new" / "run"), "name")
+    assert json.loads((path / "config.json").read_text()) == {"a": 1, "b": {"c": [1.5, 2.0]}}
+    environment = json.loads((path / "environment.json").read_text())
+    assert environment["versions"]["jax"]
+    assert environment["devices"] == [{"kind": "cpu", "count": 8}]
+
+
+def test_a_finished_run_is_not_replaced_silently(tmp_path):
+    path = workdir.start(CONFIG, str(tmp_path), "name")
+    workdir.append_jsonl(path / "metrics.jsonl", {"step": 1})
+    workdir.start(CONFIG, str(tmp_path), "name")  # unfinished: goes on
+    workdir.write_json(path / "result.json", {})
+    with pytest.raises(UserError, match="holds a finished run; give another --workdir, or --over"):
+        workdir.start(CONFIG, str(tmp_path), "name")
+    workdir.start(CONFIG, str(tmp_path), "name", overwrite=True)
+    assert not (path / "result.json").exists()
+
+
+def test_new_folders_do_not_collide(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = {workdir.start(CONFIG, None, "quick") for _ in range(3)}
+    assert len(paths) == 3
+    assert all(str(p).startswith("runs/quick-") for p in paths)
+
+
+def test_json_is_replaced_whole(tmp_path):
+    path = tmp_path / "x.json"
+    workdir.write_json(path, {"value": np.float32(0.5), "n": np.int64(3)})
+    assert json.loads(path.read_text()) == {"value": 0.5, "n": 3}
+    with pytest.raises(TypeError):
+        workdir.write_json(path, {("a", "b"): 1})
+    assert json.loads(path.read_text()) == {"value": 0.5, "n": 3}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_jsonl_appends(tmp_path):
+    for step in (1, 2):
+        workdir.append_jsonl(tmp_path / "m.jsonl", {"step": np.int32(step)})
+    assert [json.loads(line) for line in (tmp_path / "m.jsonl").open()] == [
+        {"step": 1},
+        {"step": 2},
+    ]

@@ -18,6 +18,8 @@ def get_config():
     config.preprocess.size = 64
     config.preprocess.geometry = "whole"
     config.preprocess.interpolation = "bicubic"
+    config.extract.pooling = "grid2"
+    config.extract.batch_size = 128
     config.endpoints = (
         "pixels",
         "stem",
@@ -26,4 +28,5 @@ def get_config():
         "stage3+stage4+stage5",
         "pooled",
     )
+    config.probe.l2 = tuple(10.0**i for i in range(-6, 6))  # the default's range, one a decade
     return config

@@ -62,6 +62,13 @@ def test_help_answers_quickly(name):
     assert seconds < 3.0
 
 
+def test_a_reader_that_stops_early_is_no_error():
+    command = f"{sys.executable} -m experiments.weights list | head -1"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+
+
 def test_import_costs_nothing():
     code = "import sys, tl; print(sorted(m for m in ('jax', 'numpy', 'flax') if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -55,6 +55,8 @@ def run(main: Callable[[Sequence[str]], object]) -> None:
             _fail(error)
         except KeyboardInterrupt:
             sys.exit(130)
+        except BrokenPipeError:  # the reader, such as head, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     app.run(guarded, flags_parser=_parse_flags)
 

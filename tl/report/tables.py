@@ -36,3 +36,57 @@ def study_table(study: Sequence[Mapping[str, Any]]) -> str:
         disable_numparse=True,
         colalign=["left", *["right"] * len(ks)],
     )
+
+
+def result_table(result: Mapping[str, Any]) -> str:
+    """Returns the headline of a probe's `result.json`, a fact a row."""
+    data, selected, val, test = (result[key] for key in ("data", "selected", "val", "test"))
+    setting = ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in selected.items()
+        if name not in ("endpoint", "solver")
+    )
+    seconds = result["seconds"]
+    return _facts(
+        {
+            "data": f"{data['name']}, {data['classes']} classes: {data['train']} train, "
+            f"{data['val']} val, {data['test']} test",
+            "weights": result["weights"]["name"],
+            "selected on val": f"{selected['endpoint']}, {selected['solver']}, {setting}",
+            "val top-1": f"{percent(val['top1'])} % of {val['count']}",
+            **_test_facts(test),
+            "seconds": f"{seconds['extract']:.1f} extract, {seconds['fit']:.1f} fit, "
+            f"{seconds['total']:.1f} total",
+        }
+    )
+
+
+def evaluation_table(result: Mapping[str, Any]) -> str:
+    """Returns the headline of an evaluation's `result.json`, beside what was published."""
+    facts = {
+        "data": f"{result['data']['name']}, {result['data']['classes']} classes",
+        "weights": result["weights"]["name"],
+        **_test_facts(result["test"]),
+    }
+    published = result["published"]
+    if published["top1"] is not None:
+        facts["published, ImageNet"] = (
+            f"{100 * published['top1']:.2f} % top-1, {100 * published['top5']:.2f} % top-5"
+            if published["top5"] is not None
+            else f"{100 * published['top1']:.2f} % top-1"
+        )
+    return _facts(facts)
+
+
+def _test_facts(test: Mapping[str, Any]) -> dict[str, str]:
+    low, high = test["top1_ci95"]
+    return {
+        "test top-1": f"{percent(test['top1'])} % of {test['count']} "
+        f"(95 % interval {percent(low)}-{percent(high)})",
+        "test top-5": f"{percent(test['top5'])} %",
+        "test mean per class": f"{percent(test['mean_per_class'])} %",
+    }
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    return tabulate(list(facts.items()), tablefmt="plain", disable_numparse=True)

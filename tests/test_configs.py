@@ -1,0 +1,76 @@
+"""Every config in the repository runs, at a tiny setting and without a network."""
+
+import runpy
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.networks import random_variables
+from tests.test_data_tfds import TinyShapes
+from tl import runs, workdir
+from tl.models import registry
+from tl.weights import load
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("[!_]*.py"))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A ResNet-18 file, a TFDS set and a folder of images."""
+    root = tmp_path_factory.mktemp("tiny")
+    variables = random_variables(registry.build("resnet18"))
+    load.save(jax.device_get(variables), root / "resnet18.safetensors")
+    builder = TinyShapes(data_dir=str(root / "tfds"), file_format="array_record")
+    builder.download_and_prepare()
+    rng = np.random.default_rng(0)
+    for label in ("tench", "goldfish"):
+        (root / "photos" / label).mkdir(parents=True)
+        for i in range(8):
+            image = rng.integers(0, 256, (40 + i, 50, 3), np.uint8)
+            Image.fromarray(image).save(root / "photos" / label / f"{i}.jpg", quality=95)
+    return root
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_runs(path, tiny, tmp_path):
+    config = runpy.run_path(str(path))["get_config"]()
+    config.weights = str(tiny / "resnet18.safetensors")
+    config.weights_like = "resnet18.tv1"
+    config.preprocess.size = 32
+    config.extract.feature_dir = str(tmp_path / "features")
+    config.extract.batch_size = 128
+    config.seeds = config.seeds[:1]
+    if "logits" not in config.endpoints:
+        known = set(registry.get("resnet18").endpoints) | {"pixels"}
+        # The stages beyond a ResNet's four belong to EfficientNet.
+        config.endpoints = tuple(e for e in config.endpoints if set(e.split("+")) <= known)
+    match config.data.name:
+        case "digits":
+            config.data.examples_per_class = (2, 3)
+        case "folder" | "imagenet2012":
+            config.data.name = "folder"
+            config.data.data_dir = str(tiny / "photos")
+        case _:
+            config.data.name = "tiny_shapes"
+            config.data.data_dir = str(tiny / "tfds")
+    config.probe.solvers = tuple(config.probe.solvers)
+    workdir.start(config, str(tmp_path / "run"), path.stem)
+    if path.stem == "imagenet_eval":
+        config.data.test = ""
+        result = runs.evaluate(config, tmp_path / "run")
+        assert result["test"]["count"] == 16
+    else:
+        result = runs.probe(config, tmp_path / "run")
+        assert result["selected"]["endpoint"] in config.endpoints
+        assert 0 <= result["test"]["top1"] <= 1
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_header_gives_the_command(path):
+    command = "evaluate" if path.stem == "imagenet_eval" else "probe"
+    if path.stem != "common":
+        assert f"python -m experiments.{command} --config=configs/{path.name}" in path.read_text()

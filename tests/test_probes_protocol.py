@@ -1,0 +1,200 @@
+import json
+
+import numpy as np
+import pytest
+
+from tl.errors import UserError
+from tl.probes import seeds
+from tl.probes.heads import Fit, Linear
+from tl.probes.held_out import HeldOut
+from tl.probes.protocol import run
+from tl.probes.solvers import SOLVERS, Head, Knn, Logistic, Ridge, Rows, Solver
+
+
+class Fixed:
+    """A head with given logits."""
+
+    def __init__(self, logits):
+        self._logits = np.asarray(logits, np.float32)
+
+    def logits(self, x):
+        return self._logits[: len(x)]
+
+
+class Listed(Solver):
+    """A solver whose settings have given val logits, and whose refits remember what they saw."""
+
+    name = "listed"
+
+    def __init__(self, logits, val_slack=0):
+        self._logits, self.val_slack, self.refitted = logits, val_slack, []
+
+    def path(self, rows, num_classes):
+        for l2, logits in self._logits.items():
+            yield Fit({"l2": l2}, Fixed(logits))
+
+    def refit(self, fit, rows, num_classes):
+        self.refitted.append((fit.setting["l2"], rows))
+        return Fit(fit.setting, Fixed(np.eye(3)[[0, 1, 2, 2]]))
+
+
+def toy(solvers, test_every_endpoint=False, endpoints=("a",), labels=(0, 1)):
+    held_out = HeldOut(lambda endpoint: np.zeros((4, 1)), np.array([0, 1, 2, 1]), 4)
+    return run(
+        lambda endpoint, split: np.full((2, 1), 1.0 if split == "train" else 2.0),
+        {"train": np.array([0, 1]), "val": np.array(labels)},
+        endpoints,
+        solvers,
+        held_out,
+        num_classes=3,
+        test_every_endpoint=test_every_endpoint,
+    )
+
+
+SURE = [[5, 0, 0], [0, 5, 0]]
+UNSURE = [[1, 0, 0], [0, 1, 0]]
+HALF = [[0.1, 0, 0], [0.1, 0, 0]]
+
+
+def test_highest_top1_then_lowest_loss_then_first():
+    listed = Listed({3.0: HALF, 2.0: UNSURE, 1.0: SURE, 0.5: SURE, 0.1: HALF})
+    result = toy([listed])
+    assert result.selected.setting == {"l2": 1.0}
+    assert result.selected.val_top1 == 1.0
+    assert [row["val_top1"] for row in result.grid] == [0.5, 1, 1, 1, 0.5]
+    assert result.warnings == []
+
+
+def test_one_example_of_slack_is_decided_by_loss():
+    confidently_wrong = [[5, 0, 0], [0, 0, 0.1]]
+    unsure_right = [[0.01, 0, 0], [0, 0.01, 0]]
+    logits = {2.0: unsure_right, 1.0: confidently_wrong, 0.5: unsure_right}
+    assert toy([Listed(logits)]).selected.setting == {"l2": 2.0}
+    assert toy([Listed(logits, val_slack=1)]).selected.setting == {"l2": 1.0}
+
+
+def test_refit_sees_train_and_val_and_test_is_scored_by_it():
+    listed = Listed({2.0: HALF, 1.0: SURE, 0.5: HALF})
+    result = toy([listed])
+    ((l2, rows),) = listed.refitted
+    assert l2 == 1.0
+    assert rows.features.ravel().tolist() == [1, 1, 2, 2]
+    assert rows.labels.tolist() == [0, 1, 0, 1]
+    score = result.selected.test
+    assert score.correct.tolist() == [1, 1, 1, 0]
+    assert (score.top1, score.top5, score.count) == (0.75, 1.0, 4)
+    # Classes 0, 1, 2 have 1, 1/2, 1; class 3 has no test row.
+    assert score.mean_per_class == pytest.approx(2.5 / 3)
+    assert score.absent_classes == 1
+    assert score.top1_ci95[0] < 0.75 < score.top1_ci95[1]
+
+
+def test_only_the_best_endpoint_is_tested_unless_asked():
+    listed = Listed({2.0: HALF, 1.0: SURE, 0.5: HALF})
+    assert len(toy([listed], endpoints=("a", "b")).choices) == 1
+    assert len(listed.refitted) == 1
+    result = toy([listed], endpoints=("a", "b"), test_every_endpoint=True)
+    assert [choice.endpoint for choice in result.choices] == ["a", "b"]
+    assert result.selected.endpoint == "a"  # equal: the first
+    assert {row["endpoint"] for row in result.as_dict()["endpoints"]} == {"a", "b"}
+
+
+def test_grid_edge_and_missing_convergence_are_reported():
+    class Slow(Listed):
+        def refit(self, fit, rows, num_classes):
+            return Fit(fit.setting, Fixed(np.eye(3)[[0, 1, 2, 2]]), 1.0, 7, converged=False)
+
+    edge, slow = toy([Slow({2.0: SURE, 1.0: HALF})]).warnings
+    assert edge == "a, listed: the best l2 = 2 lies at the edge of the grid 1..2: widen it"
+    assert "stopped after 7 iterations without converging" in slow
+
+
+def test_an_edge_no_better_than_the_inside_is_no_warning():
+    assert toy([Listed({3.0: HALF, 2.0: UNSURE, 1.0: SURE})]).warnings == []
+
+
+def test_test_rows_are_scored_once():
+    held_out = HeldOut(lambda endpoint: np.zeros((2, 3)), np.array([0, 1]), 2)
+    head = Linear(np.zeros((3, 2), np.float32), np.zeros(2, np.float32))
+    assert held_out.score({"a": head, "b": head})["b"].top1 == 0.5
+    with pytest.raises(UserError, match="test rows were already scored"):
+        held_out.score({"a": head})
+
+
+def digits(seed=0):
+    from sklearn.datasets import load_digits
+
+    x, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(seed).permutation(len(x))
+    x, labels = x[order].astype(np.float32), labels[order]
+    splits = {"train": slice(0, 160), "val": slice(160, 200), "test": slice(1000, None)}
+
+    def features(endpoint, split):
+        rows = x[splits[split]]
+        return {"pixels": rows, "left": rows.reshape(-1, 8, 8)[:, :, :4].reshape(-1, 32)}[endpoint]
+
+    held_out = HeldOut(lambda e: features(e, "test"), labels[splits["test"]], 10)
+    return features, {split: labels[splits[split]] for split in ("train", "val")}, held_out
+
+
+def test_every_solver_on_digits():
+    solvers = [Logistic((10.0, 0.1, 1e-3, 1e-5)), Ridge((10.0, 0.1, 1e-3)), Knn((1, 5, 20)), Head()]
+    assert {solver.name for solver in solvers} == set(SOLVERS)
+    features, labels, held_out = digits()
+    result = run(features, labels, ["pixels"], solvers, held_out, num_classes=10)
+    assert len(result.grid) == 4 + 3 + 3 + 10
+    assert result.selected.test.top1 > 0.88
+    row = json.loads(json.dumps(result.as_dict()))
+    assert set(row) == {"selected", "val", "test", "endpoints", "grid", "warnings"}
+    assert row["val"]["count"] == 40
+    low, high = row["test"]["top1_ci95"]
+    assert low < row["test"]["top1"] < high
+
+
+@pytest.mark.parametrize("solver", [Logistic((1.0, 1e-2)), Ridge((1.0, 1e-2)), Knn((3, 5))])
+def test_refit_equals_a_fit_of_all_rows(solver):
+    features, labels, _ = digits()
+    train, val = (Rows(features("pixels", s), labels[s]) for s in ("train", "val"))
+    rows = Rows(*map(np.concatenate, zip(train, val)))
+    fits = [fit for fit, _ in solver.search(train, val.features, 10)]
+    again = solver.refit(fits[-1], rows, 10)
+    *_, whole = solver.path(rows, 10)
+    assert again.setting == whole.setting
+    np.testing.assert_allclose(
+        again.head.logits(val.features), whole.head.logits(val.features), atol=0.02
+    )
+
+
+def test_head_is_kept_not_refitted():
+    fit = Fit({"epoch": 3}, None)
+    assert Head().refit(fit, None, 10) is fit
+
+
+def test_seeds_are_averaged():
+    results = {}
+    for seed in (5, 6, 7):
+        features, labels, _ = digits(seed)
+        _, _, held_out = digits(0)
+        solver = Logistic((1.0, 0.1, 1e-2, 1e-3))
+        results[seed] = run(
+            features,
+            labels,
+            ["left", "pixels"],
+            [solver],
+            held_out,
+            num_classes=10,
+            test_every_endpoint=True,
+        )
+    summary = json.loads(json.dumps(seeds.summarise(results)))
+    top1 = [result.selected.test.top1 for result in results.values()]
+    assert summary["test"]["top1"] == pytest.approx(np.mean(top1))
+    assert summary["test"]["top1_seeds"] == top1
+    assert [row["test_top1"] for row in summary["seeds"]] == top1
+    assert [row["seed"] for row in summary["seeds"]] == [5, 6, 7]
+    assert summary["selected"]["endpoint"] == "pixels"
+    assert [row["endpoint"] for row in summary["endpoints"]] == ["left", "pixels"]
+    assert len(summary["grid"]) == 3 * 2 * 4
+    single = results[5].selected.test.top1_ci95
+    mean = summary["test"]["top1_ci95"]
+    assert mean[0] < summary["test"]["top1"] < mean[1]
+    assert mean[1] - mean[0] < 1.2 * (single[1] - single[0])

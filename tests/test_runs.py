@@ -1,0 +1,161 @@
+import json
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from configs import common
+from tl import runs, workdir
+from tl.errors import UserError
+
+PHOTOGRAPHS = {"coffee": "espresso", "chelsea": "tiger_cat", "rocket": "n04008634"}
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("features"))
+
+
+def config(features, **fields):
+    values = common.get_config()
+    values.preprocess.size = 32
+    values.preprocess.geometry = "whole"
+    values.endpoints = ("pixels", "stage2", "stage2+stage3")
+    values.data.examples_per_class = (5, 10)
+    values.seeds = (3, 4)
+    values.probe.l2 = (1e-3, 1e-1, 1e1)
+    values.extract.feature_dir = features
+    values.update_from_flattened_dict(fields)
+    return values
+
+
+def run(job, values, path):
+    lines = []
+    workdir.start(values, str(path), "test")
+    return job(values, path, lines.append), "\n".join(map(str, lines))
+
+
+@pytest.fixture(scope="module")
+def probed(features, tmp_path_factory):
+    path = tmp_path_factory.mktemp("probe")
+    result, log = run(runs.probe, config(features), path)
+    return path, result, log
+
+
+def test_probe_writes_what_it_returns(probed):
+    path, result, _ = probed
+    written = json.loads((path / "result.json").read_text())
+    assert written == json.loads(json.dumps(result))
+    assert written["schema"] == 1
+    assert written["data"]["name"] == "digits"
+    assert {k: written["data"][k] for k in ("classes", "train", "val", "test")} == {
+        "classes": 10,
+        "train": 80,
+        "val": 20,
+        "test": 797,
+    }
+    assert written["weights"]["name"] == "efficientnet_lite0"
+    assert written["weights"]["sha256"].startswith("57934424")
+    assert written["selected"]["solver"] == "logistic"
+    assert written["selected"]["l2"] in (1e-3, 1e-1, 1e1)
+    assert written["val"]["count"] == 20
+    low, high = written["test"]["top1_ci95"]
+    assert low < written["test"]["top1"] < high < written["test"]["top5"] <= 1
+    assert written["test"]["count"] == 797
+    assert set(written["seconds"]) == {"extract", "fit", "total"}
+    # Three endpoints, three strengths, two seeds.
+    assert len(written["grid"]) == 18
+    assert {row["seed"] for row in written["grid"]} == {3, 4}
+
+
+def test_the_study_has_every_cell(probed):
+    path, result, log = probed
+    cells = {(row["examples_per_class"], row["endpoint"]): row for row in result["study"]}
+    assert set(cells) == {(k, e) for k in (5, 10) for e in ("pixels", "stage2", "stage2+stage3")}
+    for row in cells.values():
+        assert row["test_top1"] == pytest.approx(np.mean(row["test_top1_seeds"]))
+        assert row["test_top1_range"] == [
+            min(row["test_top1_seeds"]),
+            max(row["test_top1_seeds"]),
+        ]
+    # Ten pixels a class tell digits apart; far above the one in ten of guessing.
+    assert cells[10, "pixels"]["test_top1"] > 0.8
+    records = [json.loads(line) for line in (path / "metrics.jsonl").open()]
+    assert [(r["examples_per_class"], r["seed"]) for r in records] == [
+        (5, 3),
+        (5, 4),
+        (10, 3),
+        (10, 4),
+    ]
+    assert (path / runs.PLOT).stat().st_size > 10_000
+    assert "pixels" in log
+    assert "797" in log
+
+
+def test_features_are_reused_and_numbers_repeat(probed, features, tmp_path):
+    _, result, first = probed
+    again, log = run(runs.probe, config(features), tmp_path)
+    assert "features new" in first
+    assert log.count("features reused") == 2
+    assert again["test"] == result["test"]
+    assert again["study"] == result["study"]
+
+
+def test_another_size_is_not_read_from_there(probed, features, tmp_path):
+    values = config(features, **{"preprocess.size": 40, "endpoints": ("pixels",)})
+    _, log = run(runs.extract, values, tmp_path)
+    assert "features reused" not in log
+    assert "preprocessing.size" in log
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"probe.solvers": ("logistics",)}, "no solver is called 'logistics'; the nearest are"),
+        ({"endpoints": ("stage99",)}, "no endpoint 'stage99'"),
+        ({"weights": "resnet5"}, "no weight set is called 'resnet5'"),
+        ({"data.name": "digit"}, "digit"),
+        ({"data.examples_per_class": (101,)}, "101 examples per class were asked for"),
+        ({"data.val": "1.5"}, "between 0 and 1"),
+        ({"preprocess.interpolation": "cubic"}, "no interpolation 'cubic'"),
+        ({"extract.pooling": "grid"}, "expected pooling"),
+    ],
+)
+def test_mistakes(fields, message, features, tmp_path):
+    with pytest.raises(UserError, match=message):
+        run(runs.probe, config(features, **fields), tmp_path)
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_every_solver(probed, features, tmp_path):
+    values = config(
+        features,
+        **{"probe.solvers": ("ridge", "knn", "head"), "probe.epochs": 2, "seeds": (3,)},
+    )
+    result, _ = run(runs.probe, values, tmp_path)
+    assert {row["solver"] for row in result["grid"]} == {"ridge", "knn", "head"}
+
+
+def test_evaluate_on_photographs(features, tmp_path):
+    for photograph, folder in PHOTOGRAPHS.items():
+        path = tmp_path / "images" / folder / f"{photograph}.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(getattr(skimage.data, photograph)()).save(path)
+    values = common.get_config()
+    values.data.name = "folder"
+    values.data.data_dir = str(tmp_path / "images")
+    values.data.test = ""
+    values.extract.feature_dir = features
+    result, log = run(runs.evaluate, values, tmp_path)
+    # A rocket is a missile to this network at its own preprocessing; its folder says projectile.
+    assert result["test"]["count"] == 3
+    assert result["test"]["top1"] == pytest.approx(2 / 3)
+    assert result["test"]["top5"] == 1.0
+    assert result["published"]["top1"] == 0.751
+    assert "75.10 % top-1" in log
+
+
+def test_evaluate_needs_imagenets_classes(features, tmp_path):
+    with pytest.raises(UserError, match="10 of 10 classes are not ImageNet's: 0, 1, 2"):
+        run(runs.evaluate, config(features), tmp_path)

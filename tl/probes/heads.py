@@ -1,0 +1,49 @@
+"""What every probe gives: a fitted head that acts on raw features, and how it was fitted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+CHUNK_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Linear:
+    """An affine classifier; any standardisation of the features is folded into it.
+
+    Attributes:
+        kernel: float32 [D, C].
+        bias: float32 [C].
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+
+    def logits(self, x) -> np.ndarray:
+        """Logits float32 [N, C] of raw features [N, D], read in chunks of rows."""
+        chunks = [
+            np.asarray(x[start : start + CHUNK_ROWS], np.float32) @ self.kernel + self.bias
+            for start in range(0, len(x), CHUNK_ROWS)
+        ]
+        return np.concatenate(chunks)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fitted head.
+
+    Attributes:
+        setting: the hyper-parameters that made it, such as {'l2': 1e-3}.
+        head: has `.logits(x)`, raw features [N, D] -> float32 [N, C].
+        objective: value that was minimised, at its minimum; None where nothing is minimised.
+        iterations: of the solver; None for closed forms.
+        converged: whether the solver met its tolerance.
+    """
+
+    setting: Mapping[str, float]
+    head: Any
+    objective: float | None = None
+    iterations: int | None = None
+    converged: bool = True

@@ -1,0 +1,90 @@
+"""Test rows that can be scored once: the only place in `tl.probes` that sees them."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tl import metrics
+from tl.errors import UserError
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one head did on the test rows.
+
+    Attributes:
+        correct: float [N], 1 where the highest logit is the label's; averaged over seeds, the
+            fraction of seeds in which it is.
+        top1: mean of `correct`.
+        top5: fraction of rows with the label among the five highest logits.
+        top1_ci95: bootstrap 95 % interval of `top1` over the test rows.
+        mean_per_class: mean over classes of each class's top-1.
+        absent_classes: number of classes without a test row, left out of `mean_per_class`.
+        count: N.
+    """
+
+    correct: np.ndarray = field(repr=False)
+    top1: float
+    top5: float
+    top1_ci95: tuple[float, float]
+    mean_per_class: float
+    absent_classes: int
+    count: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but `correct`, for JSON."""
+        names = [f.name for f in dataclasses.fields(self) if f.name != "correct"]
+        return {name: getattr(self, name) for name in names} | {"top1_ci95": list(self.top1_ci95)}
+
+
+class HeldOut:
+    """Test rows that can be scored once."""
+
+    def __init__(self, features: Callable[[str], Any], labels, num_classes: int):
+        """Keeps what is needed to score.
+
+        Args:
+            features: endpoint -> test features [N, D]; called for one endpoint at a time.
+            labels: int [N], 0..num_classes-1.
+            num_classes: C.
+        """
+        self._features, self._labels, self._num_classes = features, np.asarray(labels), num_classes
+        self._scored = False
+
+    def score(self, heads: Mapping[str, Any]) -> dict[str, Score]:
+        """Scores the chosen head of each endpoint.
+
+        Args:
+            heads: endpoint -> head, which has `.logits(features)`.
+
+        Raises:
+            UserError: the test rows were already scored.
+        """
+        if self._scored:
+            raise UserError(
+                "the test rows were already scored: whatever is chosen after seeing them is not"
+                " measured by them. Choose on val, then score all chosen heads in one call"
+            )
+        self._scored = True
+        return {
+            endpoint: self._score(head.logits(self._features(endpoint)))
+            for endpoint, head in heads.items()
+        }
+
+    def _score(self, logits) -> Score:
+        correct = metrics.correct(logits, self._labels).astype(np.float64)
+        sums, counts = metrics.per_class(correct, self._labels, self._num_classes)
+        mean_per_class, absent = metrics.mean_per_class(sums, counts)
+        hits, count = metrics.top5(logits, self._labels)
+        return Score(
+            correct=correct,
+            top1=float(correct.mean()),
+            top5=float(hits / count),
+            top1_ci95=metrics.bootstrap_interval(correct),
+            mean_per_class=mean_per_class,
+            absent_classes=absent,
+            count=len(correct),
+        )

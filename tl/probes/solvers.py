@@ -1,0 +1,141 @@
+"""The probes behind one interface, so that the protocol need not know which one it runs."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from tl.probes import head, knn, logistic, ridge
+from tl.probes.heads import Fit
+
+
+class Rows(NamedTuple):
+    """Features float [N, D] and their labels int [N]."""
+
+    features: np.ndarray
+    labels: np.ndarray
+
+
+class Solver:
+    """A family of heads with a hyper-parameter to choose.
+
+    Attributes:
+        name: as it appears in results.
+        val_slack: how many val examples short of the best top-1 a setting may be and still be
+            chosen, for a lower val cross-entropy; see `tl.probes.protocol`.
+    """
+
+    name: ClassVar[str]
+    val_slack: ClassVar[int] = 0
+
+    def path(self, rows: Rows, num_classes: int) -> Iterator[Fit]:
+        """Fits every setting, the most regular first."""
+        raise NotImplementedError
+
+    def search(
+        self, train: Rows, val_features, num_classes: int
+    ) -> Iterator[tuple[Fit, np.ndarray]]:
+        """Fits every setting on `train` and gives each with its logits [M, C] on val."""
+        for fit in self.path(train, num_classes):
+            yield fit, fit.head.logits(val_features)
+
+    def refit(self, fit: Fit, rows: Rows, num_classes: int) -> Fit:
+        """Fits the setting of `fit` again, on other rows."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Logistic(Solver):
+    """`tl.probes.logistic`: its docstring has the objective and the options."""
+
+    name: ClassVar[str] = "logistic"
+    val_slack: ClassVar[int] = 1
+    l2s: Sequence[float] = logistic.L2_GRID
+    max_iterations: int = 1000
+    tolerance: float = 1e-8
+
+    def path(self, rows, num_classes):
+        """See `Solver`."""
+        return logistic.fit_path(
+            *rows,
+            num_classes,
+            self.l2s,
+            max_iterations=self.max_iterations,
+            tolerance=self.tolerance,
+        )
+
+    def refit(self, fit, rows, num_classes):
+        """See `Solver`."""
+        alone = Logistic((fit.setting["l2"],), self.max_iterations, self.tolerance)
+        return next(alone.path(rows, num_classes))
+
+
+@dataclass(frozen=True)
+class Ridge(Solver):
+    """`tl.probes.ridge`."""
+
+    name: ClassVar[str] = "ridge"
+    l2s: Sequence[float] = logistic.L2_GRID
+
+    def path(self, rows, num_classes):
+        """See `Solver`."""
+        return ridge.fit_path(*rows, num_classes, self.l2s)
+
+    def refit(self, fit, rows, num_classes):
+        """See `Solver`."""
+        return next(ridge.fit_path(*rows, num_classes, (fit.setting["l2"],)))
+
+
+@dataclass(frozen=True)
+class Knn(Solver):
+    """`tl.probes.knn`."""
+
+    name: ClassVar[str] = "knn"
+    ks: Sequence[int] = knn.KS
+    temperatures: Sequence[float] = knn.TEMPERATURES
+
+    def path(self, rows, num_classes):
+        """See `Solver`."""
+        return knn.fit_path(*rows, num_classes, self.ks, self.temperatures)
+
+    def search(self, train, val_features, num_classes):
+        """See `Solver`; neighbours are looked up once for all settings."""
+        fits = list(self.path(train, num_classes))
+        return zip(fits, knn.path_logits(fits, val_features))
+
+    def refit(self, fit, rows, num_classes):
+        """See `Solver`."""
+        k, temperature = fit.setting["k"], fit.setting["temperature"]
+        return next(knn.fit_path(*rows, num_classes, (k,), (temperature,)))
+
+
+@dataclass(frozen=True)
+class Head(Solver):
+    """`tl.probes.head`: as in the classic recipe, the best epoch is kept and not fitted again."""
+
+    name: ClassVar[str] = "head"
+    epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    dropout: float = 0.3
+    seed: int = 0
+
+    def path(self, rows, num_classes):
+        """See `Solver`."""
+        return head.fit_path(
+            *rows,
+            num_classes,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            dropout=self.dropout,
+            seed=self.seed,
+        )
+
+    def refit(self, fit, rows, num_classes):
+        """Returns `fit` itself."""
+        return fit
+
+
+SOLVERS = {solver.name: solver for solver in (Logistic, Ridge, Knn, Head)}

@@ -1,0 +1,244 @@
+"""The runs a user starts: extract, probe, evaluate. Each takes a config and writes to a folder."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from tl import metrics
+from tl.data import imagenet, sources, transforms
+from tl.errors import UserError, nearest
+from tl.features import Extraction
+from tl.features import extract as extract_features
+from tl.probes import study
+from tl.probes.solvers import SOLVERS, Solver
+from tl.report import plots, tables
+from tl.store import FeatureStore
+from tl.weights.load import Pretrained, load
+from tl.workdir import append_jsonl, write_json
+
+SCHEMA = 1
+PLOT = "accuracy_over_endpoint.png"
+
+Log = Callable[[str], Any]
+
+
+def extract(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, FeatureStore]:
+    """Stores the features of every split; `result.json` says where.
+
+    Args:
+      config: see `configs/common.py`.
+      workdir: the run's folder.
+      log: takes a line of text.
+
+    Returns:
+      `train`, `test` and, where it is a split of its own, `val` to a complete store.
+
+    Raises:
+      UserError: weights, data or endpoints that cannot be had.
+    """
+    start = time.perf_counter()
+    network = _network(config)
+    opened = sources.open_sources(config.data)
+    stores = _extract(config, network, opened, log)
+    write_json(
+        workdir / "result.json",
+        {
+            "schema": SCHEMA,
+            "data": _data(opened),
+            "weights": _weights(network),
+            "features": {
+                split: {"path": str(store.path), "count": store.num_rows, "widths": store.widths}
+                for split, store in stores.items()
+            },
+            "seconds": {"total": time.perf_counter() - start},
+        },
+    )
+    log(f"written: {workdir / 'result.json'}")
+    return stores
+
+
+def probe(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
+    """Extracts features and fits probes on them, for every number of examples and every seed.
+
+    Args:
+      config: see `configs/common.py`.
+      workdir: the run's folder, which gets `metrics.jsonl`, the plot and, last, `result.json`.
+      log: takes a line of text.
+
+    Returns:
+      What `result.json` holds: the largest number of examples a class under `test`, averaged over
+      the seeds, and every number of examples and endpoint under `study`.
+
+    Raises:
+      UserError: weights, data, endpoints or solvers that cannot be had.
+    """
+    start = time.perf_counter()
+    solvers = _solvers(config.probe)
+    network = _network(config)
+    opened = sources.open_sources(config.data)
+    stores = _extract(config, network, opened, log)
+    extracted = time.perf_counter()
+    result = study.run(
+        stores,
+        classes=opened["train"].classes,
+        endpoints=config.endpoints,
+        solvers=solvers,
+        examples_per_class=config.data.examples_per_class,
+        seeds=config.seeds,
+        val_fraction=sources.carved_fraction(config.data.val),
+        record=lambda cell: append_jsonl(workdir / "metrics.jsonl", cell),
+    )
+    fitted = time.perf_counter()
+    data = {**_data(opened), **result.pop("counts")}
+    plots.accuracy_over_endpoint(
+        result["study"], f"{network.spec.name} on {data['name']}: probes", workdir / PLOT
+    )
+    result = {
+        "schema": SCHEMA,
+        "data": data,
+        "weights": _weights(network),
+        **result,
+        "seconds": {
+            "extract": extracted - start,
+            "fit": fitted - extracted,
+            "total": time.perf_counter() - start,
+        },
+    }
+    write_json(workdir / "result.json", result)
+    log("\n" + tables.study_table(result["study"]) + "\n\n" + tables.result_table(result))
+    for warning in result["warnings"]:
+        if warning.split(": ", 1)[1].startswith(result["selected"]["endpoint"] + ","):
+            log(f"warning: {warning}")
+    log(f"\nwritten: {workdir / 'result.json'}, {workdir / PLOT}")
+    return result
+
+
+def evaluate(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
+    """Measures top-1 and top-5 of an ImageNet head on the test split of labelled images.
+
+    Args:
+      config: see `configs/common.py`; `data.test` is the split.
+      workdir: the run's folder, which gets `result.json`.
+      log: takes a line of text.
+
+    Raises:
+      UserError: as `probe`; or a head or classes that are not ImageNet's.
+    """
+    start = time.perf_counter()
+    network = _network(config)
+    if network.spec.num_classes != len(imagenet.wnids()):
+        raise UserError(
+            f"{network.spec.name} has {network.spec.num_classes or 'no'} classes; evaluate takes "
+            "weights with ImageNet's 1,000, such as resnet50.tv1"
+        )
+    source = sources.open_source(config.data, config.data.test)
+    index = imagenet.indices(source.classes)
+    config = ConfigDict({**config, "endpoints": ("logits",)})
+    store = _extract(config, network, {"test": source}, log)["test"]
+    rows = np.flatnonzero(store.labels() >= 0)
+    logits, labels = store.read("logits", rows), index[store.labels()[rows]]
+    hits1, count = metrics.top1(logits, labels)
+    hits5, _ = metrics.top5(logits, labels)
+    correct = metrics.correct(logits, labels)
+    result = {
+        "schema": SCHEMA,
+        "data": {"name": source.name, "classes": len(source.classes), "test": len(rows)},
+        "weights": _weights(network),
+        "test": {
+            "top1": float(hits1 / count),
+            "top5": float(hits5 / count),
+            "top1_ci95": list(metrics.bootstrap_interval(correct)),
+            "mean_per_class": metrics.mean_per_class(
+                *metrics.per_class(correct, labels, logits.shape[1])
+            )[0],
+            "count": len(rows),
+        },
+        "published": {"top1": network.spec.top1, "top5": network.spec.top5},
+        "seconds": {"total": time.perf_counter() - start},
+    }
+    write_json(workdir / "result.json", result)
+    log("\n" + tables.evaluation_table(result))
+    log(f"\nwritten: {workdir / 'result.json'}")
+    return result
+
+
+def _network(config: ConfigDict) -> Pretrained:
+    return load(config.weights, like=config.weights_like, prefix=config.weights_prefix)
+
+
+def _extract(
+    config: ConfigDict, network: Pretrained, opened: Mapping[str, Any], log: Log
+) -> dict[str, FeatureStore]:
+    options = config.extract
+    parts = [part for endpoint in config.endpoints for part in endpoint.split("+")]
+    extraction = Extraction(
+        endpoints=tuple(dict.fromkeys(parts)),
+        pooling=options.pooling,
+        dtype=options.dtype,
+        batch_size=options.batch_size,
+        fold_batch_norm=options.fold_batch_norm,
+        mapper=options.mapper,
+        threads=options.threads,
+    )
+    preprocessing = transforms.with_overrides(network.spec.preprocessing, **config.preprocess)
+    root = options.feature_dir or _default_feature_dir()
+    return {
+        split: extract_features(
+            network,
+            source,
+            preprocessing,
+            extraction,
+            root,
+            verify_rows=options.verify_rows,
+            log=log,
+        )
+        for split, source in opened.items()
+    }
+
+
+def _default_feature_dir() -> Path:
+    cache = os.environ.get("TL_CACHE") or Path.home() / ".cache" / "tl"
+    return Path(cache) / "features"
+
+
+def _solvers(options: ConfigDict) -> list[Solver]:
+    arguments = {
+        "logistic": {
+            "l2s": options.l2,
+            "max_iterations": options.max_iterations,
+            "tolerance": options.tolerance,
+        },
+        "ridge": {"l2s": options.l2},
+        "knn": {"ks": options.k, "temperatures": options.temperature},
+        "head": {
+            "epochs": options.epochs,
+            "batch_size": options.batch_size,
+            "learning_rate": options.learning_rate,
+            "dropout": options.dropout,
+        },
+    }
+    for name in options.solvers:
+        if name not in SOLVERS:
+            raise UserError(f"no solver is called {name!r}{nearest(name, SOLVERS)}")
+    return [SOLVERS[name](**arguments[name]) for name in options.solvers]
+
+
+def _data(opened: Mapping[str, Any]) -> dict[str, Any]:
+    train = opened["train"]
+    counts = {split: len(source) for split, source in opened.items()}
+    return {
+        "name": train.name,
+        "version": train.version,
+        "splits": {split: source.split for split, source in opened.items()},
+        "classes": len(train.classes),
+        **counts,
+    }
+
+
+def _weights(network: Pretrained) -> dict[str, str]:
+    return {"name": network.spec.name, "sha256": network.sha256}

@@ -55,7 +55,8 @@ def get_config() -> ml_collections.ConfigDict:
     # SimCLR's grid (arXiv:2002.05709, appendix B.8): 45 values from 1e-6 to 1e5.
     config.probe.l2 = tuple(10 ** (-6 + 11 * i / 44) for i in range(45))
     config.probe.max_iterations = 1000
-    config.probe.tolerance = 5e-8  # of the objective, relative; see tl/probes/logistic.py
+    config.probe.tolerance = 1e-8  # of the objective, relative; see tl/probes/logistic.py
+    config.probe.search_tolerance = 1e-6  # the same, of fits that are only compared on val
     config.probe.k = (1, 5, 10, 20, 50)
     config.probe.temperature = (0.02, 0.07, 0.2)
     config.probe.epochs = 10

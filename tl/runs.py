@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from tl import metrics
+from tl import metrics, study
 from tl.data import imagenet, sources, transforms
 from tl.errors import UserError, nearest
 from tl.features import Extraction
 from tl.features import extract as extract_features
-from tl.probes import study
 from tl.probes.solvers import SOLVERS, Solver
 from tl.report import plots, tables
-from tl.store import FeatureStore
+from tl.store import CORRUPT, FeatureStore
 from tl.weights.load import Pretrained, load
 from tl.workdir import append_jsonl, write_json
 
@@ -94,7 +93,8 @@ def probe(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]
         record=lambda cell: append_jsonl(workdir / "metrics.jsonl", cell),
     )
     fitted = time.perf_counter()
-    data = {**_data(opened), **result.pop("counts")}
+    left_out = {split: int(np.sum(store.labels() == CORRUPT)) for split, store in stores.items()}
+    data = {**_data(opened), **result.pop("counts"), "left_out": left_out}
     plots.accuracy_over_endpoint(
         result["study"], f"{network.spec.name} on {data['name']}: probes", workdir / PLOT
     )
@@ -212,6 +212,7 @@ def _solvers(options: ConfigDict) -> list[Solver]:
             "l2s": options.l2,
             "max_iterations": options.max_iterations,
             "tolerance": options.tolerance,
+            "search_tolerance": options.search_tolerance,
         },
         "ridge": {"l2s": options.l2},
         "knn": {"ks": options.k, "temperatures": options.temperature},

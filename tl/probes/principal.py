@@ -61,7 +61,7 @@ def principal_axes(x) -> PrincipalAxes:
     """Standardises and decomposes features by the eigenvectors of their smaller Gram matrix.
 
     Everything is float64, in chunks. Squaring the condition number costs nothing that a penalty
-    would not hide: what is dropped has a variance below 1e-12 of the largest.
+    would not hide: what is dropped has a variance below max(N, D) roundings of the largest.
 
     Args:
         x: float [N, D], finite; N, D >= 1.

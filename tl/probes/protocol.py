@@ -5,8 +5,8 @@ whose val top-1 is the highest, or, for logistic regression, at most one example
 small val sets many settings are that close and the loss tells them apart better than one example
 does. Measured as test accuracy after the refit, against breaking exact ties only: digits (pixels
 and two derived features, 24 seeds) with 5, 10 and 30 examples a class, val of 10, 20 and 60: +0.22,
-+0.31 and +0.28 points; CIFAR-10 patches (8 seeds) with val of 50 to 400: -0.02. Choosing by loss
-alone gives +0.2 to +0.3 on digits, too, but -0.5 on the patches.
++0.31 and +0.28 points; CIFAR-10 patches (8 seeds) with val of 50 to 400: -0.03. Choosing by loss
+alone gives +0.2 to +0.3 on digits, too, but -0.6 on the patches.
 
 Between endpoints and solvers the highest val top-1 wins, then the lowest val cross-entropy.
 """

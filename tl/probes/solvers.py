@@ -47,28 +47,35 @@ class Solver:
 
 @dataclass(frozen=True)
 class Logistic(Solver):
-    """`tl.probes.logistic`: its docstring has the objective and the options."""
+    """`tl.probes.logistic`: its docstring has the objective and the options.
+
+    Attributes:
+        l2s: strengths to choose from.
+        max_iterations: for one strength.
+        tolerance: of what is refitted.
+        search_tolerance: of fits that are only compared on val: 1e-6 takes half the iterations and
+            ends within 4e-5 of the minimal objective.
+    """
 
     name: ClassVar[str] = "logistic"
     val_slack: ClassVar[int] = 1
     l2s: Sequence[float] = logistic.L2_GRID
     max_iterations: int = 1000
     tolerance: float = 1e-8
+    search_tolerance: float = 1e-6
 
     def path(self, rows, num_classes):
         """See `Solver`."""
-        return logistic.fit_path(
-            *rows,
-            num_classes,
-            self.l2s,
-            max_iterations=self.max_iterations,
-            tolerance=self.tolerance,
-        )
+        return self._fit(rows, num_classes, self.l2s, self.search_tolerance)
 
     def refit(self, fit, rows, num_classes):
         """See `Solver`."""
-        alone = Logistic((fit.setting["l2"],), self.max_iterations, self.tolerance)
-        return next(alone.path(rows, num_classes))
+        return next(self._fit(rows, num_classes, (fit.setting["l2"],), self.tolerance))
+
+    def _fit(self, rows, num_classes, l2s, tolerance):
+        return logistic.fit_path(
+            *rows, num_classes, l2s, max_iterations=self.max_iterations, tolerance=tolerance
+        )
 
 
 @dataclass(frozen=True)

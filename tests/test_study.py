@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tl.errors import UserError
-from tl.probes import study
+from tl import study
 from tl.probes.solvers import Head, Logistic
 
 CLASSES = ("a", "b", "c")

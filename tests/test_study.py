@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from tl.errors import UserError
 from tl import study
+from tl.errors import UserError
 from tl.probes.solvers import Head, Logistic
 
 CLASSES = ("a", "b", "c")

@@ -4,7 +4,12 @@
 
 Bottleneck features of every image at 200 x 200, saved and averaged over space; then dropout 0.3
 and a softmax layer, Adam, batch 32, 10 epochs, 20 % of train for validation, the best epoch kept.
-No published number for this recipe is known to us.
+No published number for this recipe is known to us. Not run here: these weights are not at hand.
+
+Measured here with --config.weights=efficientnet_lite0 --config.preprocess.size=112
+--config.preprocess.interpolation=bicubic on images that went through one JPEG compression: 76.4 %
+test (95 % interval 75.5-77.2), epoch 8 kept; the head takes 6 s on two CPU cores. Logistic
+regression on the same features gives 77.6 %.
 """
 
 from configs import common

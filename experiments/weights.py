@@ -78,8 +78,7 @@ def verify(name_or_path: str) -> None:
     print(f"tensors        {len(leaves)}, {parameters:,} parameters, all names and shapes match")
     print(f"preprocessing  {network.spec.preprocessing}")
     if REFERENCE.value:
-        with np.load(REFERENCE.value) as reference:
-            x, y = reference["x"].transpose(0, 2, 3, 1), reference["y"]
+        x, y = _reference(network.spec.num_classes)
         with jax.default_matmul_precision("highest"):
             logits = jax.jit(network.model.apply)(network.variables, x)["logits"]
         print(f"largest error  {np.max(np.abs(logits - y)) / np.max(np.abs(y)):.1e} of the logits")
@@ -91,8 +90,30 @@ def convert(name_or_path: str) -> None:
 
     if not OUTPUT.value:
         raise UserError("convert needs --output=FILE")
-    load.save(_load(name_or_path).variables, OUTPUT.value, SCHEME.value)
+    network = _load(name_or_path)
+    load.save(network.variables, OUTPUT.value, SCHEME.value)
     print(f"wrote {OUTPUT.value} ({SCHEME.value} names)")
+    if arguments := network.spec.model_args:  # which no tensor's name or shape tells
+        print(f"note: it computes the same only in a network with {dict(arguments)}")
+
+
+def _reference(num_classes: int):
+    import numpy as np
+
+    try:
+        with np.load(REFERENCE.value) as reference:
+            x, y = reference["x"], reference["y"]
+    except Exception as error:  # whatever a file that is no npz sets off
+        raise UserError(
+            f"--reference={REFERENCE.value} is no npz with x and y: {type(error).__name__}: {error}"
+        ) from error
+    fits = x.ndim == 4 and x.shape[1] == 3 and x.dtype.kind == "f"
+    if not fits or not num_classes or y.shape != (len(x), num_classes):
+        raise UserError(
+            f"--reference expected x, float [N, 3, H, W], and y, the logits [N, {num_classes}] of "
+            f"these weights, got {x.dtype}{list(x.shape)} and {y.dtype}{list(y.shape)}"
+        )
+    return x.transpose(0, 2, 3, 1), y
 
 
 def _load(name_or_path: str):

@@ -29,6 +29,7 @@ def run(*arguments, module="experiments.probe"):
         ([QUICK, "--config.seeds=a"], "takes int values such as (0, 1, 2), got 'a'"),
         ([QUICK, "--config.probe.l2=(1,x)"], "--config.probe.l2 takes float values"),
         ([QUICK, "--config.data.test_fraction=a"], "could not convert string to float: 'a'"),
+        ([QUICK, "--config.data.skip_corrupt", "false"], "--config.FIELD=VALUE, got 'false'"),
         ([QUICK, "--workdr=x"], "no flag is called --workdr; the nearest are 'workdir'"),
         ([QUICK, "--workdir=pyproject.toml"], "--workdir=pyproject.toml cannot be written"),
         ([QUICK, "--config.weights=resnet5", "--workdir={tmp}"], "no weight set is called"),
@@ -42,14 +43,21 @@ def test_a_mistake_is_one_message(arguments, message, tmp_path):
     assert "Traceback" not in done.stderr + done.stdout
 
 
-@pytest.mark.parametrize("broken", ["x = 1", "def get_config(): return 1 / 0"])
-def test_a_broken_config_is_one_message(broken, tmp_path):
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("x = 1", "has no function get_config()"),
+        ("def get_config(): return 1 / 0", "ZeroDivisionError"),
+        ("def get_config(): return {}['x']", "does not run: KeyError: 'x'"),
+    ],
+)
+def test_a_broken_config_is_one_message(broken, message, tmp_path):
     path = tmp_path / "broken.py"
     path.write_text(broken)
     done = run(f"--config={path}")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert ("has no function get_config()" in done.stderr) or ("ZeroDivisionError" in done.stderr)
+    assert message in done.stderr
 
 
 @pytest.mark.parametrize("name", ["probe", "extract", "evaluate", "weights"])

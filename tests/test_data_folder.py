@@ -69,6 +69,11 @@ def test_named_split_directories(root):
     assert len(sources.open_source(config(name="folder", data_dir=str(root)), "dev")) == 2
 
 
+def test_a_valid_directory_is_val(root):
+    (root / "validation").rename(root / "valid")
+    assert ids(of(root)["val"]) == ["valid/cat/v.webp", "valid/dog/v.bmp"]
+
+
 def test_one_level_is_divided_by_a_seeded_stratified_rule(tmp_path):
     for i in range(20):
         add(tmp_path / f"a/{i}.png", i)
@@ -114,6 +119,16 @@ def test_ids_that_are_no_utf8(tmp_path):
     assert source.id_bytes == 10
 
 
+def test_a_name_that_is_no_utf8(tmp_path):
+    try:
+        add(tmp_path / os.fsdecode(b"r\xff/a\xff/1.png"))
+    except OSError:
+        pytest.skip("this file system wants UTF-8")
+    add(tmp_path / os.fsdecode(b"r\xff/b/1.png"))
+    source = folder.open_folder(str(tmp_path / os.fsdecode(b"r\xff")), "")
+    assert (source.name, source.classes) == ("r\\xff", ("a\\xff", "b"))
+
+
 class TestMistakes:
     def test_no_root(self, tmp_path):
         with pytest.raises(UserError, match=r"there is no directory .*absent; expected ROOT"):
@@ -146,7 +161,44 @@ class TestMistakes:
 
     def test_splits_without_train(self, root):
         shutil.rmtree(root / "train")
-        with pytest.raises(UserError, match="has 'validation' but no 'train'"):
+        with pytest.raises(UserError, match="has 'test', 'validation' but no 'train'"):
+            of(root)
+
+    def test_splits_of_other_names_are_no_classes(self, root):
+        shutil.rmtree(root / "validation")
+        (root / "train").rename(root / "Training")
+        (root / "test").rename(root / "Testing")
+        with pytest.raises(
+            UserError, match=r"has 'Testing', 'Training' but no 'train'.*data\.test"
+        ):
+            of(root)
+        assert [len(s) for s in of(root, train="Training", test="Testing").values()] == [3, 2]
+
+    def test_a_chosen_train_must_be_there(self, root):
+        with pytest.raises(UserError, match="but no 'trian'"):
+            of(root, train="trian")
+        with pytest.raises(UserError, match="has no 'trian'"):
+            of(root / "train", train="trian")
+
+    @pytest.mark.parametrize("split", ["/elsewhere/val", "../val"])
+    def test_a_split_outside_the_root(self, root, split):
+        with pytest.raises(UserError, match="a split is a directory in ROOT, got"):
+            of(root, val=split)
+
+    @pytest.mark.parametrize("fields", [{"val": "train"}, {"val": "test"}, {"test": "train"}])
+    def test_splits_that_share_images(self, root, fields):
+        with pytest.raises(UserError, match=r"share \d images of .*do not overlap"):
+            of(root, **fields)
+
+    def test_a_directory_that_may_not_be_listed(self, root, monkeypatch):
+        def refuse(path):
+            if str(path).endswith("deep"):
+                raise PermissionError(13, "Permission denied", str(path))
+            return listed(path)
+
+        listed = os.scandir
+        monkeypatch.setattr(os, "scandir", refuse)
+        with pytest.raises(UserError, match="dog/deep cannot be read: Permission denied"):
             of(root)
 
 

@@ -56,10 +56,15 @@ class TestDigits:
         with pytest.raises(UserError, match="digits has no split 'validation'"):
             sources.open_sources(config(val="validation"))
 
+    @pytest.mark.parametrize("fields", [{"val": "test"}, {"train": "all"}, {"test": "train"}])
+    def test_splits_that_share_images(self, fields):
+        with pytest.raises(UserError, match=r"share \d+ images of digits; give splits that do not"):
+            sources.open_sources(config(**fields))
+
 
 def test_a_share_of_train_or_the_name_of_a_split():
     assert sources.carved_fraction(0.25) == sources.carved_fraction("0.25") == 0.25
     assert sources.carved_fraction("train[80%:]") is None
-    for value in (0.0, 1.0, "2"):
+    for value in (0.0, 1.0, "2", ""):
         with pytest.raises(UserError, match="between 0 and 1"):
             sources.carved_fraction(value)

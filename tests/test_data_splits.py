@@ -65,3 +65,8 @@ def test_no_examples_asked_for():
 def test_no_labelled_rows():
     kept, held = splits.holdout(np.array([-1, -1]), 0.5, seed=0)
     assert kept.size == held.size == splits.few_shot(np.array([-1]), 1, seed=0).size == 0
+
+
+def test_a_negative_seed():
+    with pytest.raises(UserError, match="a seed must be at least 0; got -1"):
+        splits.holdout(np.zeros(4, int), 0.5, -1)

@@ -109,8 +109,8 @@ def test_splits_labels_ids_and_pixels(data_dir):
 
 def test_split_strings(data_dir):
     whole = of(data_dir)["train"]
-    opened = of(data_dir, train="train[:75%]", val="train[75%:]", test="train[:2]+test")
-    assert [len(opened[key]) for key in ("train", "val", "test")] == [9, 3, 7]
+    opened = of(data_dir, train="train[:75%]", val="train[75%:]", test="test[:3]+test[4:]")
+    assert [len(opened[key]) for key in ("train", "val", "test")] == [9, 3, 4]
     ids = [opened[key][row]["id"] for key in ("train", "val") for row in range(len(opened[key]))]
     assert ids == [whole[row]["id"] for row in range(NUM_TRAIN)]
     version = of(data_dir, name="tiny_shapes:1.2.0")["train"].version
@@ -150,6 +150,27 @@ class TestMistakes:
         for split in ("train[:x]", "train[:0]"):
             with pytest.raises(UserError, match=r"cannot be opened"):
                 of(data_dir, train=split)
+
+    @pytest.mark.parametrize("split", ["train[:0]", "train[7:3]"])
+    def test_an_empty_split(self, data_dir, split):
+        with pytest.raises(UserError, match=r"cannot be opened: it is empty\nThere are these"):
+            of(data_dir, train=split)
+
+    @pytest.mark.parametrize(
+        ("splits", "message"),
+        [
+            (
+                {"val": "train[75%:]"},
+                r"train \('train'\) and val \('train\[75%:\]'\) share 3 images",
+            ),
+            ({"train": "train+test[:2]"}, "and test .* share 2 images of tiny_shapes; give splits"),
+            ({"train": "all"}, "share 5 images"),
+            ({"val": "test"}, "test .* and val .* share 5 images"),
+        ],
+    )
+    def test_splits_that_share_images(self, data_dir, splits, message):
+        with pytest.raises(UserError, match=message):
+            of(data_dir, **splits)
 
     def test_other_features_are_listed(self, data_dir):
         with pytest.raises(UserError, match=r"(?s)'caption': Text.*supervised.*'caption'\)"):

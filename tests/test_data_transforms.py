@@ -91,6 +91,11 @@ class TestDecode:
         image = Image.fromarray(np.ascontiguousarray(stored))
         assert np.array_equal(transforms.decode(encode(image, exif=exif)), upright)
 
+    def test_malformed_exif_does_not_make_an_image_unreadable(self):
+        image = Image.fromarray(noise(5, 7))
+        data = encode(image, exif=b"no tiff header")
+        assert np.array_equal(transforms.decode(data), np.asarray(image))
+
     def test_broken_bytes(self):
         jpeg = encode(Image.fromarray(noise(64, 64)), "JPEG")
         png = encode(Image.fromarray(noise(64, 64)))

@@ -66,7 +66,8 @@ def test_one_shape_is_traced_once_over_calls_and_variables(how):
 
 def test_variables_cross_the_bus_once():
     mapped = devices.map_over_devices(affine, VARIABLES)
-    with jax.transfer_guard("disallow"):  # implicit transfers; those of the images are explicit
+    # Implicit transfers are disallowed; that of the images is explicit.
+    with jax.transfer_guard_host_to_device("disallow"):
         jax.block_until_ready(mapped(np.ones((8, 2, 3), np.uint8)))
 
 

@@ -2,8 +2,14 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
+import numpy as np
 import pytest
+from absl.testing import flagsaver
+
+from experiments import weights
+from tl.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 REFERENCE = ROOT.parent / "shared" / "golden" / "lite0_ref.npz"
@@ -49,6 +55,36 @@ def test_convert_then_verify(tmp_path):
     assert "247, 4,652,008 parameters" in shown and "crop_resize" in shown
     if REFERENCE.is_file():
         assert float(re.search(r"largest error +(\S+)", shown)[1]) <= 1e-5
+
+
+def test_convert_tells_what_the_names_do_not(monkeypatch, tmp_path, capsys):
+    v1 = types.SimpleNamespace(
+        variables={}, spec=types.SimpleNamespace(model_args={"stride_in": "1x1"})
+    )
+    monkeypatch.setattr(weights, "_load", lambda name: v1)
+    monkeypatch.setattr("tl.weights.load.save", lambda *arguments: None)
+    with flagsaver.as_parsed(output=str(tmp_path / "x"), scheme="torchvision"):
+        weights.convert("resnet50.keras")
+    assert "only in a network with {'stride_in': '1x1'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["missing", "no npz", "other names", "layout", "classes"])
+def test_a_reference_that_does_not_fit(tmp_path, content):
+    path = tmp_path / "reference.npz"
+    x, y = np.zeros((2, 3, 32, 32), np.float32), np.zeros((2, 1000))
+    if content == "no npz":
+        path.write_text("x")
+    elif content == "other names":
+        np.savez(path, images=x)
+    elif content == "layout":
+        np.savez(path, x=x.transpose(0, 2, 3, 1), y=y)
+    elif content == "classes":
+        np.savez(path, x=x, y=y[:, :10])
+    with (
+        flagsaver.as_parsed(reference=str(path)),
+        pytest.raises(UserError, match=r"--reference(=.* is no npz with x and y| expected x)"),
+    ):
+        weights._reference(1000)
 
 
 @pytest.mark.parametrize(

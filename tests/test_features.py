@@ -1,5 +1,6 @@
 """Extraction end to end on toy networks: equal on any devices, resumed, reused, verified."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -126,7 +127,9 @@ def test_other_weights_code_and_preprocessing_are_other_stores(tmp_path, monkeyp
     paths.add(run(tmp_path, Source(2), Extraction(("stem",)), changed)[0].path)
     monkeypatch.setattr(features, "code_version", lambda: "another")
     paths.add(run(tmp_path, Source(2), Extraction(("stem",)))[0].path)
-    assert len(paths) == 5
+    other = dataclasses.replace(PLAIN, std=(2.0, 2.0, 2.0))
+    paths.add(extract(resnet(), Source(2), other, Extraction(("stem",)), tmp_path).path)
+    assert len(paths) == 6
 
 
 def test_an_image_that_fails_loses_only_what_was_under_way(tmp_path):

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tl.errors import UserError
 from tl.probes import head
 
 
@@ -77,3 +78,9 @@ def test_dropout_keeps_the_expected_input():
     assert loss == pytest.approx(np.log(2))
     assert gradient.mean() == pytest.approx(-0.5, abs=0.005)
     assert gradient.std() == pytest.approx(0.5 * np.sqrt(0.3 / 0.7 / 32), rel=0.1)
+
+
+@pytest.mark.parametrize("options", [{"epochs": 0}, {"batch_size": 0}, {"dropout": 1.0}])
+def test_a_recipe_that_trains_nothing_is_refused(options):
+    with pytest.raises(UserError, match=r"expected epochs >= 1, batch_size >= 1 and dropout in"):
+        next(head.fit_path(*problem(), 3, **options))

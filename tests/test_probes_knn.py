@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tl.errors import UserError
 from tl.probes import knn
 
 
@@ -50,3 +51,12 @@ def test_low_temperature_and_zero_vectors_are_finite():
     logits = fit.head.logits(np.array([[1.0, 0.0], [0.0, 0.0]]))
     assert np.isfinite(logits).all()
     assert logits[0].argmax() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "got"),
+    [({"ks": (5, 0)}, r"got k \(5, 0\)"), ({"temperatures": (0.0,)}, r"temperature \(0.0,\)")],
+)
+def test_settings_without_a_vote_are_refused(options, got):
+    with pytest.raises(UserError, match="expected k >= 1 and temperature > 0, .*" + got):
+        list(knn.fit_path(np.eye(2), np.array([0, 1]), 2, **options))

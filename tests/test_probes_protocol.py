@@ -41,7 +41,9 @@ class Listed(Solver):
 def toy(solvers, test_every_endpoint=False, endpoints=("a",), labels=(0, 1)):
     held_out = HeldOut(lambda endpoint: np.zeros((4, 1)), np.array([0, 1, 2, 1]), 4)
     return run(
-        lambda endpoint, split: np.full((2, 1), 1.0 if split == "train" else 2.0),
+        lambda endpoint, split: (
+            np.full((2, 1), 1.0) if split == "train" else np.full((len(labels), 1), 2.0)
+        ),
         {"train": np.array([0, 1]), "val": np.array(labels)},
         endpoints,
         solvers,
@@ -71,6 +73,18 @@ def test_one_example_of_slack_is_decided_by_loss():
     logits = {2.0: unsure_right, 1.0: confidently_wrong, 0.5: unsure_right}
     assert toy([Listed(logits)]).selected.setting == {"l2": 2.0}
     assert toy([Listed(logits, val_slack=1)]).selected.setting == {"l2": 1.0}
+
+
+@pytest.mark.parametrize("right", range(1, 10))
+def test_the_slack_is_one_example_whatever_the_rounding(right):
+    def logits(right, sure):
+        return sure * np.eye(3)[[0] * right + [1] * (10 - right)]
+
+    # One more right and very sure of the wrong ones, against one less and unsure of all.
+    listed = Listed({2.0: logits(right, 9.0), 1.0: logits(right - 1, 0.01)}, val_slack=1)
+    result = toy([listed], labels=[0] * 10)
+    assert [row["val_top1"] for row in result.grid] == [right / 10, (right - 1) / 10]
+    assert result.selected.setting == {"l2": 2.0 if right == 9 else 1.0}  # 0.9 nats against 1.1
 
 
 def test_refit_sees_train_and_val_and_test_is_scored_by_it():
@@ -111,6 +125,19 @@ def test_grid_edge_and_missing_convergence_are_reported():
 
 def test_an_edge_no_better_than_the_inside_is_no_warning():
     assert toy([Listed({3.0: HALF, 2.0: UNSURE, 1.0: SURE})]).warnings == []
+
+
+def test_one_neighbour_is_no_edge():
+    class Neighbours(Listed):
+        def path(self, rows, num_classes):
+            for k, logits in self._logits.items():
+                yield Fit({"k": k}, Fixed(logits))
+
+        def refit(self, fit, rows, num_classes):
+            return Fit(fit.setting, Fixed(np.eye(3)[[0, 1, 2, 2]]))
+
+    assert toy([Neighbours({1: SURE, 5: HALF, 9: HALF})]).warnings == []
+    assert len(toy([Neighbours({1: HALF, 5: HALF, 9: SURE})]).warnings) == 1
 
 
 def test_test_rows_are_scored_once():

@@ -1,3 +1,5 @@
+import numpy as np
+import pytest
 from PIL import Image
 
 from tl.report import plots
@@ -24,6 +26,15 @@ def test_writes_a_picture(tmp_path):
     assert width > 300
     assert height > 500
     assert {(0, 114, 178), (213, 94, 0)} <= colours  # a line for each number of examples
+
+
+@pytest.mark.parametrize("towards", [0.0, 1.0])
+def test_a_mean_that_rounds_out_of_its_range_is_drawn(tmp_path, towards):
+    rows = study((0,))
+    for row in rows:
+        row["test_top1_range"] = [float(np.nextafter(row["test_top1"], towards))] * 2
+    plots.accuracy_over_endpoint(rows, "title", tmp_path / "a.png")
+    assert (tmp_path / "a.png").exists()
 
 
 def test_one_endpoint_is_enough(tmp_path):

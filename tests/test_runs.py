@@ -120,6 +120,14 @@ def test_another_size_is_not_read_from_there(probed, features, tmp_path):
         ({"data.val": "1.5"}, "between 0 and 1"),
         ({"preprocess.interpolation": "cubic"}, "no interpolation 'cubic'"),
         ({"extract.pooling": "grid"}, "expected pooling"),
+        ({"extract.threads": -1}, "--config.extract.threads >= 0, got -1"),
+        ({"extract.verify_rows": -1}, "--config.extract.verify_rows >= 0, got -1"),
+        ({"endpoints": ("stem", "stem")}, "--config.endpoints to be one or more, each once"),
+        ({"seeds": ()}, r"--config.seeds to be one or more, each once; got \(\)"),
+        ({"seeds": (0, -1)}, "--config.seeds of at least 0"),
+        ({"data.examples_per_class": ()}, "--config.data.examples_per_class to be one or more"),
+        ({"probe.solvers": ()}, "--config.probe.solvers to be one or more"),
+        ({"probe.l2": ()}, "--config.probe.l2 to be one or more"),
     ],
 )
 def test_mistakes(fields, message, features, tmp_path):
@@ -137,6 +145,50 @@ def test_every_solver(probed, features, tmp_path):
     assert {row["solver"] for row in result["grid"]} == {"ridge", "knn", "head"}
 
 
+def photographs(root, splits):
+    """Returns the fields of a folder of two classes, bright and dark, n images a class."""
+    rng = np.random.default_rng(0)
+    for split, n in splits.items():
+        for name, low in (("bright", 128), ("dark", 0)):
+            (root / split / name).mkdir(parents=True)
+            for i in range(n):
+                pixels = rng.integers(low, low + 128, (9, 8 + i, 3), np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{i}.png")
+    return {
+        "data.name": "folder",
+        "data.data_dir": str(root),
+        "data.examples_per_class": (0,),
+        "endpoints": ("stem",),
+        "seeds": (0,),
+    }
+
+
+def test_a_folders_own_val_split_is_the_one_chosen_on(features, tmp_path):
+    fields = photographs(tmp_path / "images", {"train": 5, "val": 3, "test": 2})
+    result, _ = run(runs.probe, config(features, **fields), tmp_path)
+    counts = {name: result["data"][name] for name in ("classes", "train", "val", "test")}
+    assert counts == {"classes": 2, "train": 10, "val": 6, "test": 4}
+    assert result["val"]["count"] == 6
+    assert result["test"]["top5"] == 1.0  # of two classes
+
+
+def test_images_left_out_once_are_not_left_out_silently_later(features, tmp_path):
+    fields = photographs(tmp_path / "images", {"train": 5, "test": 2})
+    (tmp_path / "images" / "test" / "dark" / "1.png").write_bytes(b"no image")
+    values = config(features, **fields, **{"data.skip_corrupt": True})
+    result, _ = run(runs.probe, values, tmp_path)
+    assert result["data"]["left_out"] == {"train": 0, "test": 1}
+    assert result["test"]["count"] == 3
+    values.data.skip_corrupt = False
+    with pytest.raises(UserError, match=r"1 of 4 images of test cannot be .*, the first is test/d"):
+        run(runs.probe, values, tmp_path / "again")
+    for name in ("dark/0", "bright/0", "bright/1"):
+        (tmp_path / "images" / "test" / f"{name}.png").write_bytes(b"no image")
+    values.data.skip_corrupt = True
+    with pytest.raises(UserError, match="no image of test has a label"):
+        run(runs.probe, values, tmp_path / "again")
+
+
 def test_evaluate_on_photographs(features, tmp_path):
     for photograph, folder in PHOTOGRAPHS.items():
         path = tmp_path / "images" / folder / f"{photograph}.png"
@@ -149,8 +201,9 @@ def test_evaluate_on_photographs(features, tmp_path):
     values.extract.feature_dir = features
     result, log = run(runs.evaluate, values, tmp_path)
     # A rocket is a missile to this network at its own preprocessing; its folder says projectile.
-    assert result["test"]["count"] == 3
-    assert result["test"]["top1"] == pytest.approx(2 / 3)
+    assert result["data"]["test"] == result["test"]["count"] == 3
+    assert result["data"]["left_out"] == {"test": 0}
+    assert result["test"]["top1"] == 2 / 3
     assert result["test"]["top5"] == 1.0
     assert result["published"]["top1"] == 0.751
     assert "75.10 % top-1" in log

@@ -15,7 +15,7 @@ class Store:
         self._labels = np.array([*np.repeat(range(3), per_class), -1], np.int32)
         noise = np.random.default_rng(seed).normal(0, 0.1, (len(self._labels), 3))
         self.features = (np.eye(3)[self._labels] + noise).astype(np.float32)
-        self.read_rows = []
+        self.read_rows = []  # (endpoint, rows); stores may share one list to show their order
 
     def labels(self):
         return self._labels
@@ -58,9 +58,13 @@ def test_numbers_of_examples_in_order_and_all_last():
 def test_test_rows_are_read_after_all_others_and_corrupt_ones_never():
     stores = {"train": Store(10), "test": Store(4, 1)}
     run(stores, seeds=(0,))
-    assert [endpoint for endpoint, _ in stores["test"].read_rows] == ["near", "far"]
     for name, last in (("train", 30), ("test", 12)):
         assert all(last not in rows for _, rows in stores[name].read_rows)
+    stores["train"].read_rows = stores["test"].read_rows = order = []
+    run(stores, seeds=(0,))
+    test_rows = [(endpoint, list(rows)) for endpoint, rows in order[-2:]]
+    assert test_rows == [("near", list(range(12))), ("far", list(range(12)))]
+    assert all(len(rows) in (3, 12) and list(rows) != list(range(12)) for _, rows in order[:-2])
 
 
 def test_train_and_val_are_disjoint():

@@ -129,10 +129,24 @@ def test_a_network_that_is_no_backbone_here():
 
 
 def test_names_and_paths_that_are_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"no weight file at ~nobody-here/x"):
+        load.load("~nobody-here/x")
     with pytest.raises(UserError, match=r"'resnet18\.tv2' and no file is there; the nearest"):
         load.load("resnet18.tv2")
     with pytest.raises(UserError, match=r"no weight file at .*nothing\.pth"):
         load.load(str(tmp_path / "nothing.pth"))
+
+
+def test_files_that_may_not_be_read_or_written(file, variables, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="cannot be written: Is a directory"):
+        load.save(variables, tmp_path)
+
+    def refuse(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(load, "digest", refuse)
+    with pytest.raises(UserError, match="cannot be read: Permission denied"):
+        load.load(str(file))
 
 
 def test_saved_files_are_whole_and_readable_by_all(file, variables, tmp_path):

@@ -246,6 +246,13 @@ def test_legacy_streams_that_torch_does_not_write(tmp_path, arguments, message):
         readers.read(legacy(tmp_path / "x", state(w=tensor()), **arguments))
 
 
+@pytest.mark.parametrize("put", [b"r" + struct.pack("<I", 2**32 - 1), b"p4294967295\n"])
+def test_a_memo_without_bounds_is_refused(tmp_path, put):
+    archive(tmp_path / "x.pth", b"\x80\x02}" + put + b".", {})
+    with pytest.raises(UserError, match="its pickle numbers an object 4294967295 at byte 3"):
+        readers.read(tmp_path / "x.pth")
+
+
 def test_a_legacy_stream_runs_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     hostile = name("os", "system") + sequence(text("touch ran")) + b"R."

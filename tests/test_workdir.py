@@ -29,6 +29,20 @@ def test_a_finished_run_is_not_replaced_silently(tmp_path):
     assert not (path / "result.json").exists()
 
 
+def test_a_folder_in_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert workdir.start(CONFIG, "~/run", "name") == tmp_path / "run"
+
+
+def test_a_folder_that_may_not_be_looked_into(tmp_path, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.exists", refuse)
+    with pytest.raises(UserError, match="run cannot be written: Permission denied"):
+        workdir.start(CONFIG, str(tmp_path / "run"), "name")
+
+
 def test_new_folders_do_not_collide(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths = {workdir.start(CONFIG, None, "quick") for _ in range(3)}

@@ -69,9 +69,13 @@ def _fail(error: object) -> None:
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     """absl's parser, after a check of the config whose errors are messages."""
     try:
-        if "config" in flags.FLAGS:
-            _check_config(argv)
-        return flags.FLAGS(argv)
+        if "config" not in flags.FLAGS:
+            return flags.FLAGS(argv)
+        _check_config(argv)
+        remaining = flags.FLAGS(argv)
+        if remaining[1:]:  # such as `--config.data.download false`, which would switch it on
+            raise UserError(f"expected flags such as --config.FIELD=VALUE, got {remaining[1]!r}")
+        return remaining
     except flags.UnrecognizedFlagError as error:
         names = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])]
         _fail(f"no flag is called --{error.flagname}{nearest(error.flagname, names)}")
@@ -102,11 +106,12 @@ def _read_config(path: str) -> ml_collections.ConfigDict:
     if not os.path.isfile(path):
         raise UserError(f"no config file is called {path!r}{_config_files()}")
     try:
-        return runpy.run_path(path)["get_config"]()
-    except KeyError:
-        raise UserError(f"{path} has no function get_config()") from None
+        get_config = runpy.run_path(path).get("get_config")
+        if get_config is not None:
+            return get_config()
     except Exception as error:
         raise UserError(f"{path} does not run: {type(error).__name__}: {error}") from error
+    raise UserError(f"{path} has no function get_config()")
 
 
 def _config_files() -> str:

@@ -62,9 +62,9 @@ def extract(
     if missing := store.missing():
         _announce(store, len(missing), known, log)
         _fill(store, devices.share_of_process(missing), compute, log)
-        devices.barrier(store.path.name)
     else:
         log(f"features reused: {store.path}")
+    devices.barrier(store.path.name)  # every process waits, also one that found nothing missing
     store.check_complete()
     if corrupt := int(np.sum(store.labels() == CORRUPT)):
         log(f"{corrupt} of {store.num_rows} images could not be decoded and are left out")

@@ -1,6 +1,5 @@
 """The runs a user starts: extract, probe, evaluate. Each takes a config and writes to a folder."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,12 +8,10 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from tl import metrics, study
+from tl import metrics, options, study
 from tl.data import imagenet, sources, transforms
-from tl.errors import UserError, nearest
-from tl.features import Extraction
+from tl.errors import UserError
 from tl.features import extract as extract_features
-from tl.probes.solvers import SOLVERS, Solver
 from tl.report import plots, tables
 from tl.store import CORRUPT, FeatureStore
 from tl.weights.load import Pretrained, load
@@ -48,7 +45,7 @@ def extract(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Fe
         workdir / "result.json",
         {
             "schema": SCHEMA,
-            "data": _data(opened),
+            "data": _data(opened, stores),
             "weights": _weights(network),
             "features": {
                 split: {"path": str(store.path), "count": store.num_rows, "widths": store.widths}
@@ -77,7 +74,8 @@ def probe(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]
       UserError: weights, data, endpoints or solvers that cannot be had.
     """
     start = time.perf_counter()
-    solvers = _solvers(config.probe)
+    options.check_lists(config)
+    solvers = options.solvers(config)
     network = _network(config)
     opened = sources.open_sources(config.data)
     stores = _extract(config, network, opened, log)
@@ -89,12 +87,12 @@ def probe(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]
         solvers=solvers,
         examples_per_class=config.data.examples_per_class,
         seeds=config.seeds,
-        val_fraction=sources.carved_fraction(config.data.val),
+        # A folder may have a val split that the config does not name.
+        val_fraction=None if "val" in stores else sources.carved_fraction(config.data.val),
         record=lambda cell: append_jsonl(workdir / "metrics.jsonl", cell),
     )
     fitted = time.perf_counter()
-    left_out = {split: int(np.sum(store.labels() == CORRUPT)) for split, store in stores.items()}
-    data = {**_data(opened), **result.pop("counts"), "left_out": left_out}
+    data = {**_data(opened, stores), **result.pop("counts")}
     plots.accuracy_over_endpoint(
         result["study"], f"{network.spec.name} on {data['name']}: probes", workdir / PLOT
     )
@@ -139,7 +137,8 @@ def evaluate(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, A
     source = sources.open_source(config.data, config.data.test)
     index = imagenet.indices(source.classes)
     config = ConfigDict({**config, "endpoints": ("logits",)})
-    store = _extract(config, network, {"test": source}, log)["test"]
+    stores = _extract(config, network, {"test": source}, log)
+    store = stores["test"]
     rows = np.flatnonzero(store.labels() >= 0)
     logits, labels = store.read("logits", rows), index[store.labels()[rows]]
     hits1, count = metrics.top1(logits, labels)
@@ -147,11 +146,11 @@ def evaluate(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, A
     correct = metrics.correct(logits, labels)
     result = {
         "schema": SCHEMA,
-        "data": {"name": source.name, "classes": len(source.classes), "test": len(rows)},
+        "data": {**_data({"test": source}, stores), "test": len(rows)},
         "weights": _weights(network),
         "test": {
-            "top1": float(hits1 / count),
-            "top5": float(hits5 / count),
+            "top1": float(hits1) / float(count),
+            "top5": float(hits5) / float(count),
             "top1_ci95": list(metrics.bootstrap_interval(correct)),
             "mean_per_class": metrics.mean_per_class(
                 *metrics.per_class(correct, labels, logits.shape[1])
@@ -174,70 +173,53 @@ def _network(config: ConfigDict) -> Pretrained:
 def _extract(
     config: ConfigDict, network: Pretrained, opened: Mapping[str, Any], log: Log
 ) -> dict[str, FeatureStore]:
-    options = config.extract
-    parts = [part for endpoint in config.endpoints for part in endpoint.split("+")]
-    extraction = Extraction(
-        endpoints=tuple(dict.fromkeys(parts)),
-        pooling=options.pooling,
-        dtype=options.dtype,
-        batch_size=options.batch_size,
-        fold_batch_norm=options.fold_batch_norm,
-        mapper=options.mapper,
-        threads=options.threads,
-    )
+    extraction = options.extraction(config)
     preprocessing = transforms.with_overrides(network.spec.preprocessing, **config.preprocess)
-    root = options.feature_dir or _default_feature_dir()
-    return {
+    root = options.feature_root(config)
+    stores = {
         split: extract_features(
             network,
             source,
             preprocessing,
             extraction,
             root,
-            verify_rows=options.verify_rows,
+            verify_rows=config.extract.verify_rows,
             log=log,
         )
         for split, source in opened.items()
     }
+    for split, store in stores.items():
+        _check_labels(split, store, config.data.skip_corrupt)
+    return stores
 
 
-def _default_feature_dir() -> Path:
-    cache = os.environ.get("TL_CACHE") or Path.home() / ".cache" / "tl"
-    return Path(cache) / "features"
+def _check_labels(split: str, store: FeatureStore, skip_corrupt: bool) -> None:
+    """Raises UserError where rows without a label are not to be left out, or are all there are.
+
+    The features are the same with and without `skip_corrupt`, so an earlier run may have left them.
+    """
+    without = np.flatnonzero(store.labels() == CORRUPT)
+    if len(without) == store.num_rows:
+        raise UserError(f"no image of {split} has a label; choose another --config.data.{split}")
+    if len(without) and not skip_corrupt:
+        raise UserError(
+            f"{len(without)} of {store.num_rows} images of {split} cannot be decoded or have no "
+            f"label, the first is {store.ids()[without[0]]}; repair or remove them, or leave such "
+            "images out with --config.data.skip_corrupt"
+        )
 
 
-def _solvers(options: ConfigDict) -> list[Solver]:
-    arguments = {
-        "logistic": {
-            "l2s": options.l2,
-            "max_iterations": options.max_iterations,
-            "tolerance": options.tolerance,
-            "search_tolerance": options.search_tolerance,
-        },
-        "ridge": {"l2s": options.l2},
-        "knn": {"ks": options.k, "temperatures": options.temperature},
-        "head": {
-            "epochs": options.epochs,
-            "batch_size": options.batch_size,
-            "learning_rate": options.learning_rate,
-            "dropout": options.dropout,
-        },
-    }
-    for name in options.solvers:
-        if name not in SOLVERS:
-            raise UserError(f"no solver is called {name!r}{nearest(name, SOLVERS)}")
-    return [SOLVERS[name](**arguments[name]) for name in options.solvers]
-
-
-def _data(opened: Mapping[str, Any]) -> dict[str, Any]:
-    train = opened["train"]
-    counts = {split: len(source) for split, source in opened.items()}
+def _data(opened: Mapping[str, Any], stores: Mapping[str, FeatureStore]) -> dict[str, Any]:
+    first = next(iter(opened.values()))
     return {
-        "name": train.name,
-        "version": train.version,
+        "name": first.name,
+        "version": first.version,
         "splits": {split: source.split for split, source in opened.items()},
-        "classes": len(train.classes),
-        **counts,
+        "classes": len(first.classes),
+        **{split: len(source) for split, source in opened.items()},
+        "left_out": {
+            split: int(np.sum(store.labels() == CORRUPT)) for split, store in stores.items()
+        },
     }
 
 

@@ -45,13 +45,15 @@ def start(
     Raises:
       UserError: the folder holds a finished run, or cannot be written.
     """
-    path = Path(folder) if folder else _new_folder(name)
-    finished = path / "result.json"
-    if finished.exists() and not overwrite:
-        raise UserError(
-            f"{path} holds a finished run; give another --workdir, or --overwrite to replace it"
-        )
+    path = Path(os.path.expanduser(folder)) if folder else Path("runs")
     try:
+        if not folder:
+            path = _new_folder(name)
+        finished = path / "result.json"
+        if finished.exists() and not overwrite:
+            raise UserError(
+                f"{path} holds a finished run; give another --workdir, or --overwrite to replace it"
+            )
         path.mkdir(parents=True, exist_ok=True)
         finished.unlink(missing_ok=True)
         (path / "metrics.jsonl").unlink(missing_ok=True)
@@ -65,10 +67,13 @@ def start(
 def _new_folder(name: str) -> Path:
     stem = Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     path, count = stem, 1
-    while path.exists():  # two runs of one second
-        count += 1
-        path = stem.with_name(f"{stem.name}-{count}")
-    return path
+    while True:
+        try:
+            path.mkdir(parents=True)  # it fails for all but one of several runs of one second
+            return path
+        except FileExistsError:
+            count += 1
+            path = stem.with_name(f"{stem.name}-{count}")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -53,6 +53,10 @@ class Digits:
             "id": f"digits/{self._rows[row]:04d}",
         }
 
+    def places(self) -> np.ndarray:
+        """Returns what tells each row from all others of the data set, [N]."""
+        return self._rows
+
     def labels(self) -> np.ndarray:
         """Returns the labels, int32 [N]."""
         return self._labels.copy()

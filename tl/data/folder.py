@@ -14,6 +14,8 @@ from tl.data import encoded, splits
 from tl.errors import UserError
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"})
+_VAL_NAMES = ("val", "validation", "valid")
+_SPLIT_NAMES = frozenset({"train", "training", "test", "testing", *_VAL_NAMES})
 _LAYOUT = "expected ROOT/<class>/*.jpg, or ROOT/train/<class>/*.jpg with ROOT/val and ROOT/test"
 
 _log = logging.getLogger(__name__)
@@ -45,12 +47,12 @@ class FolderSource(encoded.EncodedSource):
         self._ids = [_as_id(file.path) for file in self.files]
         content = hashlib.sha256()
         for file, id_ in zip(self.files, self._ids):
-            content.update(f"{id_}\0{file.size}\0{file.mtime_ns}\n".encode())
+            content.update(f"{id_}\0{file.label}\0{file.size}\0{file.mtime_ns}\n".encode())
         super().__init__(
-            name=root.resolve().name,
+            name=_as_id(root.resolve().name),
             version=content.hexdigest()[:16],
             split=split,
-            classes=classes,
+            classes=[_as_id(name) for name in classes],
             image_shape=None,
             id_bytes=max(len(id_.encode()) for id_ in self._ids),
             skip_corrupt=skip_corrupt,
@@ -62,6 +64,10 @@ class FolderSource(encoded.EncodedSource):
     def labels(self) -> np.ndarray:
         """Returns the labels, int32 [N], as the folders say; corrupt images are not known here."""
         return np.array([file.label for file in self.files], np.int32)
+
+    def places(self) -> np.ndarray:
+        """Returns what tells each row from all others of the data set, [N]."""
+        return np.array(self._ids)
 
     def subset(self, rows: Sequence[int], split: str) -> "FolderSource":
         """Returns a source of some of the rows."""
@@ -87,7 +93,7 @@ def _naming(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"the image {path} cannot be read: {error.strerror}") from error
+        raise UserError(f"{error.filename or path} cannot be read: {error.strerror}") from error
 
 
 def _as_id(path: str) -> str:
@@ -96,13 +102,17 @@ def _as_id(path: str) -> str:
 
 
 def _visible_folders(directory: pathlib.Path) -> list[str]:
-    with os.scandir(directory) as entries:
+    with _naming(directory), os.scandir(directory) as entries:
         return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
 def _files_below(directory: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields the files of a class folder and of the folders in it, but for hidden ones."""
-    for parent, folders, names in os.walk(directory):
+
+    def refuse(error: OSError) -> None:  # os.walk passes over what it cannot list
+        raise error
+
+    for parent, folders, names in os.walk(directory, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (pathlib.Path(parent, name) for name in names if not name.startswith("."))
 
@@ -120,9 +130,11 @@ def open_folder(root: str, split: str, *, skip_corrupt: bool = False) -> FolderS
     """
     if not root:
         raise UserError("a folder of images needs --config.data.data_dir=ROOT; " + _LAYOUT)
-    base = pathlib.Path(root).expanduser()
+    if os.path.isabs(split) or ".." in pathlib.PurePath(split).parts:
+        raise UserError(f"a split is a directory in ROOT, got {split!r}; {_LAYOUT}")
+    base = pathlib.Path(os.path.expanduser(root))
     directory = base / split
-    if not directory.is_dir():
+    if not os.path.isdir(directory):
         raise UserError(f"there is no directory {directory}; {_LAYOUT}")
     classes = _visible_folders(directory)
     if len(classes) < 2:
@@ -131,14 +143,14 @@ def open_folder(root: str, split: str, *, skip_corrupt: bool = False) -> FolderS
     files, ignored, empty = [], 0, []
     for label, name in enumerate(classes):
         before = len(files)
-        for path in _files_below(directory / name):
-            if path.suffix.lower() in EXTENSIONS:
-                with _naming(path):
+        with _naming(directory / name):
+            for path in _files_below(directory / name):
+                if path.suffix.lower() in EXTENSIONS:
                     stat = path.stat()
-                relative = str(path.relative_to(base))
-                files.append(ImageFile(relative, label, stat.st_size, stat.st_mtime_ns))
-            else:
-                ignored += 1
+                    relative = str(path.relative_to(base))
+                    files.append(ImageFile(relative, label, stat.st_size, stat.st_mtime_ns))
+                else:
+                    ignored += 1
         if len(files) == before:
             empty.append(name)
     if empty:
@@ -170,7 +182,7 @@ def open_splits(
     Args:
       root: the data set's directory.
       train: name of the training directory; without it, the classes lie in root itself.
-      val: name of the validation directory, or None for val/ or validation/ if there.
+      val: name of the validation directory, or None for val/, validation/ or valid/ if there.
       test: name of the test directory.
       test_fraction: share of a class's images that is tested on where no directory says it.
       seed: of that division.
@@ -179,22 +191,21 @@ def open_splits(
     Raises:
       UserError: what was said is not there, or the directories do not hold the same classes.
     """
-    base = pathlib.Path(root).expanduser()
+    base = pathlib.Path(os.path.expanduser(root))
 
     def is_there(name: str) -> bool:
-        return bool(root) and (base / name).is_dir()
+        return bool(root and name) and os.path.isdir(base / name)
 
     if val is None:
-        val = next((n for n in ("val", "validation") if n != test and is_there(n)), None)
+        val = next((n for n in _VAL_NAMES if n != test and is_there(n)), None)
     if is_there(train):
         names = {"train": train}
         if is_there(test) or test != "test":  # a name that somebody chose must be there
             names["test"] = test
         if val is not None:
             names["val"] = val
-    elif val is not None or is_there(test):
-        raise UserError(f"{base} has {(val or test)!r} but no {train!r}; {_LAYOUT}")
     else:
+        _check_one_level(base, train, val, test)
         names = {"train": ""}
     opened = {
         key: open_folder(root, name, skip_corrupt=skip_corrupt) for key, name in names.items()
@@ -211,6 +222,18 @@ def open_splits(
             base, len(held), len(whole), seed,
         )  # fmt: skip
     return opened
+
+
+def _check_one_level(base: pathlib.Path, train: str, val: str | None, test: str) -> None:
+    """Refuses a root whose folders are splits under other names, which would pass for classes."""
+    folders = _visible_folders(base) if base.is_dir() else []
+    found = [n for n in folders if n.lower() in _SPLIT_NAMES or n in (val, test)]
+    if found or train != "train" or val is not None:
+        there = f"{', '.join(map(repr, found))} but " if found else ""
+        raise UserError(
+            f"{base} has {there}no {train!r}; {_LAYOUT}. Directories of other names are given with "
+            "--config.data.train, --config.data.val and --config.data.test"
+        )
 
 
 def _check_same_classes(train: FolderSource, other: FolderSource) -> None:

@@ -1,5 +1,7 @@
 """Opens a data set by name as random-access sources, one for each split."""
 
+import itertools
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +20,9 @@ class Source(Protocol):
       classes: names, in the order of the labels.
       image_shape: (H, W, 3) where all images share one small shape, else None.
       id_bytes: no id is longer in UTF-8.
+
+    A source may have `places()`, [N], which tells each row from all others of the data set: by it
+    splits that share images are refused.
     """
 
     name: str
@@ -48,9 +53,13 @@ def carved_fraction(val: float | str) -> float | None:
     try:
         fraction = float(val)
     except ValueError:
-        return None
+        if val:
+            return None
+        fraction = 0.0
     if not 0.0 < fraction < 1.0:
-        raise UserError(f"data.val must be a share of train between 0 and 1, or a split; got {val}")
+        raise UserError(
+            f"data.val must be a share of train between 0 and 1, or a split; got {val!r}"
+        )
     return fraction
 
 
@@ -86,11 +95,11 @@ def open_sources(data) -> dict[str, Source]:
         folder without a test split); skip_corrupt; download.
 
     Raises:
-      UserError: the data cannot be had, or the splits do not share their classes.
+      UserError: the data cannot be had, or the splits share images or not their classes.
     """
     val = data.val if carved_fraction(data.val) is None else None
     if data.name == "folder":
-        return folder.open_splits(
+        opened = folder.open_splits(
             data.data_dir,
             train=data.train,
             val=val,
@@ -99,7 +108,21 @@ def open_sources(data) -> dict[str, Source]:
             seed=data.seed,
             skip_corrupt=data.skip_corrupt,
         )
-    names = {"train": data.train, "test": data.test}
-    if val is not None:
-        names["val"] = val
-    return {key: open_source(data, split) for key, split in names.items()}
+    else:
+        names = {"train": data.train, "test": data.test}
+        if val is not None:
+            names["val"] = val
+        opened = {key: open_source(data, split) for key, split in names.items()}
+    _check_disjoint(opened)
+    return opened
+
+
+def _check_disjoint(opened: Mapping[str, Source]) -> None:
+    named = {key: source for key, source in opened.items() if hasattr(source, "places")}
+    for (a, first), (b, second) in itertools.combinations(named.items(), 2):
+        if shared := len(np.intersect1d(first.places(), second.places())):
+            raise UserError(
+                f"{a} ({first.split!r}) and {b} ({second.split!r}) share {shared} images of "
+                f"{first.name}; give splits that do not overlap, such as 'train[:80%]' and "
+                "'train[80%:]' of a TFDS set"
+            )

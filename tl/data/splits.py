@@ -7,6 +7,8 @@ from tl.errors import UserError
 
 def _shuffled_rows(labels: np.ndarray, seed: int) -> dict[int, np.ndarray]:
     """Returns each class's rows in a random order of their own; rows labelled -1 belong to none."""
+    if seed < 0:
+        raise UserError(f"a seed must be at least 0; got {seed}")
     return {
         int(label): np.random.default_rng((seed, label)).permutation(
             np.flatnonzero(labels == label)
@@ -30,7 +32,7 @@ def holdout(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray,
       (kept, held): int64 row numbers, sorted, disjoint, together every labelled row.
 
     Raises:
-      UserError: a fraction outside (0, 1).
+      UserError: a fraction outside (0, 1), or a negative seed.
     """
     if not 0.0 < fraction < 1.0:
         raise UserError(f"the fraction to hold out must lie between 0 and 1; got {fraction}")
@@ -54,7 +56,7 @@ def few_shot(labels: np.ndarray, k: int, seed: int) -> np.ndarray:
       int64 [k * classes], sorted.
 
     Raises:
-      UserError: k < 1, or classes with fewer than k rows, listed.
+      UserError: k < 1, a negative seed, or classes with fewer than k rows, listed.
     """
     if k < 1:
         raise UserError(f"the number of examples per class must be at least 1; got {k}")

@@ -35,6 +35,7 @@ class TfdsSource(encoded.EncodedSource):
         self._features = tfds.features.FeaturesDict({key: features[key] for key in wanted})
         self._label_only = tfds.features.FeaturesDict({"label": features["label"]})
         self._records = _open_records(builder, split)
+        self._places = _places(builder, split)
         config = f"/{builder.builder_config.name}" if builder.builder_config else ""
         longest = f"{split}/{len(self._records)}".encode()
         super().__init__(
@@ -58,6 +59,10 @@ class TfdsSource(encoded.EncodedSource):
             for record in self._records.__getitems__(list(rows)):
                 labels.append(self._label_only.deserialize_example_np(record)["label"])
         return np.array(labels, np.int32)
+
+    def places(self) -> np.ndarray:
+        """Returns what tells each row from all others of the data set, [N]."""
+        return self._places
 
     def _read(self, rows: Sequence[int]) -> Iterator[tuple[bytes, int, str]]:
         rows = [int(row) for row in rows]
@@ -89,8 +94,22 @@ def _shared_small_shape(shape: tuple[int | None, ...]) -> tuple[int, int, int] |
     return None
 
 
+def _places(builder: tfds.core.DatasetBuilder, split: str) -> np.ndarray:
+    """Returns the place of each row among those of all files, int64 [N]."""
+    starts, total = {}, 0
+    for info in builder.info.splits.values():
+        for file in info.file_instructions if info.num_examples else ():
+            starts[file.filename] = total
+            total += file.examples_in_shard
+    parts = builder.info.splits[split].file_instructions
+    return np.concatenate([starts[p.filename] + p.skip + np.arange(p.take) for p in parts])
+
+
 def _open_records(builder: tfds.core.DatasetBuilder, split: str) -> Sequence[bytes]:
     try:
+        parts = builder.info.splits[split].file_instructions
+        if min((part.take for part in parts), default=0) <= 0:
+            raise ValueError("it is empty")
         return builder.as_data_source(
             split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
         )

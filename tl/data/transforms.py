@@ -1,5 +1,6 @@
 """Preprocessing: bytes -> RGB -> the square that a network was trained on, on host or device."""
 
+import contextlib
 import dataclasses
 import io
 import math
@@ -43,7 +44,9 @@ def decode(data: bytes) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            ImageOps.exif_transpose(image, in_place=True)
+            image.load()
+            with contextlib.suppress(Exception):  # malformed EXIF does not make an image unreadable
+                ImageOps.exif_transpose(image, in_place=True)
             if image.mode.startswith("I"):
                 grey = np.clip(np.asarray(image).astype(np.int32) >> 8, 0, 255).astype(np.uint8)
                 return np.repeat(grey[:, :, None], 3, axis=2)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from tl.errors import UserError
 from tl.probes.heads import Fit, Linear
 
 
@@ -34,8 +35,8 @@ def fit_path(
         x: float [N, D], raw features.
         labels: int [N], 0..num_classes-1.
         num_classes: C.
-        epochs: passes over the rows.
-        batch_size: rows of an update; the last batch of an epoch may have fewer.
+        epochs: passes over the rows, >= 1.
+        batch_size: rows of an update, >= 1; the last batch of an epoch may have fewer.
         learning_rate: Adam's.
         dropout: probability in [0, 1) that an input is dropped; the others are divided by
             1 - dropout.
@@ -44,7 +45,15 @@ def fit_path(
     Yields:
         Fit with setting {'epoch': 1..epochs}; objective is the epoch's mean training loss
         (with dropout, while the head moved), iterations the updates so far.
+
+    Raises:
+        UserError: epochs or batch_size below 1, dropout outside [0, 1).
     """
+    if epochs < 1 or batch_size < 1 or not 0 <= dropout < 1:
+        raise UserError(
+            "expected epochs >= 1, batch_size >= 1 and dropout in [0, 1), got "
+            f"{epochs}, {batch_size} and {dropout}"
+        )
     x, labels = jnp.asarray(x, jnp.float32), jnp.asarray(labels, jnp.int32)
     key = jax.random.key(seed)
     shape = (x.shape[1], num_classes)

@@ -82,7 +82,7 @@ class HeldOut:
         return Score(
             correct=correct,
             top1=float(correct.mean()),
-            top5=float(hits / count),
+            top5=float(hits) / float(count),
             top1_ci95=metrics.bootstrap_interval(correct),
             mean_per_class=mean_per_class,
             absent_classes=absent,

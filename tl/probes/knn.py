@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tl.errors import UserError
 from tl.probes.heads import Fit
 
 KS = (1, 5, 10, 20, 50, 100, 200)  # DINO's 10, 20, 100, 200 and what few examples a class need
@@ -102,7 +103,15 @@ def fit_path(
 
     Yields:
         Fit with setting {'k': ..., 'temperature': ...}.
+
+    Raises:
+        UserError: a k or a temperature that is not positive.
     """
+    if min(ks) < 1 or min(temperatures) <= 0:
+        raise UserError(
+            f"expected k >= 1 and temperature > 0, got k {tuple(ks)} and temperature "
+            f"{tuple(temperatures)}"
+        )
     bank = Bank(_unit(jnp.asarray(x, jnp.float32)), np.asarray(labels), num_classes)
     for temperature in temperatures:
         for k in ks:

@@ -47,7 +47,11 @@ def accuracy_over_endpoint(study: Sequence[Mapping[str, Any]], title: str, path:
                 continue
             mean = [100 * rows[e]["test_top1"] for e in drawn]
             low, high = zip(*([100 * v for v in rows[e]["test_top1_range"]] for e in drawn))
-            spread = [[m - v for m, v in zip(mean, low)], [v - m for m, v in zip(mean, high)]]
+            # The mean of equal seeds may round to just outside their range.
+            spread = [
+                [max(0.0, m - v) for m, v in zip(mean, low)],
+                [max(0.0, v - m) for m, v in zip(mean, high)],
+            ]
             axes.errorbar(
                 [x[e] for e in drawn],
                 mean,

@@ -25,7 +25,7 @@ def cache_path(spec: WeightSpec, cache_dir: str = "") -> Path | None:
     source = spec.source
     match source:
         case Url():
-            return _cache_dir(cache_dir) / source.filename
+            return cache_root(cache_dir) / source.filename
         case HubFile():
             from huggingface_hub import try_to_load_from_cache
 
@@ -83,7 +83,7 @@ def _obtain(spec: WeightSpec, cache_dir: str) -> Path:
     try:
         if isinstance(source, HubFile):
             return _from_hub(source, cache_dir)
-        wanted = _cache_dir(cache_dir) / source.filename
+        wanted = cache_root(cache_dir) / source.filename
         download(source.url, wanted, functools.partial(_checked, source))
         return wanted
     except UserError:
@@ -138,7 +138,8 @@ def _checked(source: Any, path: Path) -> str:
     return sha256
 
 
-def _cache_dir(cache_dir: str) -> Path:
+def cache_root(cache_dir: str = "") -> Path:
+    """Returns where downloads and features are kept: cache_dir, $TL_CACHE or ~/.cache/tl."""
     return Path(cache_dir or os.environ.get("TL_CACHE") or "~/.cache/tl").expanduser()
 
 

@@ -117,31 +117,37 @@ def save(variables: Mapping[str, Any], path: str | Path, scheme: str = "torchvis
       scheme: a torch scheme of `naming.SCHEMES`.
 
     Raises:
-      UserError: the scheme does not name these variables.
+      UserError: the scheme does not name these variables, or the file cannot be written.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     data = safetensors.numpy.save(
         convert.from_variables(variables, scheme), metadata={"format": "pt"}
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)  # mkstemp's files are private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            os.chmod(temporary, 0o644)  # mkstemp's files are private
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _locate(name_or_path: str, cache_dir: str) -> tuple[Path, str, WeightSpec | None]:
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(name_or_path))
+    if os.path.isdir(path):
         path = path / "model.safetensors"
-    if path.is_file():
-        sha256 = digest(path)
-        return path, sha256, catalog.recognise(sha256, digest(path, "md5"))
+    try:
+        if path.is_file():
+            sha256 = digest(path)
+            return path, sha256, catalog.recognise(sha256, digest(path, "md5"))
+    except OSError as error:
+        raise UserError(f"the weight file {path} cannot be read: {error.strerror}") from error
     if os.sep in name_or_path:
         raise UserError(f"no weight file at {path}")
     spec = catalog.get(name_or_path)
@@ -191,7 +197,7 @@ def _implied(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
     raise UserError(
         f"it holds a {backbone} and does not say how its images were made; name the set whose "
         f"architecture and preprocessing it takes, such as --config.weights_like={sets[0]} "
-        f"(there are {', '.join(sets)})"
+        f"(--like in experiments.weights; there are {', '.join(sets)})"
     )
 
 

@@ -180,7 +180,10 @@ def source_name(scheme: str, module: str, leaf: str) -> str:
         if match := re.fullmatch(pattern, module):
             groups = (int(g) if g.isdigit() else g for g in match.groups())
             return f"{name(*groups)}{found.separator}{leaf}"
-    raise UserError(f"scheme {scheme!r} has no name for {module}: it is another network's")
+    raise UserError(
+        f"scheme {scheme!r} has no name for {module}: it is another network's; the schemes are "
+        + ", ".join(SCHEMES)
+    )
 
 
 def canonical(scheme: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,4 +222,5 @@ def detect(names: Iterable[str]) -> str:
         + ", ".join(map(repr, sorted(names)[:3]))
         + "; a self-supervised or training checkpoint needs its prefix rule: "
         + ", ".join(PREFIXES)
+        + " (--config.weights_prefix, or --prefix in experiments.weights)"
     )

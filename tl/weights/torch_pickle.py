@@ -11,6 +11,7 @@ import collections
 import io
 import math
 import pickle
+import pickletools
 import struct
 import zipfile
 from pathlib import Path
@@ -80,8 +81,18 @@ _ALLOWED = {
 }
 
 
+def _check_memo(file: IO[bytes]) -> None:
+    """Refuses a memo index beyond the bytes before it: the memo is as long as its largest index."""
+    start = file.tell()
+    for opcode, argument, position in pickletools.genops(file):
+        if opcode.name in ("PUT", "LONG_BINPUT") and argument > position - start:
+            raise CheckpointError(f"its pickle numbers an object {argument} at byte {position}")
+    file.seek(start)
+
+
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file: IO[bytes]):
+        _check_memo(file)
         super().__init__(file, encoding="utf-8")
         self.storages: dict[str, _Storage] = {}
 

@@ -48,9 +48,9 @@ def test_features_are_kept_beside_the_weights(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"seeds": ()}, "--config.seeds to be one or more, each once"),
+        ({"seeds": ()}, "seeds to be one or more, each once"),
         ({"endpoints": ("stem", "stem")}, "--config.endpoints to be one or more, each once"),
-        ({"seeds": (-1,)}, "--config.seeds of at least 0"),
+        ({"seeds": (-1,)}, "seeds of at least 0"),
     ],
 )
 def test_lists_that_cannot_be(fields, message):
@@ -59,5 +59,5 @@ def test_lists_that_cannot_be(fields, message):
 
 
 def test_a_negative_number_of_threads():
-    with pytest.raises(UserError, match="extract.threads >= 0, got -1"):
+    with pytest.raises(UserError, match=r"extract\.threads >= 0, got -1"):
         options.extraction(config(**{"extract.threads": -1}))

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tl.models.layers import ConvBN, check_images
+from tl.models.layers import ConvBN, Stage, check_images
 
 # Repeats, kernel, stride of the first block, expansion, output channels of each stage.
 STAGES = (
@@ -48,22 +48,6 @@ class InvertedResidual(nn.Module):
         y = nn.relu6(depthwise(y, train))
         y = self.conv_bn(self.features, 1, name="project")(y, train)
         return x + y if x.shape == y.shape else y
-
-
-class Stage(nn.Module):
-    """A run of blocks at one resolution; the first one strides and widens."""
-
-    size: int
-    stride: int
-    block: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Maps `[N, h, w, c]` to `[N, ceil(h / stride), ceil(w / stride), features]`."""
-        for i in range(self.size):
-            stride = self.stride if i == 0 else 1
-            x = self.block(stride=stride, name=f"block{i + 1}")(x, train)
-        return x
 
 
 class EfficientNetLite0(nn.Module):

@@ -1,4 +1,4 @@
-"""The one building unit of the backbones: convolution and batch normalisation, padding explicit."""
+"""What the backbones are built of: convolution with batch normalisation, and runs of blocks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -118,6 +118,22 @@ class ConvBN(nn.Module):
             param_dtype=self.param_dtype,
             name="bn",
         )(x)
+
+
+class Stage(nn.Module):
+    """A run of blocks at one resolution; the first one strides and widens."""
+
+    size: int
+    stride: int
+    block: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps `[N, h, w, c]` to `[N, ceil(h / stride), ceil(w / stride), features]`."""
+        for i in range(self.size):
+            stride = self.stride if i == 0 else 1
+            x = self.block(stride=stride, name=f"block{i + 1}")(x, train)
+        return x
 
 
 def check_images(images: jax.Array) -> None:

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tl.models.layers import ConvBN, check_images
+from tl.models.layers import ConvBN, Stage, check_images
 
 
 class Block(nn.Module):
@@ -37,22 +37,6 @@ class Block(nn.Module):
         if self.stride != 1 or x.shape[-1] != features:
             shortcut = self.conv_bn(features, 1, self.stride, name="downsample")(x, train)
         return nn.relu(y + shortcut)
-
-
-class Stage(nn.Module):
-    """A run of blocks at one resolution; the first one strides and widens."""
-
-    size: int
-    stride: int
-    block: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Maps `[N, h, w, c]` to `[N, h / stride, w / stride, features of the block]`."""
-        for i in range(self.size):
-            stride = self.stride if i == 0 else 1
-            x = self.block(stride=stride, name=f"block{i + 1}")(x, train)
-        return x
 
 
 class ResNet(nn.Module):

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from tl import metrics, options, study
+from tl import options, study
 from tl.data import imagenet, sources, transforms
 from tl.errors import UserError
 from tl.features import extract as extract_features
+from tl.probes.held_out import score_logits
 from tl.report import plots, tables
 from tl.store import CORRUPT, FeatureStore
 from tl.weights.load import Pretrained, load
@@ -141,22 +142,11 @@ def evaluate(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, A
     store = stores["test"]
     rows = np.flatnonzero(store.labels() >= 0)
     logits, labels = store.read("logits", rows), index[store.labels()[rows]]
-    hits1, count = metrics.top1(logits, labels)
-    hits5, _ = metrics.top5(logits, labels)
-    correct = metrics.correct(logits, labels)
     result = {
         "schema": SCHEMA,
         "data": {**_data({"test": source}, stores), "test": len(rows)},
         "weights": _weights(network),
-        "test": {
-            "top1": float(hits1) / float(count),
-            "top5": float(hits5) / float(count),
-            "top1_ci95": list(metrics.bootstrap_interval(correct)),
-            "mean_per_class": metrics.mean_per_class(
-                *metrics.per_class(correct, labels, logits.shape[1])
-            )[0],
-            "count": len(rows),
-        },
+        "test": score_logits(logits, labels, logits.shape[1]).as_dict(),
         "published": {"top1": network.spec.top1, "top5": network.spec.top5},
         "seconds": {"total": time.perf_counter() - start},
     }

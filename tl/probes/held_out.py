@@ -40,6 +40,29 @@ class Score:
         return {name: getattr(self, name) for name in names} | {"top1_ci95": list(self.top1_ci95)}
 
 
+def score_logits(logits, labels, num_classes: int) -> Score:
+    """Returns every test metric of one head.
+
+    Args:
+        logits: float [N, C]; N >= 1.
+        labels: int [N], 0..num_classes-1.
+        num_classes: C.
+    """
+    correct = metrics.correct(logits, labels).astype(np.float64)
+    sums, counts = metrics.per_class(correct, labels, num_classes)
+    mean_per_class, absent = metrics.mean_per_class(sums, counts)
+    hits, count = metrics.top5(logits, labels)
+    return Score(
+        correct=correct,
+        top1=float(correct.mean()),
+        top5=float(hits) / float(count),
+        top1_ci95=metrics.bootstrap_interval(correct),
+        mean_per_class=mean_per_class,
+        absent_classes=absent,
+        count=len(correct),
+    )
+
+
 class HeldOut:
     """Test rows that can be scored once."""
 
@@ -70,21 +93,8 @@ class HeldOut:
             )
         self._scored = True
         return {
-            endpoint: self._score(head.logits(self._features(endpoint)))
+            endpoint: score_logits(
+                head.logits(self._features(endpoint)), self._labels, self._num_classes
+            )
             for endpoint, head in heads.items()
         }
-
-    def _score(self, logits) -> Score:
-        correct = metrics.correct(logits, self._labels).astype(np.float64)
-        sums, counts = metrics.per_class(correct, self._labels, self._num_classes)
-        mean_per_class, absent = metrics.mean_per_class(sums, counts)
-        hits, count = metrics.top5(logits, self._labels)
-        return Score(
-            correct=correct,
-            top1=float(correct.mean()),
-            top5=float(hits) / float(count),
-            top1_ci95=metrics.bootstrap_interval(correct),
-            mean_per_class=mean_per_class,
-            absent_classes=absent,
-            count=len(correct),
-        )

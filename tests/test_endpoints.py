@@ -7,6 +7,7 @@ import pytest
 
 from tests.toy import PLAIN, SIZE, NoiseSource, Source, Toy, resnet, toy
 from tl import devices, endpoints
+from tl.data import transforms
 from tl.endpoints import Extraction, compute_rows, pool, widths
 from tl.errors import UserError
 from tl.models.resnet import ResNet
@@ -47,7 +48,7 @@ def test_flat_endpoints_stay_as_they_are_in_float32():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pooling": "avg"}, "expected pooling 'mean', 'max' or 'gridN', got 'avg'"),
+        ({"pooling": "avg"}, "expected pooling 'mean', 'max', 'none' or 'gridN', got 'avg'"),
         ({"pooling": "grid0"}, "got 'grid0'"),
         ({"pooling": "grid"}, "got 'grid'"),
         ({"pooling": "2"}, "got '2'"),
@@ -102,7 +103,7 @@ def test_rows_in_order_with_their_examples(length):
 def test_images_of_varied_sizes_are_made_on_the_host(monkeypatch):
     shapes = []
     monkeypatch.setattr(
-        endpoints, "host_transform", lambda image, p: shapes.append(image.shape) or image + 1
+        transforms, "host_transform", lambda image, p: shapes.append(image.shape) or image + 1
     )
     source = Source(2, image_shape=None)
     ((batch, features),) = compute_rows(toy(), source, PLAIN, extraction("stem"), np.arange(2))
@@ -133,9 +134,9 @@ def test_folded_or_not_gives_the_same():
 
 def test_splits_share_what_is_compiled(monkeypatch):
     traces = []
-    original = endpoints.device_transform
+    original = transforms.device_transform
     monkeypatch.setattr(
-        endpoints, "device_transform", lambda x, p: traces.append(x.shape) or original(x, p)
+        transforms, "device_transform", lambda x, p: traces.append(x.shape) or original(x, p)
     )
     endpoints.feature_function.cache_clear()
     for length in (33, 9):

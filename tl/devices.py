@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -121,3 +121,100 @@ def barrier(name: str) -> None:
     """Waits until every process has come here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataParallel:
+    """All devices of all processes, among which every batch is divided; state lies on each.
+
+    Sharded `jit` compiles a function for the whole batch, so that its sums, gradients and batch
+    statistics are those of one device, whatever their number.
+    """
+
+    mesh: Mesh
+
+    @classmethod
+    def over(cls, devices: Sequence[jax.Device] | None = None) -> "DataParallel":
+        """Returns it for some devices; default all."""
+        return cls(Mesh(np.array(devices or jax.devices()), ("data",)))
+
+    @property
+    def device_count(self) -> int:
+        """How many devices share a batch; its size must be a multiple of this."""
+        return self.mesh.size
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """Whole on every device."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def replicate(self, tree: Any) -> Any:
+        """Returns a pytree of arrays as arrays that lie whole on every device."""
+        return jax.device_put(tree, self.replicated)
+
+    def put(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """Starts sending this process's examples of a batch, divided along the first axis.
+
+        Args:
+          batch: has image, label and mask; anything else stays behind.
+        """
+        return {
+            name: jax.make_array_from_process_local_data(self._divided, batch[name])
+            for name in ("image", "label", "mask")
+        }
+
+    def put_whole(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """As `put`, of a batch that every process has loaded whole."""
+        return {
+            name: jax.make_array_from_callback(
+                batch[name].shape, self._divided, batch[name].__getitem__
+            )
+            for name in ("image", "label", "mask")
+        }
+
+    @property
+    def _divided(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec("data"))
+
+    def compile(self, function: Callable[[Any, Any], Any], *, donate: bool = False) -> Callable:
+        """Returns a compiled function of (state, batch) whose results lie whole on every device.
+
+        Args:
+          function: pure, of a state (`replicate`) and a batch (`put`).
+          donate: the result may take the state's memory; the state must not be used again.
+        """
+        return jax.jit(
+            function,
+            in_shardings=(self.replicated, self._divided),
+            out_shardings=self.replicated,
+            donate_argnums=(0,) if donate else (),
+        )
+
+    def check_batch_size(self, batch_size: int, parts: int = 1) -> None:
+        """Raises UserError unless each device gets as many examples of each part of a batch."""
+        unit = self.device_count * parts
+        if batch_size % unit:
+            near = max(unit, round(batch_size / unit) * unit)
+            raise UserError(
+                f"expected a batch size that {self.device_count} device(s)"
+                + (f" and {parts} parts" if parts > 1 else "")
+                + f" divide, a multiple of {unit}, got {batch_size}; {near} is near"
+            )
+
+
+def process_share() -> tuple[int, int]:
+    """Returns (number of this process, number of processes)."""
+    return jax.process_index(), jax.process_count()
+
+
+def stop_agreed(asked: bool, step: int) -> bool:
+    """Returns whether to stop after this step, the same answer in every process.
+
+    Args:
+      asked: whether this process was asked to. Where there are several, JAX's own service hears
+        of it (a preemption sends SIGTERM) and names a step that none of them has passed.
+      step: updates done.
+    """
+    if jax.process_count() == 1:
+        return asked
+    return multihost_utils.reached_preemption_sync_point(step)

@@ -14,7 +14,7 @@ import numpy as np
 
 from tl import devices
 from tl.data.loader import batches
-from tl.data.transforms import device_transform, host_transform, normalise
+from tl.data.transforms import host_and_device
 from tl.errors import UserError, nearest
 from tl.models.folding import fold_batch_norm
 from tl.weights.catalog import Preprocessing
@@ -32,7 +32,8 @@ class Extraction:
 
     Attributes:
       endpoints: names of the network's outputs; `pixels` is the source's uint8 image, flattened.
-      pooling: of spatial endpoints: `mean`, `max`, or `gridN`, the means of an N x N grid of cells.
+      pooling: of spatial endpoints: `mean`, `max`, `gridN`, the means of an N x N grid of cells, or
+        `none`, every value.
       dtype: the network computes in `float32`, in full precision on every platform, or in
         `bfloat16`. Features are float32 always.
       batch_size: images of all devices together, rounded up to a multiple of their number.
@@ -50,8 +51,10 @@ class Extraction:
     threads: int = 4
 
     def __post_init__(self):
-        if not re.fullmatch(r"mean|max|grid[1-9]\d*", self.pooling):
-            raise UserError(f"expected pooling 'mean', 'max' or 'gridN', got {self.pooling!r}")
+        if not re.fullmatch(r"mean|max|none|grid[1-9]\d*", self.pooling):
+            raise UserError(
+                f"expected pooling 'mean', 'max', 'none' or 'gridN', got {self.pooling!r}"
+            )
         if self.dtype not in DTYPES:
             raise UserError(f"expected dtype to be one of {DTYPES}, got {self.dtype!r}")
         if self.batch_size < 1:
@@ -72,12 +75,12 @@ def widths(model: nn.Module, size: int, extraction: Extraction, source: Any) -> 
     Raises:
       UserError: no such endpoint; `pixels` of images of varied sizes.
     """
-    outputs = _outputs(model, size)
+    shapes = output_shapes(model, size)
     for name in extraction.endpoints:
-        if name != PIXELS and name not in outputs:
+        if name != PIXELS and name not in shapes:
             raise UserError(
-                f"the network has no endpoint {name!r}{nearest(name, [*outputs, PIXELS])}; "
-                f"all of them: {', '.join([*outputs, PIXELS])}"
+                f"the network has no endpoint {name!r}{nearest(name, [*shapes, PIXELS])}; "
+                f"all of them: {', '.join([*shapes, PIXELS])}"
             )
     if PIXELS in extraction.endpoints and source.image_shape is None:
         raise UserError(
@@ -88,13 +91,14 @@ def widths(model: nn.Module, size: int, extraction: Extraction, source: Any) -> 
     return {
         name: math.prod(source.image_shape)
         if name == PIXELS
-        else jax.eval_shape(pooled, outputs[name]).shape[-1]
+        else jax.eval_shape(pooled, shapes[name]).shape[-1]
         for name in extraction.endpoints
     }
 
 
 @functools.lru_cache(maxsize=16)
-def _outputs(model: nn.Module, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+def output_shapes(model: nn.Module, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns endpoint to the shape and type of its output for one image of `size` pixels."""
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     return jax.eval_shape(model.init_with_output, jax.random.key(0), images)[0]
 
@@ -126,10 +130,7 @@ def compute_rows(
     if extraction.fold_batch_norm:
         variables = fold_batch_norm(variables, model.norm_epsilon)
         model = model.clone(folded=True)
-    # Images of one small size are resized on the device; others come at the network's size.
-    on_device = source.image_shape is not None
-    transform = None if on_device else functools.partial(host_transform, p=preprocessing)
-    prepare = device_transform if on_device else normalise
+    transform, prepare = host_and_device(source.image_shape, preprocessing)
     function = feature_function(
         model, preprocessing, prepare, extraction.endpoints, extraction.pooling
     )
@@ -193,11 +194,14 @@ def pool(values: jax.Array, pooling: str) -> jax.Array:
     Args:
       values: `[N, h, w, C]`; or `[N, D]`, whose values stay as they are.
       pooling: see `Extraction`. Cell i of `gridN` covers the rows from floor(i h / N) to
-        ceil((i + 1) h / N), as in PyTorch's adaptive average pooling; D = N * N * C.
+        ceil((i + 1) h / N), as in PyTorch's adaptive average pooling; D = N * N * C. `none` gives
+        D = h * w * C.
     """
     values = values.astype(jnp.float32)
     if values.ndim == 2:
         return values
+    if pooling == "none":
+        return values.reshape(len(values), -1)
     if pooling == "mean":
         return values.mean((1, 2))
     if pooling == "max":

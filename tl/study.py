@@ -78,19 +78,20 @@ def _rows(
     stores: Mapping[str, FeatureStore], k: int, seed: int, val_fraction: float | None
 ) -> dict[str, tuple[FeatureStore, np.ndarray]]:
     """Returns, for each part, the store it lies in and its rows there; corrupt images in none."""
-    labels = stores["train"].labels()
-    chosen = splits.few_shot(labels, k, seed) if k else np.flatnonzero(labels >= 0)
-    if val_fraction is None:
-        val = stores["val"], np.flatnonzero(stores["val"].labels() >= 0)
-    else:
-        kept, held = splits.holdout(labels[chosen], val_fraction, seed)
-        chosen, val = chosen[kept], (stores["train"], chosen[held])
-    test = stores["test"], np.flatnonzero(stores["test"].labels() >= 0)
-    parts = {"train": (stores["train"], chosen), "val": val, "test": test}
+    train, val = splits.train_and_val(stores["train"].labels(), k, val_fraction, seed)
+    parts = {
+        "train": (stores["train"], train),
+        "val": _labelled(stores["val"]) if val is None else (stores["train"], val),
+        "test": _labelled(stores["test"]),
+    }
     for split, (_, rows) in parts.items():
         if not len(rows):
             raise UserError(f"no image is left for {split}; give more examples a class")
     return parts
+
+
+def _labelled(store: FeatureStore) -> tuple[FeatureStore, np.ndarray]:
+    return store, np.flatnonzero(store.labels() >= 0)
 
 
 def _cell(

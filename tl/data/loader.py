@@ -1,13 +1,16 @@
 """Batches of one static shape from a source, loaded by Grain's threads in a repeatable order."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
+from typing import TypeVar
 
 import grain.python as grain
 import numpy as np
 
 from tl.errors import UserError
+
+T = TypeVar("T")
 
 THREADS = min(16, os.cpu_count() or 1)
 
@@ -52,20 +55,19 @@ def batches(
       threads: that load and transform; 0 loads in the caller's.
 
     Yields:
-      image: uint8 [batch_size, H, W, 3]. label: int32 [batch_size], -1 for a left-out image.
-      index: int64 [batch_size], the row in `source`. id: list of batch_size str. mask: bool
+      image: [batch_size, H, W, 3] of the images' type. label: int32 [batch_size], -1 for a left-out
+      image. index: int64 [batch_size], the row in `source`. id: list of batch_size str. mask: bool
       [batch_size], False for padding, whose label and index are -1 and whose id is ''.
 
     Raises:
       UserError: images of several shapes, batch_size < 1, or what the source raises for an image.
     """
-    if batch_size < 1:
-        raise UserError(f"the batch size must be at least 1; got {batch_size}")
+    _check_batch_size(batch_size)
     rows = np.arange(len(source)) if indices is None else np.asarray(indices, np.int64)
     rows = rows[epoch_order(len(rows), shuffle_seed, epoch)]
     tasks = [rows[at : at + _ROWS_PER_TASK].tolist() for at in range(0, len(rows), _ROWS_PER_TASK)]
 
-    read = getattr(source, "examples", None) or (lambda task: (source[row] for row in task))
+    read = _reader(source)
 
     def load(task: list[int]) -> list[dict] | UserError:
         loaded = []
@@ -88,7 +90,79 @@ def batches(
         tasks.close()
 
 
-def _or_raise(loaded: list[dict] | UserError) -> list[dict]:
+def stream(
+    source,
+    rows: np.ndarray,
+    batch_size: int,
+    *,
+    seed: int,
+    transform: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+    position: dict | None = None,
+    share: tuple[int, int] = (0, 1),
+    threads: int = THREADS,
+) -> Iterator[tuple[dict, dict]]:
+    """Yields batches for ever: epoch after epoch, each in an order of its own, none cut short.
+
+    Batch b is determined by (rows, batch_size, seed, b): threads, processes and restarts do not
+    show in it. It may end one epoch and begin the next. Closing the iterator stops the threads.
+
+    Args:
+      source: see `tl.data.sources.Source`.
+      rows: int [n] of the source, n >= 1; each comes once an epoch.
+      batch_size: rows of a batch of all processes together, >= 1.
+      seed: >= 0.
+      transform: (image, generator) -> image, on the host, in the loading threads; its results
+        must share one shape. The generator belongs to the example's place in the stream.
+      position: after which batch to begin, as an earlier stream gave it; None for the first.
+      share: (i, n): this process loads the examples i, i + n, ... of each batch.
+      threads: that load and transform, each a batch at a time; 0 loads in the caller's.
+
+    Yields:
+      The batch: image [b, ...] of the transform's type, label int32 [b], index int64 [b], id list
+      of b str, and mask bool [b], False where the image was left out (its label is -1); b is
+      batch_size / n. And the position after it, a small JSON value.
+
+    Raises:
+      UserError: batch_size < 1, or what the source raises for an image.
+    """
+    _check_batch_size(batch_size)
+    read = _reader(source)
+
+    def load(number: int, chosen: np.ndarray) -> dict | UserError:
+        chosen = chosen[share[0] :: share[1]].tolist()
+        examples = []
+        try:
+            for i, (index, example) in enumerate(zip(chosen, read(chosen), strict=True)):
+                rng = np.random.default_rng((seed, number, share[0] + i * share[1]))
+                image = transform(example["image"], rng)
+                examples.append({**example, "image": image, "index": index})
+            batch = _collate(examples, len(examples))
+        except UserError as error:
+            return error  # as above
+        return {**batch, "mask": batch["label"] >= 0}
+
+    order = grain.MapDataset.source(np.asarray(rows, np.int64)).seed(seed).shuffle().repeat()
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * max(1, threads))
+    loaded = iter(order.batch(batch_size).map_with_index(load).to_iter_dataset(options))
+    if position is not None:
+        loaded.set_state(position)
+    try:
+        for batch in loaded:
+            yield _or_raise(batch), loaded.get_state()
+    finally:
+        loaded.close()
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise UserError(f"the batch size must be at least 1; got {batch_size}")
+
+
+def _reader(source) -> Callable[[Sequence[int]], Iterable[dict]]:
+    return getattr(source, "examples", None) or (lambda rows: (source[row] for row in rows))
+
+
+def _or_raise(loaded: T | UserError) -> T:
     if isinstance(loaded, UserError):
         raise loaded
     return loaded
@@ -109,7 +183,7 @@ def _collate(examples: list[dict], batch_size: int) -> dict:
         return values
 
     return {
-        "image": column("image", shapes.pop(), np.uint8, 0),
+        "image": column("image", shapes.pop(), examples[0]["image"].dtype, 0),
         "label": column("label", (), np.int32, -1),
         "index": column("index", (), np.int64, -1),
         "id": [example["id"] for example in examples] + [""] * (batch_size - len(examples)),

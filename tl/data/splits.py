@@ -70,3 +70,27 @@ def few_shot(labels: np.ndarray, k: int, seed: int) -> np.ndarray:
         )
     chosen = [rows[:k] for rows in classes.values()]
     return np.sort(np.concatenate([np.empty(0, np.int64), *chosen]))
+
+
+def train_and_val(
+    labels: np.ndarray, k: int, val_fraction: float | None, seed: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the rows to train on and the rows to choose on, sorted.
+
+    Args:
+      labels: int [N] of the train split; rows labelled -1 (left-out images) come into neither.
+      k: examples of each class, train and val together; 0 for all.
+      val_fraction: share of them that becomes val; None where val is a split of its own.
+      seed: of the choice and of the division.
+
+    Returns:
+      (train, val), val None where val_fraction is.
+
+    Raises:
+      UserError: see `few_shot` and `holdout`.
+    """
+    chosen = few_shot(labels, k, seed) if k else np.flatnonzero(labels >= 0)
+    if val_fraction is None:
+        return chosen, None
+    kept, held = holdout(labels[chosen], val_fraction, seed)
+    return chosen[kept], chosen[held]

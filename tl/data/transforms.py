@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -149,6 +151,25 @@ def normalise(images: jax.Array, p: Preprocessing, dtype=jnp.float32) -> jax.Arr
         images = images[..., ::-1]
     mean, std = np.float32(p.mean), np.float32(p.std)
     return ((images - mean) / std).astype(dtype)
+
+
+def host_and_device(
+    image_shape: tuple[int, int, int] | None, p: Preprocessing
+) -> tuple[
+    Callable[[np.ndarray], np.ndarray] | None, Callable[[jax.Array, Preprocessing], jax.Array]
+]:
+    """Returns the transform on the host, if any, and (images, p) -> input on the device.
+
+    Images of one small size are resized on the device, so that only their own few bytes cross the
+    bus; others come at the network's size. The network's input is the same.
+
+    Args:
+      image_shape: of a source (`tl.data.sources.Source`).
+      p: the weight set's preprocessing.
+    """
+    if image_shape is None:
+        return functools.partial(host_transform, p=p), normalise
+    return None, device_transform
 
 
 def with_overrides(

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tl.models.layers import ConvBN, Stage, check_images
+from tl.models.layers import ConvBN, Stage, Train, check_images, head, run
 
 # Repeats, kernel, stride of the first block, expansion, output channels of each stage.
 STAGES = (
@@ -36,7 +36,7 @@ class InvertedResidual(nn.Module):
     conv_bn: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: Train) -> jax.Array:
         """Maps `[N, h, w, c]` to `[N, ceil(h / stride), ceil(w / stride), features]`."""
         y = x
         width = self.expansion * x.shape[-1]
@@ -55,11 +55,13 @@ class EfficientNetLite0(nn.Module):
 
     Attributes:
       num_classes: outputs of the head; 0 for no head and no `logits`.
+      dropout: see `tl.models.layers.head`.
       norm_epsilon: 1e-3 as trained; some running variances are exactly 0, so it matters.
       norm_momentum, folded, dtype, param_dtype: see `tl.models.layers.ConvBN`.
     """
 
     num_classes: int = 1000
+    dropout: float = 0.0
     norm_epsilon: float = 1e-3
     norm_momentum: float = 0.99
     folded: bool = False
@@ -67,9 +69,12 @@ class EfficientNetLite0(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+    def __call__(
+        self, images: jax.Array, train: Train = False, start: str = ""
+    ) -> dict[str, jax.Array]:
         """Runs the network; arguments and results as in `tl.models.resnet.ResNet`."""
-        check_images(images)
+        if not start:
+            check_images(images)
         conv_bn = functools.partial(
             ConvBN,
             padding="same",
@@ -79,19 +84,17 @@ class EfficientNetLite0(nn.Module):
             dtype=self.dtype,
             param_dtype=self.param_dtype,
         )
-        x = nn.relu6(conv_bn(STEM_WIDTH, 3, 2, name="stem")(images, train))
-        endpoints = {"stem": x}
+        stem = conv_bn(STEM_WIDTH, 3, 2, name="stem")
+        top = conv_bn(TOP_WIDTH, 1, name="top")
+        units = {"stem": lambda x: nn.relu6(stem(x, train))}
         for i, (size, kernel_size, stride, expansion, features) in enumerate(STAGES):
             block = functools.partial(
                 InvertedResidual, features, kernel_size, expansion=expansion, conv_bn=conv_bn
             )
-            x = Stage(size, stride, block, name=f"stage{i + 1}")(x, train)
-            endpoints[f"stage{i + 1}"] = x
-        x = nn.relu6(conv_bn(TOP_WIDTH, 1, name="top")(x, train))
-        endpoints["pooled"] = x = jnp.mean(x, axis=(1, 2))
+            stage = Stage(size, stride, block, name=f"stage{i + 1}")
+            units[f"stage{i + 1}"] = functools.partial(stage, train=train)
+        units["pooled"] = lambda x: jnp.mean(nn.relu6(top(x, train)), axis=(1, 2))
+        endpoints = run(units, images, start)
         if self.num_classes:
-            head = nn.Dense(
-                self.num_classes, dtype=self.dtype, param_dtype=self.param_dtype, name="head"
-            )
-            endpoints["logits"] = head(x)
+            endpoints["logits"] = head(self, endpoints.get("pooled", images))
         return endpoints

@@ -1,12 +1,16 @@
 """What the backbones are built of: convolution with batch normalisation, and runs of blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+# Whose batch normalisation uses and updates the batch's statistics: every one's, none's, or that
+# of the ConvBN modules with these paths, such as `stage1/block1/conv1`.
+Train = bool | frozenset[str]
 
 
 def conv(
@@ -91,7 +95,7 @@ class ConvBN(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, train: Train = False) -> jax.Array:
         """Maps `[N, h, w, c]` to `[N, ceil(h / stride), ceil(w / stride), features]`."""
         side = self.kernel_size // 2
         x = nn.Conv(
@@ -110,8 +114,9 @@ class ConvBN(nn.Module):
         )(x)
         if self.folded:
             return x
+        moving = train if isinstance(train, bool) else "/".join(self.path) in train
         return nn.BatchNorm(
-            use_running_average=not train,
+            use_running_average=not moving,
             momentum=self.norm_momentum,
             epsilon=self.norm_epsilon,
             dtype=self.dtype,
@@ -128,12 +133,52 @@ class Stage(nn.Module):
     block: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: Train) -> jax.Array:
         """Maps `[N, h, w, c]` to `[N, ceil(h / stride), ceil(w / stride), features]`."""
         for i in range(self.size):
             stride = self.stride if i == 0 else 1
             x = self.block(stride=stride, name=f"block{i + 1}")(x, train)
         return x
+
+
+def head(backbone: nn.Module, x: jax.Array) -> jax.Array:
+    """Adds dropout and a dense layer called `head` to a backbone; in float32 whatever that is in.
+
+    Args:
+      backbone: whose compact method calls this; it drops inputs where `apply` is given a key
+        `dropout`, and nowhere else.
+      x: `[N, D]`.
+
+    Returns:
+      Logits, float32 `[N, backbone.num_classes]`.
+    """
+    x = nn.Dropout(backbone.dropout, deterministic=not backbone.has_rng("dropout"))(x)
+    return nn.Dense(
+        backbone.num_classes, dtype=jnp.float32, param_dtype=backbone.param_dtype, name="head"
+    )(x)
+
+
+def run(
+    units: Mapping[str, Callable[[jax.Array], jax.Array]], x: jax.Array, start: str
+) -> dict[str, jax.Array]:
+    """Returns the outputs of units that each take the one before's.
+
+    Args:
+      units: endpoint to function, in order.
+      x: what the first unit takes; or, with `start`, the output of that endpoint, after which the
+        units go on.
+      start: '' or an endpoint.
+
+    Raises:
+      ValueError: no such endpoint.
+    """
+    names = list(units)
+    if start and start not in names:
+        raise ValueError(f"expected start to be one of {names}, got {start!r}")
+    endpoints = {}
+    for name in names[names.index(start) + 1 :] if start else names:
+        endpoints[name] = x = units[name](x)
+    return endpoints
 
 
 def check_images(images: jax.Array) -> None:

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tl.models.layers import ConvBN, Stage, check_images
+from tl.models.layers import ConvBN, Stage, Train, check_images, head, run
 
 
 class Block(nn.Module):
@@ -21,7 +21,7 @@ class Block(nn.Module):
     conv_bn: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: Train) -> jax.Array:
         """Maps `[N, h, w, c]` to `[N, h / stride, w / stride, width * expansion]`."""
         shortcut = x
         if self.kind == "bottleneck":
@@ -48,6 +48,7 @@ class ResNet(nn.Module):
       stem_width: channels of the 7x7 convolution.
       widths: channels of each stage's 3x3 convolutions; a bottleneck's output is four times wider.
       num_classes: outputs of the head; 0 for no head and no `logits`.
+      dropout: see `tl.models.layers.head`.
       stride_in: where a bottleneck strides: `3x3` is v1.5 (torchvision, timm, Hugging Face), `1x1`
         is v1 (the paper, Caffe, Keras). Weights of one in the other run, and are wrong.
       norm_epsilon, norm_momentum, folded, dtype, param_dtype: see `tl.models.layers.ConvBN`.
@@ -58,6 +59,7 @@ class ResNet(nn.Module):
     stem_width: int = 64
     widths: Sequence[int] = (64, 128, 256, 512)
     num_classes: int = 1000
+    dropout: float = 0.0
     stride_in: str = "3x3"
     norm_epsilon: float = 1e-5
     norm_momentum: float = 0.9
@@ -66,18 +68,24 @@ class ResNet(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+    def __call__(
+        self, images: jax.Array, train: Train = False, start: str = ""
+    ) -> dict[str, jax.Array]:
         """Runs the network.
 
         Args:
-          images: `[N, H, W, 3]`, normalised as the weights' preprocessing says.
-          train: normalise by the batch's statistics and update the running ones.
+          images: `[N, H, W, 3]`, normalised as the weights' preprocessing says; or, with `start`,
+            the output of that endpoint.
+          train: normalise by the batch's statistics and update the running ones; or the paths of
+            the modules that do (`tl.models.layers.Train`).
+          start: an endpoint after which the network goes on; '' for the whole.
 
         Returns:
-          Endpoint name to array: spatial `[N, h, w, c]`, `pooled` `[N, D]` and, unless
-          num_classes is 0, `logits` `[N, num_classes]`.
+          Endpoint name, after `start`, to array: spatial `[N, h, w, c]`, `pooled` `[N, D]` and,
+          unless num_classes is 0, `logits` float32 `[N, num_classes]`.
         """
-        check_images(images)
+        if not start:
+            check_images(images)
         if self.block not in ("bottleneck", "basic") or self.stride_in not in ("3x3", "1x1"):
             raise ValueError(
                 "expected block 'bottleneck' or 'basic' and stride_in '3x3' or '1x1', got "
@@ -91,19 +99,20 @@ class ResNet(nn.Module):
             dtype=self.dtype,
             param_dtype=self.param_dtype,
         )
-        x = nn.relu(conv_bn(self.stem_width, 7, 2, name="stem")(images, train))
-        x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
-        endpoints = {"stem": x}
+        stem = conv_bn(self.stem_width, 7, 2, name="stem")
+        units = {
+            "stem": lambda x: nn.max_pool(
+                nn.relu(stem(x, train)), (3, 3), (2, 2), padding=((1, 1), (1, 1))
+            )
+        }
         for i, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
             block = functools.partial(
                 Block, width, self.block, stride_in=self.stride_in, conv_bn=conv_bn
             )
-            x = Stage(size, 1 if i == 0 else 2, block, name=f"stage{i + 1}")(x, train)
-            endpoints[f"stage{i + 1}"] = x
-        endpoints["pooled"] = x = jnp.mean(x, axis=(1, 2))
+            stage = Stage(size, 1 if i == 0 else 2, block, name=f"stage{i + 1}")
+            units[f"stage{i + 1}"] = functools.partial(stage, train=train)
+        units["pooled"] = lambda x: jnp.mean(x, axis=(1, 2))
+        endpoints = run(units, images, start)
         if self.num_classes:
-            head = nn.Dense(
-                self.num_classes, dtype=self.dtype, param_dtype=self.param_dtype, name="head"
-            )
-            endpoints["logits"] = head(x)
+            endpoints["logits"] = head(self, endpoints.get("pooled", images))
         return endpoints

@@ -116,9 +116,9 @@ def run(
         val = Rows(features(endpoint, "val"), labels["val"])
         found = []
         for solver in solvers:
-            choices = list(_search(endpoint, solver, train, val, num_classes))
+            choice, choices = choose_setting(endpoint, solver, train, val, num_classes)
             grid += [choice.as_dict() for choice in choices]
-            found.append((solver, _best_setting(choices, solver.val_slack / len(val.labels))))
+            found.append((solver, choice))
         best.append(min(found, key=_rank))
     winner = min(best, key=_rank)
     warnings: list[str] = []
@@ -135,6 +135,22 @@ def run(
     choices = [dataclasses.replace(choice, test=scores[choice.endpoint]) for choice in refitted]
     (selected,) = [choice for choice in choices if choice.endpoint == winner[1].endpoint]
     return Result(selected, choices, len(labels["val"]), grid, warnings)
+
+
+def choose_setting(
+    endpoint: str, solver: Solver, train: Rows, val: Rows, num_classes: int
+) -> tuple[Choice, Sequence[Choice]]:
+    """Returns the setting of one solver that is best on val, fitted on train alone, and all tried.
+
+    Args:
+        endpoint: whose features these are.
+        solver: gives the settings.
+        train: features [N, D] and labels to fit.
+        val: features [M, D] and labels to choose on, M >= 1.
+        num_classes: C.
+    """
+    choices = list(_search(endpoint, solver, train, val, num_classes))
+    return _best_setting(choices, solver.val_slack / len(val.labels)), choices
 
 
 def _search(endpoint, solver, train, val, num_classes):

@@ -1,0 +1,253 @@
+"""What does not move: parameters without gradient and batch statistics without update, as paths.
+
+Everything that has to agree about it (gradient, optimizer, batch normalisation, cached prefix,
+the printed table) is derived from one `Freezing`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from tl import tree
+from tl.errors import UserError, nearest
+from tl.train.schedules import layer_of, layers
+
+NORMS = ("train", "affine", "frozen", "recalibrate")
+FREEZE, UNFREEZE = "--config.train.freeze", "--config.train.unfreeze"
+
+
+@dataclasses.dataclass(frozen=True)
+class Freezing:
+    """Paths of the leaves that do not move.
+
+    Attributes:
+      params: in `variables['params']`.
+      statistics: in `variables['batch_stats']`; mean and var of one module always together.
+    """
+
+    params: frozenset[str]
+    statistics: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """The steps from `start` up to, without, `end`, and what is frozen in them."""
+
+    start: int
+    end: int
+    freezing: Freezing
+
+
+def freezing(
+    variables: tree.Tree, freeze: Collection[str], norm: str, thawed: Collection[str] = ()
+) -> Freezing:
+    """Returns what is frozen.
+
+    Args:
+      variables: `{'params', 'batch_stats'}`, of arrays or of their shapes.
+      freeze: patterns, see `tl.tree.matches`. Batch normalisation of which a statistic matches
+        keeps both; so 'stage1' and '*/bn' mean the statistics too, 'stem/bn/scale' does not.
+      norm: `train` freezes nothing more; `affine` all statistics; `frozen` and `recalibrate` all
+        statistics and all scales and biases of batch normalisation.
+      thawed: patterns of what `freeze` means but is not frozen any more; `norm` still holds.
+
+    Raises:
+      UserError: a pattern means nothing, no parameter is left to train, or norm is unknown.
+    """
+    if norm not in NORMS:
+        raise UserError(f"--config.train.norm: there is no {norm!r}{nearest(norm, NORMS)}")
+    params, statistics = _paths(variables)
+    paths = [*params, *statistics]
+    chosen = tree.select(paths, freeze, FREEZE) - tree.select(paths, thawed, UNFREEZE)
+    norms = {_module(path) for path in statistics}
+    held = {_module(path) for path in chosen.intersection(statistics)} if norm == "train" else norms
+    affine = norms if norm in ("frozen", "recalibrate") else ()
+    result = Freezing(
+        params=frozenset(path for path in params if path in chosen or _module(path) in affine),
+        statistics=frozenset(path for path in statistics if _module(path) in held),
+    )
+    if len(result.params) == len(params):
+        raise UserError(
+            f"{FREEZE}={tuple(freeze)} leaves none of {len(params)} arrays of parameters to train; "
+            "expected some to, such as the head's"
+        )
+    return result
+
+
+def phases(
+    variables: tree.Tree,
+    freeze: Collection[str],
+    unfreeze: Sequence[str],
+    norm: str,
+    steps: int,
+) -> list[Phase]:
+    """Returns the parts of a run, in order, within which the same leaves are frozen.
+
+    Args:
+      variables, freeze, norm: see `freezing`.
+      unfreeze: 'PATTERN@STEP' in any order: from that step on, what the pattern means moves.
+      steps: updates of the whole run.
+
+    Raises:
+      UserError: as `freezing`; one of `unfreeze` is malformed, its step is not within the run, or
+        it thaws nothing.
+    """
+    thaws = sorted((_parse(text, steps) for text in unfreeze), key=lambda thaw: thaw[1])
+    past, thawed = [], []
+    phase = Phase(0, steps, freezing(variables, freeze, norm))
+    for pattern, step in thaws:
+        thawed.append(pattern)
+        after = freezing(variables, freeze, norm, thawed)
+        if after == phase.freezing:
+            raise UserError(
+                f"{UNFREEZE}: {pattern!r} thaws nothing at step {step}; expected a pattern of "
+                f"leaves that {FREEZE}={tuple(freeze)} still holds, and "
+                f"--config.train.norm={norm} does not"
+            )
+        if step > phase.start:
+            past.append(dataclasses.replace(phase, end=step))
+        phase = Phase(step, steps, after)
+    return [*past, phase]
+
+
+def _parse(text: str, steps: int) -> tuple[str, int]:
+    pattern, _, step = text.rpartition("@")
+    if not pattern or not step.isdecimal():
+        raise UserError(f"{UNFREEZE}: expected PATTERN@STEP, such as 'stage4@100', got {text!r}")
+    if not 0 < int(step) < steps:
+        raise UserError(
+            f"{UNFREEZE}: expected a step from 1 to {steps - 1}, of a run of {steps}, got {text!r}"
+        )
+    return pattern, int(step)
+
+
+def moving_norms(freezing: Freezing, batch_stats: tree.Tree) -> frozenset[str]:
+    """Returns the modules whose batch normalisation uses and updates the batch's statistics.
+
+    Args:
+      freezing: what does not move.
+      batch_stats: `variables['batch_stats']`.
+
+    Returns:
+      Paths such as `stem` and `stage1/block1/conv1`: what `bn` is a part of.
+    """
+    moving = tree.leaves(batch_stats).keys() - freezing.statistics
+    return frozenset(_module(_module(path)) for path in moving)
+
+
+def frozen_prefix(variables: tree.Tree, freezing: Freezing, endpoints: Sequence[str]) -> str | None:
+    """Returns the last endpoint up to which nothing moves, or None where the first one moves.
+
+    Args:
+      variables: `{'params', 'batch_stats'}`, of arrays or of their shapes.
+      freezing: what does not move.
+      endpoints: modules in order of computation, such as `stem`, `stage1`, ...; one that has no
+        leaves, such as `pooled`, ends the prefix.
+    """
+    frozen = freezing.params | freezing.statistics
+    last = None
+    for endpoint in endpoints:
+        own = [path for paths in _paths(variables) for path in paths if _top(path) == endpoint]
+        if not own or not frozen.issuperset(own):
+            break
+        last = endpoint
+    return last
+
+
+def table(
+    variables: tree.Tree,
+    freezing: Freezing,
+    multipliers: Mapping[str, float],
+    decayed: Collection[str],
+) -> str:
+    """Returns what moves and how, a module a row, in order of computation.
+
+    Args:
+      variables: `{'params', 'batch_stats'}`, of arrays or of their shapes.
+      freezing: what does not move.
+      multipliers: of the learning rate, by path of every parameter.
+      decayed: paths of the parameters that weight decay acts on; frozen ones do not count.
+    """
+    params, statistics = _paths(variables)
+
+    def row(name: str, module: str | None) -> list[str]:
+        mine = [path for path in params if module in (None, _top(path))]
+        trains = [path for path in mine if path not in freezing.params]
+        stats = [path for path in statistics if module in (None, _top(path))]
+        rates = [f"{rate:.3g}" for rate in sorted(multipliers[path] for path in trains)]
+        return [
+            name,
+            f"{len(trains)} / {len(mine)}",
+            f"{_size(params, trains):,} / {_size(params, mine):,}",
+            _move(len(stats), len(freezing.statistics.intersection(stats))),
+            " - ".join(dict.fromkeys(rates[:1] + rates[-1:])) or "-",
+            str(len(set(trains).intersection(decayed))),
+        ]
+
+    modules = dict.fromkeys(_top(layer) for layer in layers(params))
+    return tabulate(
+        [*(row(module, module) for module in modules), row("total", None)],
+        headers=[
+            "module",
+            "leaves that train",
+            "parameters that train",
+            "statistics",
+            "learning rate x",
+            "leaves decayed",
+        ],
+        disable_numparse=True,
+        colalign=["left", "right", "right", "left", "right", "right"],
+    )
+
+
+def leaf_table(
+    variables: tree.Tree,
+    freezing: Freezing,
+    multipliers: Mapping[str, float],
+    decayed: Collection[str],
+) -> str:
+    """Returns what `table` does leaf by leaf, statistics too; see there for the arguments."""
+    params, statistics = _paths(variables)
+
+    def row(path: str) -> list[str]:
+        if path in statistics:
+            shape, state = statistics[path].shape, _move(1, int(path in freezing.statistics))
+            return [path, str(list(shape)), state, "-", "-"]
+        shape = str(list(params[path].shape))
+        if path in freezing.params:
+            return [path, shape, "frozen", "-", "-"]
+        decay = "decayed" if path in decayed else "-"
+        return [path, shape, "train", f"{multipliers[path]:.3g}", decay]
+
+    leaves = [*params, *statistics]
+    return tabulate(
+        [row(path) for layer in layers(leaves) for path in leaves if layer_of(path) == layer],
+        headers=["leaf", "shape", "state", "learning rate x", "decay"],
+        disable_numparse=True,
+        colalign=["left", "left", "left", "right", "left"],
+    )
+
+
+def _move(count: int, frozen: int) -> str:
+    if not count:
+        return "-"
+    return {0: "move", count: "stay"}.get(frozen, "some move")
+
+
+def _size(leaves: Mapping[str, Any], paths: Iterable[str]) -> int:
+    return sum(math.prod(leaves[path].shape) for path in paths)
+
+
+def _paths(variables: tree.Tree) -> tuple[dict[str, Any], dict[str, Any]]:
+    return tree.leaves(variables["params"]), tree.leaves(variables.get("batch_stats", {}))
+
+
+def _module(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _top(path: str) -> str:
+    return path.split("/")[0]

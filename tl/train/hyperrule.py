@@ -1,0 +1,70 @@
+"""Hyperparameters that follow from the data alone: BiT-HyperRule, and a momentum of statistics."""
+
+from typing import Any
+
+SMALL, LARGE = 20_000, 500_000  # examples: below, at least
+# By size: steps of warm-up, of the three falls, of the whole run. The paper's falls are at 30, 60
+# and 90 % of every run; its code lets a small one fall at 40, 60 and 80 %.
+POINTS = {
+    "small": (100, 200, 300, 400, 500),
+    "medium": (500, 3000, 6000, 9000, 10_000),
+    "large": (500, 6000, 12_000, 18_000, 20_000),
+}
+
+
+def bit_hyperrule(num_examples: int, image_shape: tuple[int, int, int] | None) -> dict[str, Any]:
+    """Returns the fields of a config that BiT-HyperRule decides.
+
+    Kolesnikov et al. 2020, arXiv:1912.11370, section 3.3, as its code has it
+    (google-research/big_transfer, bit_hyperrule.py): SGD without weight decay from a zero head, a
+    square resized and a crop of it to train on, the whole image squashed to the crop's size to
+    evaluate on. For large images the paper says 448 and 384, its code 512 and 480, taken here. The
+    code starts its warm-up at 0 and falls one update later; see `tl.train.schedules`.
+
+    Args:
+      num_examples: of train.
+      image_shape: height, width, channels of every image; None where they vary, which counts as
+        large.
+
+    Returns:
+      Dotted name of a field to value, such as 'train.steps': 500.
+    """
+    size = "small" if num_examples < SMALL else "medium" if num_examples < LARGE else "large"
+    warmup, *falls, steps = POINTS[size]
+    tiny = image_shape is not None and image_shape[0] * image_shape[1] < 96 * 96
+    resize, crop = (160, 128) if tiny else (512, 480)
+    return {
+        "preprocess.size": crop,
+        "preprocess.geometry": "whole",
+        "augment.crop": "random",
+        "augment.resize": resize,
+        "augment.flip": 0.5,
+        "augment.mixup": 0.0 if size == "small" else 0.1,
+        "train.steps": steps,
+        "train.batch_size": 512,
+        "train.head": "zero",
+        "optim.name": "sgd",
+        "optim.learning_rate": 0.003,
+        "optim.momentum": 0.9,
+        "optim.nesterov": False,
+        "optim.weight_decay": 0.0,
+        "optim.schedule": "step",
+        "optim.warmup": warmup / steps,
+        "optim.boundaries": tuple(fall / steps for fall in falls),
+        "optim.factor": 0.1,
+    }
+
+
+def kornblith_momentum(steps_per_epoch: float) -> float:
+    """Returns the share of old batch statistics kept in an update: max(1 - 10 / s, 0.9).
+
+    Over an epoch of more than 100 steps the old ones thereby lose all but e^-10 of their weight
+    (Kornblith et al. 2019, arXiv:1805.08974; Chen et al. 2020, arXiv:2002.05709, appendix B.8).
+
+    Args:
+      steps_per_epoch: s, above 0; up to 100, and so below 1 too, the result is 0.9.
+
+    >>> kornblith_momentum(0.5), kornblith_momentum(100), kornblith_momentum(1000)
+    (0.9, 0.9, 0.99)
+    """
+    return max(1 - 10 / steps_per_epoch, 0.9)

@@ -1,0 +1,108 @@
+"""The learning rate: over the steps of a run, and from layer to layer of a network."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import optax
+
+from tl import tree
+from tl.errors import UserError
+from tl.train.optim import Optim
+
+COMPUTED = ("stem", "stage", "top", "head")  # in this order
+FIELD = "--config.optim.multipliers"
+
+
+def make_schedule(optim: Optim, steps: int) -> optax.Schedule:
+    """Returns the learning rate by step, from 0 to steps - 1.
+
+    The rate rises by `learning_rate / n` a step over the first n = round(warmup * steps) steps. It
+    starts at that, not at 0, so that no update is spent on nothing, and the last of them has the
+    whole of it. Linear and cosine then fall so as to be 0 at `steps`, one step after the last.
+
+    Args:
+      optim: name, rates and shares.
+      steps: updates of the whole run, warm-up included; at least 1.
+    """
+    peak, rising = optim.learning_rate, round(optim.warmup * steps)
+    falling = max(steps - rising, 1)
+    # Counted: in a short run two boundaries may round to one step, at which it falls twice.
+    falls = Counter(round(share * steps) - rising for share in optim.boundaries)
+    after = {
+        "constant": lambda: optax.constant_schedule(peak),
+        "linear": lambda: optax.linear_schedule(peak, 0.0, falling),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, falling),
+        "step": lambda: optax.piecewise_constant_schedule(
+            peak, {step: optim.factor**times for step, times in falls.items()}
+        ),
+    }[optim.schedule]()
+    if not rising:
+        return after
+    rise = optax.linear_schedule(peak / rising, peak, rising - 1)
+    return optax.join_schedules([rise, after], [rising])
+
+
+def multipliers(
+    paths: Iterable[str], patterns: Sequence[str], layer_decay: float
+) -> dict[str, float]:
+    """Returns what the learning rate of each leaf is multiplied with.
+
+    Args:
+      paths: of all parameters, frozen ones too: a layer's place does not depend on what trains.
+      patterns: 'PATTERN=NUMBER', see `tl.tree.matches`; of several that match, the last counts.
+      layer_decay: the last of `layers` has 1, each other one this times that of the next (Clark
+        et al. 2020, arXiv:2003.10555). It multiplies with the patterns' numbers.
+
+    Raises:
+      UserError: a pattern is malformed or means no parameter, or a number is not above 0.
+    """
+    paths = list(paths)
+    chosen = dict.fromkeys(paths, 1.0)
+    for text in patterns:
+        pattern, number = _parse(text)
+        for path in tree.select(paths, [pattern], FIELD):
+            chosen[path] = number
+    if layer_decay != 1.0:
+        for depth, layer in enumerate(reversed(layers(paths))):
+            for path in paths:
+                if layer_of(path) == layer:
+                    chosen[path] *= layer_decay**depth
+    return chosen
+
+
+def _parse(text: str) -> tuple[str, float]:
+    pattern, equals, number = text.rpartition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not pattern or not equals or not 0 < value < math.inf:
+        raise UserError(
+            f"{FIELD}: expected PATTERN=NUMBER with a number above 0, such as 'head=10', got "
+            f"{text!r}; what shall not move at all goes under --config.train.freeze"
+        )
+    return pattern, value
+
+
+def layers(paths: Iterable[str]) -> list[str]:
+    """Returns the layers that leaves belong to, in the order in which a network computes them.
+
+    >>> layers(["head/bias", "stage1/block10/conv1/bn/bias", "stage1/block9/conv1/bn/bias"])
+    ['stage1/block9', 'stage1/block10', 'head']
+    """
+
+    def place(layer: str) -> tuple[int, list[int]]:
+        kind = re.match("[a-z]*", layer)[0]
+        if kind not in COMPUTED:
+            raise ValueError(f"expected one of {COMPUTED} to begin a layer's name, got {layer!r}")
+        return COMPUTED.index(kind), [int(number) for number in re.findall(r"\d+", layer)]
+
+    return sorted({layer_of(path) for path in paths}, key=place)
+
+
+def layer_of(path: str) -> str:
+    """Returns the layer of a leaf: its block, or the module outside of the stages."""
+    parts = path.split("/")
+    return "/".join(parts[:2]) if parts[0].startswith("stage") else parts[0]

@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,24 +10,26 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 
 from tl.errors import UserError
 from tl.models import registry
-from tl.weights import catalog, convert, naming, prefixes, readers
+from tl.weights import catalog, convert, naming, own, prefixes, readers
 from tl.weights.fetch import digest, fetch
 from tl.weights.spec import LocalFile, WeightSpec
+
+_FILE = "model.safetensors"  # in a directory that stands for it
 
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-    """A network with its public weights.
+    """A network with its weights.
 
     Attributes:
       spec: what is known of the weights, their preprocessing first.
       model: the Flax module.
       variables: `{'params', 'batch_stats'}`, float32 NumPy arrays.
-      sha256: of the file they were read from, in hex.
+      sha256: of the file they were read from, in hex; for a checkpoint, of the variables
+        (`tl.fingerprint.digest_of_values`).
     """
 
     spec: WeightSpec
@@ -47,11 +48,12 @@ def load(
     cache_dir: str = "",
     dtype: Any = jnp.float32,
 ) -> Pretrained:
-    """Loads public weights into the model they belong to.
+    """Loads weights into the model they belong to.
 
     Args:
       name_or_path: a name of the catalogue, or a weight file of any supported format, or a
-        directory with a `model.safetensors`.
+        directory with a `model.safetensors`; or a run that fine-tuned, its `checkpoints` (the best
+        one counts) or one of those.
       like: the catalogue's name whose architecture and preprocessing a local file takes; needed
         where the file does not tell.
       prefix: a key of `prefixes.PREFIXES`, for self-supervised and training checkpoints.
@@ -67,8 +69,14 @@ def load(
     Raises:
       UserError: no such weights, or they are not what was asked for.
     """
-    path, sha256, spec = _locate(name_or_path, cache_dir)
-    tensors = readers.read(path)
+    path = Path(os.path.expanduser(name_or_path))
+    if found := _checkpoint(path):
+        spec, tensors, sha256 = own.read_checkpoint(*found, name_or_path)
+    else:
+        path, sha256, spec = _locate(name_or_path, cache_dir)
+        tensors = readers.read(path)
+        if spec is None and not like:
+            spec = own.spec_of_file(path, name_or_path)
     try:
         if prefix:
             tensors = prefixes.strip(tensors, prefix)
@@ -94,6 +102,8 @@ def _fit(
     dtype: Any,
 ) -> tuple[WeightSpec, nn.Module, dict[str, Any]]:
     found = _head_classes(tensors, scheme)
+    if spec.classes and found != len(spec.classes):
+        raise UserError(f"its head has {found} classes, expected the {len(spec.classes)} it names")
     if num_classes not in (None, found) and not drop_head:
         raise UserError(
             f"its head has {found} classes, expected {num_classes}; drop_head=True leaves it out"
@@ -105,7 +115,8 @@ def _fit(
     if drop_head and wanted:
         head = shapes["params"]["head"]
         variables["params"]["head"] = {k: np.zeros(v.shape, np.float32) for k, v in head.items()}
-    return dataclasses.replace(spec, num_classes=wanted), model, variables
+    classes = () if drop_head else spec.classes
+    return dataclasses.replace(spec, num_classes=wanted, classes=classes), model, variables
 
 
 def save(variables: Mapping[str, Any], path: str | Path, scheme: str = "torchvision") -> None:
@@ -119,29 +130,19 @@ def save(variables: Mapping[str, Any], path: str | Path, scheme: str = "torchvis
     Raises:
       UserError: the scheme does not name these variables, or the file cannot be written.
     """
-    path = Path(os.path.expanduser(path))
-    data = safetensors.numpy.save(
-        convert.from_variables(variables, scheme), metadata={"format": "pt"}
-    )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-            os.chmod(temporary, 0o644)  # mkstemp's files are private
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    own.write(convert.from_variables(variables, scheme), path)
+
+
+def _checkpoint(path: Path) -> tuple[Path, int | None] | None:
+    if not os.path.isdir(path) or os.path.exists(path / _FILE):
+        return None
+    return own.find_checkpoint(path)
 
 
 def _locate(name_or_path: str, cache_dir: str) -> tuple[Path, str, WeightSpec | None]:
     path = Path(os.path.expanduser(name_or_path))
     if os.path.isdir(path):
-        path = path / "model.safetensors"
+        path = path / _FILE
     try:
         if path.is_file():
             sha256 = digest(path)

@@ -73,7 +73,7 @@ class PackageFile:
 
 @dataclasses.dataclass(frozen=True)
 class LocalFile:
-    """A file of the user's, which belongs to no set of the catalogue."""
+    """A file or a checkpoint of the user's, which belongs to no set of the catalogue."""
 
     path: str
 
@@ -95,6 +95,7 @@ class WeightSpec:
       measured: where the accuracy is stated.
       notes: what else a user should know.
       other_files: starts of the SHA-256 of other files with the same weights.
+      classes: what the head's outputs are called; empty where that is not known.
     """
 
     name: str
@@ -110,6 +111,7 @@ class WeightSpec:
     measured: str = ""
     notes: str = ""
     other_files: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @property
     def non_commercial(self) -> bool:

@@ -1,0 +1,285 @@
+"""Checkpoints by Orbax: a training state, the position in the data, and JSON about them."""
+
+import contextlib
+import copy
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from tl import tree
+from tl.errors import UserError
+
+_JSON = ("position", "metadata")
+
+
+class Checkpoints:
+    """The checkpoints of one run: the latest ones, and the best for as long as it is the best.
+
+    A context manager, whose end waits for what is still being written. Each process of a run of
+    several makes its own, and calls the same methods in the same order.
+    """
+
+    def __init__(self, directory: str | Path, *, max_to_keep: int, metric: str):
+        """Opens a directory, made where there is none; what a killed save has left is deleted.
+
+        Args:
+          directory: of this run's checkpoints alone.
+          max_to_keep: latest checkpoints to keep, at least 1.
+          metric: the entry of `metrics` in `save` by which a checkpoint is the best: the highest
+            value, the first of equal ones, NaN below all.
+
+        Raises:
+          UserError: the directory cannot be written, or a checkpoint in it is damaged.
+        """
+        if max_to_keep < 1:
+            raise UserError(
+                f"expected at least 1 checkpoint to keep, got {max_to_keep}; change "
+                "--config.train.max_to_keep"
+            )
+        self._directory = Path(directory).expanduser().absolute()
+        self._metric = metric
+        best = policies.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)
+        options = ocp.CheckpointManagerOptions(
+            best_fn=_rank,
+            preservation_policy=policies.AnyPreservationPolicy(
+                [policies.LatestN(max_to_keep), best]
+            ),
+            cleanup_tmp_directories=True,
+        )
+        with _writing(self._directory):
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._manager = _open(self._directory, options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is None:
+            self.close()
+            return
+        with contextlib.suppress(UserError):  # it would hide what went wrong in the block
+            self.close()
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the newest checkpoint; None where there is none."""
+        return self._manager.latest_step()
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the best checkpoint; None where none was saved with metrics."""
+        return self._manager.best_step()
+
+    def save(
+        self,
+        step: int,
+        state: Any,
+        position: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Starts to write a checkpoint; waits for the one before, not for this one.
+
+        The state may be donated or deleted as soon as this returns: Orbax has it on the host by
+        then, and what it still looks at on a CPU JAX does not overwrite.
+
+        Args:
+          step: updates done; a step is saved once.
+          state: pytree of arrays; None leaves stay None.
+          position: of the data iterator, JSON values.
+          metadata: JSON values.
+          metrics: of this state; None where it was not evaluated.
+
+        Raises:
+          UserError: this checkpoint, or the one before, cannot be written.
+        """
+        rank = None if metrics is None else {"value": float(metrics[self._metric]), "step": step}
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            # A thread writes these later on, when the iterator may have changed its own.
+            position=ocp.args.JsonSave(copy.deepcopy(position)),
+            metadata=ocp.args.JsonSave(copy.deepcopy(metadata)),
+        )
+        with _writing(self._directory):
+            self._manager.save(step, args=items, metrics=rank, force=True)
+
+    def restore(self, step: int, expected_state: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """Returns (state, position, metadata) as saved, and nothing else than was expected.
+
+        Args:
+          step: of a checkpoint.
+          expected_state: pytree of the saved shapes and types, as arrays or as
+            `jax.ShapeDtypeStruct` with a sharding: how the restored state is to lie, on whatever
+            devices it was saved.
+
+        Raises:
+          UserError: no such checkpoint, it is damaged, or its state is another; the text lists the
+            leaves that differ.
+        """
+        self.wait()
+        expected_state = jax.tree.map(_abstract, expected_state)
+        found = _state_metadata(self._manager, step)
+        if lines := tree.differences(expected_state, found):
+            raise UserError(
+                f"the checkpoint of step {step} in {self._directory} is of another run: its state "
+                "differs from what the config asks for; give the config it was made with, or "
+                "another --workdir:\n  " + "\n  ".join(lines)
+            )
+        items = _restore(
+            self._manager,
+            step,
+            state=ocp.args.StandardRestore(expected_state),
+            **{name: ocp.args.JsonRestore() for name in _JSON},
+        )
+        return items["state"], items["position"], items["metadata"]
+
+    def read_metadata(self, step: int) -> dict[str, Any]:
+        """Returns the metadata of a checkpoint alone.
+
+        Raises:
+          UserError: no such checkpoint, or it is damaged.
+        """
+        self.wait()
+        return _restore(self._manager, step, metadata=ocp.args.JsonRestore())["metadata"]
+
+    def wait(self) -> None:
+        """Waits for the save that is under way, if any.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        with _writing(self._directory):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then frees what Orbax holds; raises as `wait` does."""
+        with _writing(self._directory):
+            self._manager.close()
+
+
+def read(directory: str | Path, step: int | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns (state, metadata) of a checkpoint, whatever devices it was saved on.
+
+    Args:
+      directory: of checkpoints.
+      step: default the best one's, or the latest's where none has metrics.
+
+    Returns:
+      The state as NumPy arrays in dictionaries, and lists for tuples; and the JSON metadata.
+
+    Raises:
+      UserError: no such checkpoint, or it is damaged.
+    """
+    directory = Path(directory).expanduser().absolute()
+    options = ocp.CheckpointManagerOptions(
+        best_fn=_rank, read_only=True, save_interval_steps=0, create=False
+    )
+    with contextlib.closing(_open(directory, options)) as manager:
+        steps = [step, manager.best_step(), manager.latest_step()]
+        step = next((s for s in steps if s is not None), None)
+        # Orbax gives back what it is shown: NumPy for NumPy. These views take no memory.
+        expected = jax.tree.map(
+            lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape),
+            _state_metadata(manager, step),
+        )
+        items = _restore(
+            manager,
+            step,
+            state=ocp.args.StandardRestore(expected),
+            metadata=ocp.args.JsonRestore(),
+        )
+    return items["state"], items["metadata"]
+
+
+def _open(directory: Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
+    logging.getLogger("absl").addFilter(_not_of_orbax)
+    for path in directory.glob("*/metrics/metrics"):  # Orbax reads them all, and names none
+        if path.parts[-3].isdigit():
+            with _reading(directory, path.parts[-3]):
+                _rank(json.loads(path.read_text()))
+    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    state = ocp.StandardCheckpointHandler()
+    registry.add("state", ocp.args.StandardSave, state)
+    registry.add("state", ocp.args.StandardRestore, state)
+    for name in _JSON:
+        handler = ocp.JsonCheckpointHandler()
+        registry.add(name, ocp.args.JsonSave, handler)
+        registry.add(name, ocp.args.JsonRestore, handler)
+    return ocp.CheckpointManager(directory, options=options, handler_registry=registry)
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    # It narrates, warns of what is meant, and logs the traceback of what it raises anyway.
+    return "orbax" not in Path(record.pathname).parts
+
+
+def _rank(metrics: Mapping[str, float]) -> tuple[float, int]:
+    value = metrics["value"]
+    return (-math.inf if math.isnan(value) else value, -metrics["step"])
+
+
+def _state_metadata(manager: ocp.CheckpointManager, step: int | None) -> Any:
+    """Returns shapes and types of a saved state, in the tree of dictionaries and lists."""
+    _check_exists(manager, step)
+    with _reading(manager.directory, step):
+        found = manager.item_metadata(step)["state"]
+        if found is None:
+            raise FileNotFoundError("state/_METADATA is not there")
+        return found.tree
+
+
+def _restore(manager: ocp.CheckpointManager, step: int, **items: Any) -> Mapping[str, Any]:
+    _check_exists(manager, step)
+    with _reading(manager.directory, step):
+        return manager.restore(step, args=ocp.args.Composite(**items))
+
+
+def _check_exists(manager: ocp.CheckpointManager, step: int | None) -> None:
+    if step not in manager.all_steps():
+        steps = ", ".join(map(str, manager.all_steps())) or "none"
+        wanted = "a checkpoint" if step is None else f"a checkpoint of step {step}"
+        raise UserError(f"expected {wanted} in {manager.directory}; there are: {steps}")
+
+
+def _abstract(leaf: Any) -> Any:
+    """Returns an array without its values, which need not cross the bus to be compared."""
+    if isinstance(leaf, jax.Array):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+    return leaf
+
+
+@contextlib.contextmanager
+def _reading(directory: Any, step: int | str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # Orbax, TensorStore and JSON each raise their own
+        raise UserError(
+            f"the checkpoint of step {step} in {directory} is damaged ({_brief(error)}); delete "
+            f"{Path(directory) / str(step)} to go on from the one before, where there is one"
+        ) from error
+
+
+@contextlib.contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot write a checkpoint to {directory}: {_brief(error)}. Check the disk's space "
+            "and the directory's permissions"
+        ) from error
+
+
+def _brief(error: Exception) -> str:
+    text = str(error).split(" [tensorstore_spec=")[0].strip() or type(error).__name__
+    return text.splitlines()[0]

@@ -1,0 +1,203 @@
+"""Networks trained here as weight sets: a file or a checkpoint that says itself what it is."""
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from tl.errors import UserError
+from tl.fingerprint import digest_of_values
+from tl.models import registry
+from tl.weights import convert
+from tl.weights.spec import LocalFile, Preprocessing, WeightSpec
+
+_KEY = "tl"  # of the description, in the file's metadata
+_STEP_FILE = "_CHECKPOINT_METADATA"  # Orbax writes one into the directory of each step
+
+
+def describe(spec: WeightSpec, classes: Sequence[str], sha256: str = "") -> dict[str, Any]:
+    """Returns, as JSON values, what the tensors of a network do not tell.
+
+    Args:
+      spec: of the weights that training started from, with the preprocessing it trained with.
+      classes: names of the head's outputs, in their order.
+      sha256: of the weights that training started from.
+    """
+    return {
+        "backbone": spec.backbone,
+        "model_args": dict(spec.model_args),
+        "preprocessing": dataclasses.asdict(spec.preprocessing),
+        "num_classes": len(classes),
+        "classes": list(classes),
+        "licence": spec.licence,
+        "started_from": {"name": spec.name, "sha256": sha256},
+    }
+
+
+def spec_from(description: Mapping[str, Any], name: str) -> WeightSpec:
+    """Returns what a description of `describe` says, as the spec of a weight set.
+
+    Args:
+      description: as JSON gives it back.
+      name: of the set.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    try:
+        preprocessing = {
+            field: tuple(value) if isinstance(value, list) else value
+            for field, value in description["preprocessing"].items()
+        }
+        spec = WeightSpec(
+            name=name,
+            backbone=description["backbone"],
+            source=LocalFile(name),
+            scheme=_scheme(description["backbone"]),
+            preprocessing=Preprocessing(**preprocessing),
+            licence=description["licence"],
+            model_args=description["model_args"],
+            num_classes=description["num_classes"],
+            notes=f"trained from {description['started_from']['name']}",
+            classes=tuple(description["classes"]),
+        )
+        registry.build(spec.backbone, num_classes=spec.num_classes, **spec.model_args)
+        if len(spec.classes) != spec.num_classes:
+            raise ValueError(f"{spec.num_classes} classes and {len(spec.classes)} names")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{name}: its description of the network is damaged ({error!r}); restore the file, or "
+            "write it anew"
+        ) from error
+    return spec
+
+
+def save(
+    variables: Mapping[str, Any],
+    path: str | Path,
+    spec: WeightSpec,
+    classes: Sequence[str],
+    sha256: str = "",
+) -> None:
+    """Writes a trained network as safetensors with torch's names and its description.
+
+    Args:
+      variables: `{'params', 'batch_stats'}`, float32, with a head.
+      path: of the file, replaced whole or not at all.
+      spec, classes, sha256: see `describe`.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    head = np.shape(variables["params"]["head"]["bias"])[0]
+    if head != len(classes):
+        raise ValueError(f"expected a name for each of the head's {head} classes, got {classes}")
+    tensors = convert.from_variables(variables, _scheme(spec.backbone))
+    write(tensors, path, {_KEY: json.dumps(describe(spec, classes, sha256))})
+
+
+def write(
+    tensors: Mapping[str, np.ndarray], path: str | Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes a safetensors file, whole or not at all.
+
+    Args:
+      tensors: name to contiguous array.
+      path: of the file; its directory is made.
+      metadata: strings by name, kept in the file's header.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    path = Path(os.path.expanduser(path))
+    data = safetensors.numpy.save(dict(tensors), metadata={"format": "pt", **(metadata or {})})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            os.chmod(temporary, 0o644)  # mkstemp's files are private
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def spec_of_file(path: Path, name: str) -> WeightSpec | None:
+    """Returns what a file of `save` says of itself; None for any other weight file.
+
+    Raises:
+      UserError: the description is damaged.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(_KEY)
+    except safetensors.SafetensorError:  # of another format
+        return None
+    if text is None:
+        return None
+    try:
+        description = json.loads(text)
+    except ValueError:
+        description = None
+    return spec_from(description, name)
+
+
+def find_checkpoint(path: Path) -> tuple[Path, int | None] | None:
+    """Returns where `tl.checkpoint.read` finds what a path means, or None where it means none.
+
+    Args:
+      path: of a run, of its `checkpoints`, or of a step in those.
+
+    Returns:
+      (directory, step), with None for the step where the path names none.
+    """
+    if path.name.isdigit() and os.path.isfile(path / _STEP_FILE):
+        return path.parent, int(path.name)
+    if os.path.isdir(path / "checkpoints"):
+        return path / "checkpoints", None
+    if any(file.parent.name.isdigit() for file in path.glob(f"*/{_STEP_FILE}")):
+        return path, None
+    return None
+
+
+def read_checkpoint(
+    directory: Path, step: int | None, name: str
+) -> tuple[WeightSpec, dict[str, np.ndarray], str]:
+    """Returns the network of a run's checkpoint: the averaged one where the run keeps an average.
+
+    Args:
+      directory, step: see `find_checkpoint`.
+      name: of the set.
+
+    Returns:
+      (spec, tensors under the names of its scheme, SHA-256 of the variables).
+
+    Raises:
+      UserError: the checkpoint is damaged, or describes no network.
+    """
+    from tl import checkpoint  # Orbax is needed nowhere else in this package
+
+    state, metadata = checkpoint.read(directory, step)
+    if "network" not in metadata or "params" not in state:
+        raise UserError(
+            f"{name}: expected the checkpoint of a network that was trained here, which says what "
+            "it is; this one does not"
+        )
+    spec = spec_from(metadata["network"], name)
+    kept = state if state.get("ema") is None else state["ema"]
+    variables = {"params": kept["params"], "batch_stats": kept["batch_stats"]}
+    return spec, convert.from_variables(variables, spec.scheme), digest_of_values(variables)
+
+
+def _scheme(backbone: str) -> str:
+    return "efficientnet_lite" if backbone == "efficientnet_lite0" else "torchvision"

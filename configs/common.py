@@ -64,5 +64,72 @@ def get_config() -> ml_collections.ConfigDict:
     config.probe.learning_rate = 1e-3
     config.probe.dropout = 0.3
 
+    # Fine-tuning (experiments.finetune); it takes one value of examples_per_class and of seeds.
+    config.train = ml_collections.ConfigDict()
+    config.train.start = "weights"  # or random: the same network, untrained
+    # The new head: zero, random, probe (LP-FT: fitted first on frozen features), or keep, the one
+    # that the weights come with.
+    config.train.head = "zero"
+    # What does not move, by stage ('stem', 'stage1') or pattern ('stage[1-3]', '*/bn'): no
+    # gradient, no optimizer state, no weight decay, no batch statistics. 'stage4@100' under
+    # unfreeze takes stage4 out of it from step 100 on.
+    config.train.freeze = ()
+    config.train.unfreeze = ()
+    config.train.cache_prefix = False  # run the frozen stages once and train from their outputs
+    # Batch normalisation: train; affine (scale and bias train, statistics stay); frozen (nothing
+    # of it moves); recalibrate (as frozen, after its statistics were estimated on train).
+    config.train.norm = "train"
+    config.train.norm_momentum = ""  # '': the weights' own; a number; kornblith: by steps an epoch
+    config.train.batch_size = 32  # of one update, over all devices
+    config.train.accumulate = 1  # parts that a batch is computed in, one after the other
+    config.train.epochs = 10.0
+    config.train.steps = 0  # updates, instead of epochs
+    config.train.rule = ""  # bit: resolution, steps, schedule and MixUp by BiT-HyperRule
+    config.train.dtype = "float32"  # or bfloat16: of compute; parameters and statistics are float32
+    config.train.label_smoothing = 0.0
+    config.train.dropout = 0.0  # before the head
+    config.train.ema_decay = 0.0  # of the averaged parameters that are evaluated; 0: no average
+    config.train.eval_every = 0  # steps between evaluations on val; 0: an epoch
+    config.train.checkpoint_every = 0  # steps between checkpoints beside those of evaluations
+    config.train.max_to_keep = 1  # latest checkpoints, beside the best
+    config.train.patience = 0  # evaluations without a better one before the run stops; 0: never
+    config.train.log_every = 1  # steps between records of metrics.jsonl
+
+    config.optim = ml_collections.ConfigDict()
+    config.optim.name = "sgd"  # adam, adamw, lamb, lion, ...: see tl/train/optim.py
+    config.optim.learning_rate = 0.01
+    config.optim.schedule = "cosine"  # constant, linear, step
+    config.optim.warmup = 0.0  # share of the steps over which the learning rate rises
+    config.optim.boundaries = (0.3, 0.6, 0.9)  # step: shares of the steps at which it falls
+    config.optim.factor = 0.1  # step: to this share of itself
+    config.optim.momentum = 0.9
+    config.optim.nesterov = True
+    config.optim.b1 = 0.9
+    config.optim.b2 = 0.999
+    config.optim.epsilon = 1e-8
+    config.optim.weight_decay = 0.0  # of kernels; never of batch normalisation, biases
+    # decoupled: straight off the weights, by learning_rate * weight_decay; l2: in the gradient;
+    # l2sp: in the gradient, toward the start point instead of zero.
+    config.optim.decay = "decoupled"
+    config.optim.clip = 0.0  # largest global norm of the gradient; 0: any
+    config.optim.multipliers = ()  # of the learning rate, by stage or pattern: ('head=10',)
+    config.optim.layer_decay = 1.0  # of the learning rate from each block to the one before it
+
+    # Augmentation of the training images; see tl/data/augment.py.
+    config.augment = ml_collections.ConfigDict()
+    config.augment.crop = "none"  # resized: random size and aspect; random: of the resized image
+    config.augment.scale = (0.08, 1.0)  # resized: share of the area
+    config.augment.ratio = (0.75, 4 / 3)  # resized: width over height
+    config.augment.resize = 0  # random: side the image is resized to first; 0: as the weights say
+    config.augment.shift = 0.0  # largest translation, as a share of the side
+    config.augment.flip = 0.0  # probability of a left-right flip
+    config.augment.policy = ""  # randaugment or trivialaugment
+    config.augment.num_ops = 2  # randaugment: operations on an image
+    config.augment.magnitude = 9.0  # randaugment: 0..30
+    config.augment.jitter = (0.0, 0.0, 0.0, 0.0)  # brightness, contrast, saturation, hue
+    config.augment.erase = 0.0  # probability of erasing a rectangle
+    config.augment.mixup = 0.0  # alpha of MixUp's Beta distribution; 0: off
+    config.augment.cutmix = 0.0  # alpha of CutMix's; with both, one of the two by a fair coin
+
     config.seeds = (0,)  # of the splits and the head; results are averaged
     return config

@@ -13,7 +13,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from tl import workdir
-from tl.errors import UserError, nearest
+from tl.errors import Stopped, UserError, nearest
 
 RUN_FLAGS = ("config", "workdir", "overwrite")
 
@@ -31,11 +31,14 @@ def define_run_flags() -> None:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 
-def start_run() -> tuple[ml_collections.ConfigDict, Path]:
+def start_run(*, resumable: bool = False) -> tuple[ml_collections.ConfigDict, Path]:
     """Returns the config and the run's folder, made and described (`tl.workdir.start`)."""
     values = flags.FLAGS
     name = Path(config_flags.get_config_filename(values["config"])).stem
-    return values.config, workdir.start(values.config, values.workdir, name, values.overwrite)
+    path = workdir.start(
+        values.config, values.workdir, name, overwrite=values.overwrite, resumable=resumable
+    )
+    return values.config, path
 
 
 def run(main: Callable[[Sequence[str]], object]) -> None:
@@ -53,6 +56,9 @@ def run(main: Callable[[Sequence[str]], object]) -> None:
             main(argv[1:])
         except UserError as error:
             _fail(error)
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr)
+            sys.exit(stopped.status)
         except KeyboardInterrupt:
             sys.exit(130)
         except BrokenPipeError:  # the reader, such as head, has seen enough

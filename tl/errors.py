@@ -12,6 +12,18 @@ class UserError(ValueError):
     """
 
 
+class Stopped(Exception):
+    """A run that was asked to stop has saved what it did; the text says how it goes on.
+
+    Attributes:
+      status: of the process: 128 and the number of the signal, as shells count.
+    """
+
+    def __init__(self, text: str, status: int):
+        super().__init__(text)
+        self.status = status
+
+
 def nearest(name: str, names: Iterable[str], count: int = 3) -> str:
     """Returns a clause naming the nearest of `names`, or all of them where none is near.
 

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from typing import Any
 import ml_collections
 
 from tl.errors import UserError
+
+CHECKPOINTS = "checkpoints"
 
 PACKAGES = (
     "tl",
@@ -32,7 +35,12 @@ PACKAGES = (
 
 
 def start(
-    config: ml_collections.ConfigDict, folder: str | None, name: str, overwrite: bool = False
+    config: ml_collections.ConfigDict,
+    folder: str | None,
+    name: str,
+    *,
+    overwrite: bool = False,
+    resumable: bool = False,
 ) -> Path:
     """Makes a run's folder and writes `config.json` and `environment.json` into it.
 
@@ -40,10 +48,13 @@ def start(
       config: every field of the run.
       folder: where to; None makes a new one, runs/<name>-<date>-<time>.
       name: of the config.
-      overwrite: whether a finished run may be replaced.
+      overwrite: whether a finished run may be replaced, and one with checkpoints begun anew.
+      resumable: whether this kind of run goes on from the checkpoints in its folder, if any; its
+        metrics are then left as they are.
 
     Raises:
-      UserError: the folder holds a finished run, or cannot be written.
+      UserError: the folder holds a finished run, or the checkpoints of another config, or cannot
+        be written.
     """
     path = Path(os.path.expanduser(folder)) if folder else Path("runs")
     try:
@@ -56,12 +67,41 @@ def start(
             )
         path.mkdir(parents=True, exist_ok=True)
         finished.unlink(missing_ok=True)
-        (path / "metrics.jsonl").unlink(missing_ok=True)
+        checkpoints = path / CHECKPOINTS
+        if checkpoints.is_dir() and not overwrite:
+            _check_resumable(path, config, resumable)
+        else:
+            (path / "metrics.jsonl").unlink(missing_ok=True)
+            if checkpoints.is_dir():
+                shutil.rmtree(checkpoints)
         write_json(path / "config.json", config.to_dict())
         write_json(path / "environment.json", environment())
     except OSError as error:
         raise UserError(f"--workdir={path} cannot be written: {error.strerror}") from error
     return path
+
+
+def _check_resumable(path: Path, config: ml_collections.ConfigDict, resumable: bool) -> None:
+    """Raises UserError unless the run in a folder with checkpoints is this one."""
+    from tl.fingerprint import differences  # imports JAX, which a misspelt flag need not wait for
+
+    if not resumable:
+        raise UserError(
+            f"{path} holds the checkpoints of a fine-tuning run; give another --workdir, or "
+            "--overwrite to remove them"
+        )
+    try:
+        there = json.loads((path / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} has checkpoints, but its config.json cannot be read ({error}); give another "
+            "--workdir, or --overwrite to begin anew"
+        ) from error
+    if lines := differences(json.loads(_json(config.to_dict())), there):
+        raise UserError(
+            f"{path} holds a run of another config. Give that one to go on, another --workdir, or "
+            "--overwrite to begin anew; they differ in\n  " + "\n  ".join(lines)
+        )
 
 
 def _new_folder(name: str) -> Path:
@@ -78,10 +118,14 @@ def _new_folder(name: str) -> Path:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON atomically: a reader sees the old file or the whole new one."""
-    text = json.dumps(value, indent=2, default=_plain) + "\n"
+    text = _json(value)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text)
     os.replace(partial, path)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, default=_plain) + "\n"
 
 
 def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:

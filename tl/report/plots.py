@@ -83,3 +83,41 @@ def accuracy_over_endpoint(study: Sequence[Mapping[str, Any]], title: str, path:
     figure.legend(frameon=False, loc="outside lower center", ncols=4, fontsize=9)
     figure.savefig(path, dpi=150, metadata={"Software": None})
     plt.close(figure)
+
+
+def learning_curve(curve: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Draws loss and accuracy of a training run over its epochs.
+
+    Args:
+      curve: rows with `epoch`, `train_loss` and `train_top1` (means since the row before, or None)
+        and `val_loss` and `val_top1`; accuracies are fractions.
+      title: above the axes.
+      path: of the PNG to write.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+    best = max(curve, key=lambda row: row["val_top1"])
+    for axes, name, scale, label in (
+        (left, "loss", 1, "cross-entropy (nats)"),
+        (right, "top1", 100, "top-1 accuracy (%)"),
+    ):
+        for i, (part, text) in enumerate((("train", "train, as trained"), ("val", "val"))):
+            rows = [row for row in curve if row[f"{part}_{name}"] is not None]
+            axes.plot(
+                [row["epoch"] for row in rows],
+                [scale * row[f"{part}_{name}"] for row in rows],
+                color=COLOURS[i],
+                marker=MARKERS[i],
+                markersize=4,
+                linewidth=1.6,
+                label=text,
+            )
+        axes.axvline(best["epoch"], color="0.6", linestyle=":", linewidth=1, label="kept")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        axes.grid(axis="y", color="0.9")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    left.legend(frameon=False, fontsize=9)
+    figure.suptitle(title, fontsize=11)
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+    plt.close(figure)

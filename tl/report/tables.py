@@ -61,6 +61,25 @@ def result_table(result: Mapping[str, Any]) -> str:
     )
 
 
+def finetune_table(result: Mapping[str, Any]) -> str:
+    """Returns the headline of a fine-tuning run's `result.json`, a fact a row."""
+    data, selected, val, seconds = (result[k] for k in ("data", "selected", "val", "seconds"))
+    parameters, steps = result["parameters"], result["steps"]
+    return _facts(
+        {
+            "data": f"{data['name']}, {data['classes']} classes: {data['train']} train, "
+            f"{data['val']} val, {data['test']} test",
+            "weights": result["weights"]["name"],
+            "trained": f"{parameters['trained']:,} of {parameters['all']:,} parameters, "
+            f"{steps['done']:,} of {steps['planned']:,} steps",
+            "selected on val": f"step {selected['step']}, epoch {selected['epoch']:.1f}",
+            "val top-1": f"{percent(val['top1'])} % of {val['count']}",
+            **_test_facts(result["test"]),
+            "seconds": f"{seconds['train']:.1f} train, {seconds['total']:.1f} total",
+        }
+    )
+
+
 def evaluation_table(result: Mapping[str, Any]) -> str:
     """Returns the headline of an evaluation's `result.json`, beside what was published."""
     facts = {

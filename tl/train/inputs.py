@@ -1,0 +1,169 @@
+"""What the training step is fed: images, or the stored outputs of a frozen prefix."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from tl.data import loader
+from tl.data.augment import Augmentation, augment
+from tl.data.sources import Source
+from tl.data.transforms import host_and_device
+from tl.store import FeatureStore
+from tl.weights.spec import Preprocessing
+
+Prepare = Callable[[jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Examples of every part of a run, and how they become inputs of the network.
+
+    Attributes:
+      parts: `train`, `val` and `test` to (source, its rows).
+      augment: (image, generator) -> image, on the host, of a training example.
+      transform: image -> image, on the host, of an example to evaluate; None to leave it.
+      prepare_train, prepare_eval: a batch of what these give -> the network's input, on the device.
+      start: '' where that is an image, or the endpoint whose output it is.
+      threads: of the loader.
+    """
+
+    parts: Mapping[str, tuple[Source, np.ndarray]]
+    augment: Callable[[np.ndarray, np.random.Generator], np.ndarray]
+    transform: Callable[[np.ndarray], np.ndarray] | None
+    prepare_train: Prepare
+    prepare_eval: Prepare
+    start: str
+    threads: int
+
+    def stream(
+        self,
+        batch_size: int,
+        seed: int,
+        position: dict | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> Iterator[tuple[dict, dict]]:
+        """Yields training batches for ever; see `tl.data.loader.stream`."""
+        source, rows = self.parts["train"]
+        return loader.stream(
+            source,
+            rows,
+            batch_size,
+            seed=seed,
+            transform=self.augment,
+            position=position,
+            share=share,
+            threads=self.threads,
+        )
+
+    def batches(self, part: str, batch_size: int) -> Iterator[dict]:
+        """Yields each example of a part once; mask is False for padding and left-out images."""
+        source, rows = self.parts[part]
+        for batch in loader.batches(
+            source, batch_size, indices=rows, transform=self.transform, threads=self.threads
+        ):
+            yield {**batch, "mask": batch["mask"] & (batch["label"] >= 0)}
+
+
+def of_images(
+    parts: Mapping[str, tuple[Source, np.ndarray]],
+    augmentation: Augmentation,
+    preprocessing: Preprocessing,
+    threads: int,
+) -> Inputs:
+    """Returns the inputs of a network that is run from its images on.
+
+    Args:
+      parts: see `Inputs`.
+      augmentation: of training images; where it does nothing they are made like all others.
+      preprocessing: how the network's images are made.
+      threads: of the loader.
+    """
+    shape = parts["train"][0].image_shape
+    transform, prepare = host_and_device(shape, preprocessing)
+    if augmentation.active:
+        _, prepare_train = host_and_device(None, preprocessing)
+        augmented = functools.partial(augment, a=augmentation, p=preprocessing)
+    else:
+        prepare_train = prepare
+        augmented = functools.partial(_unchanged, transform=transform)
+    return Inputs(
+        parts=parts,
+        augment=augmented,
+        transform=transform,
+        prepare_train=functools.partial(prepare_train, p=preprocessing),
+        prepare_eval=functools.partial(prepare, p=preprocessing),
+        start="",
+        threads=threads,
+    )
+
+
+def of_activations(
+    stores: Mapping[str, FeatureStore],
+    rows: Mapping[str, np.ndarray],
+    endpoint: str,
+    shape: tuple[int, ...],
+) -> Inputs:
+    """Returns the inputs of a network that is run from an endpoint on, all held in memory.
+
+    Args:
+      stores: for each part, that of its split; features are `pooling='none'`.
+      rows: of each part, in its store.
+      endpoint: whose output they are.
+      shape: of one example's, [h, w, C].
+    """
+    parts = {
+        part: (Activations(store, rows[part], endpoint, shape), np.arange(len(rows[part])))
+        for part, store in stores.items()
+    }
+    return Inputs(
+        parts=parts,
+        augment=_unchanged,
+        transform=None,
+        prepare_train=_as_stored,
+        prepare_eval=_as_stored,
+        start=endpoint,
+        threads=0,  # there is nothing to decode
+    )
+
+
+class Activations:
+    """Some rows of a feature store as a source whose images are outputs of an endpoint."""
+
+    def __init__(
+        self, store: FeatureStore, rows: np.ndarray, endpoint: str, shape: tuple[int, ...]
+    ):
+        self.image_shape = shape
+        self.values = store.read(endpoint, rows).reshape(-1, *shape)
+        self._labels = store.labels()[rows]
+        names = store.ids()
+        self._ids = [names[row] for row in rows]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return {
+            "image": self.values[row],
+            "label": int(self._labels[row]),
+            "id": self._ids[row],
+        }
+
+    def labels(self) -> np.ndarray:
+        """Returns the labels, int32 [N]."""
+        return self._labels.copy()
+
+
+def _unchanged(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    transform: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> np.ndarray:
+    return image if transform is None else transform(image)
+
+
+def _as_stored(values: jax.Array) -> jax.Array:
+    return values

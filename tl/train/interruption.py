@@ -1,0 +1,41 @@
+"""A request to stop (SIGTERM, Ctrl-C) that waits for a good moment."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+
+DEFAULT = signal.SIGTERM  # what another process of the run was sent
+
+
+class Request:
+    """Whether somebody asked the process to stop, and how.
+
+    Attributes:
+      sent: the signal; None until then.
+    """
+
+    sent: signal.Signals | None = None
+
+    def _receive(self, number: int, _frame) -> None:
+        if self.sent is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt  # the second Ctrl-C does not wait
+        self.sent = signal.Signals(number)
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[Request]:
+    """Within it, SIGTERM and the first Ctrl-C are noted and do nothing else.
+
+    Schedulers send SIGTERM some seconds before they kill. Outside the main thread, where Python
+    takes no signals, nothing is noted.
+    """
+    request = Request()
+    before = {}
+    with contextlib.suppress(ValueError):  # not the main thread
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, request._receive)
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,210 @@
+"""The one training loop: update, log, evaluate, save, stop."""
+
+import collections
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from tl.errors import UserError
+from tl.train.state import TrainState
+
+# Steps whose metrics may still be on the way from the devices: the host never waits for a step
+# that was just started.
+_IN_FLIGHT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledPhase:
+    """Steps that train the same parameters.
+
+    Attributes:
+      start, end: of its steps, `end` excluded.
+      step: (state, batch) -> (state, metrics), compiled; takes the state's memory.
+      enter: the state of the phase before -> this one's; what lies there already stays.
+    """
+
+    start: int
+    end: int
+    step: Callable[[TrainState, Any], tuple[TrainState, Mapping[str, jax.Array]]]
+    enter: Callable[[TrainState], TrainState]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cadence:
+    """When what happens, in steps.
+
+    Attributes:
+      steps: all of them.
+      steps_per_epoch: may be a fraction.
+      eval_every: >= 1; the start and the last step are evaluated, too.
+      checkpoint_every: beside those at evaluations; 0 for none.
+      log_every: >= 1.
+      patience: evaluations in a row without a better one that end the run; 0 for any number.
+    """
+
+    steps: int
+    steps_per_epoch: float
+    eval_every: int
+    checkpoint_every: int = 0
+    log_every: int = 1
+    patience: int = 0
+
+    def evaluates(self, step: int) -> bool:
+        """Whether the state after so many steps is evaluated."""
+        return step % self.eval_every == 0 or step == self.steps
+
+    def saves(self, step: int) -> bool:
+        """Whether it is saved, beside the evaluated ones."""
+        return bool(self.checkpoint_every) and step % self.checkpoint_every == 0
+
+
+@dataclasses.dataclass
+class Progress:
+    """What a checkpoint must hold beside the state, for the run to go on as if nothing happened.
+
+    Attributes:
+      position: of the training stream, after the last step.
+      curve: one row an evaluation: step, epoch, train_loss and train_top1 (means over the steps
+        since the row before; None at the start), val_loss, val_top1 and so on.
+      sums: of loss and top1 over the steps since the last evaluation, and their number.
+      seconds: of training so far, evaluations included.
+    """
+
+    position: dict | None = None
+    curve: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    sums: dict[str, float] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+
+    def best(self) -> dict[str, Any]:
+        """Returns the row with the highest val_top1, the first of equals."""
+        return max(self.curve, key=lambda row: row["val_top1"])
+
+    def has_evaluated(self, step: int) -> bool:
+        """Returns whether the state after so many steps has its row."""
+        return bool(self.curve) and self.curve[-1]["step"] == step
+
+    def out_of_patience(self, patience: int) -> bool:
+        """Returns whether the last `patience` evaluations were no better than one before them."""
+        return bool(patience) and len(self.curve) - self.curve.index(self.best()) > patience
+
+    def book(self, step: int, steps_per_epoch: float, measured: Mapping[str, float]) -> None:
+        """Adds the row of an evaluation, and begins new sums."""
+        steps = self.sums.get("steps")
+        self.curve.append(
+            {
+                "step": step,
+                "epoch": step / steps_per_epoch,
+                "train_loss": self.sums["loss"] / steps if steps else None,
+                "train_top1": self.sums["top1"] / steps if steps else None,
+                **{f"val_{name}": value for name, value in measured.items()},
+            }
+        )
+        self.sums = {}
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and did so after saving that step."""
+
+    def __init__(self, step: int):
+        super().__init__(step)
+        self.step = step
+
+
+def fit(
+    state: TrainState,
+    progress: Progress,
+    *,
+    phases: Sequence[CompiledPhase],
+    batches: Iterator[tuple[Any, dict]],
+    cadence: Cadence,
+    evaluate: Callable[[TrainState], Mapping[str, float]],
+    save: Callable[[TrainState, Progress, Mapping[str, float] | None], None],
+    record: Callable[[int, Mapping[str, float]], None],
+    show: Callable[[float], None] = lambda loss: None,
+    interrupted: Callable[[int], bool] = lambda step: False,
+) -> TrainState:
+    """Trains from where `state` and `progress` are to the end, or until patience runs out.
+
+    Args:
+      state: lies on the devices; its memory is used up.
+      progress: is kept up to date.
+      phases: cover all steps, in order.
+      batches: (batch on the devices, position after it), from `progress.position` on.
+      cadence: when what happens.
+      evaluate: state -> at least `loss` and `top1` on val.
+      save: keeps state and progress, with the metrics of an evaluation or None.
+      record: takes the number of a step and scalars by name.
+      show: takes the loss of each step, soon after it.
+      interrupted: step -> whether to save and stop.
+
+    Returns:
+      The state after the last step.
+
+    Raises:
+      UserError: a loss or a gradient is not finite; nothing of it is saved.
+      Interrupted: after saving.
+    """
+    step = resumed = int(state.step)
+    started = time.perf_counter() - progress.seconds
+    phase = _phase_at(phases, max(step - 1, 0))
+    pending: collections.deque[tuple[int, Mapping[str, jax.Array]]] = collections.deque()
+
+    def settle(in_flight: int = 0) -> None:
+        """Waits for and books all but the latest `in_flight` steps."""
+        while len(pending) > in_flight:
+            number, values = pending.popleft()
+            values = {name: float(value) for name, value in jax.device_get(values).items()}
+            _check_finite(number, values)
+            for name, value in {"loss": values["loss"], "top1": values["top1"], "steps": 1}.items():
+                progress.sums[name] = progress.sums.get(name, 0) + value
+            if number % cadence.log_every == 0 or number == cadence.steps:
+                record(number, {f"train/{name}": value for name, value in values.items()})
+            show(values["loss"])
+
+    def keep(measured: Mapping[str, float] | None) -> None:
+        progress.seconds = time.perf_counter() - started
+        save(state, progress, measured)
+
+    while True:
+        if cadence.evaluates(step) and not progress.has_evaluated(step):
+            settle()
+            measured = evaluate(state)
+            record(step, {f"val/{name}": value for name, value in measured.items()})
+            progress.book(step, cadence.steps_per_epoch, measured)
+            keep(measured)
+        if step == cadence.steps or progress.out_of_patience(cadence.patience):
+            return state
+        stop = interrupted(step)
+        if (stop or cadence.saves(step)) and step > resumed and not cadence.evaluates(step):
+            settle()
+            keep(None)
+        if stop:
+            raise Interrupted(step)
+        if phase is not (current := _phase_at(phases, step)):
+            phase, state = current, current.enter(state)
+        batch, progress.position = next(batches)
+        state, values = phase.step(state, batch)
+        step += 1
+        for array in values.values():
+            array.copy_to_host_async()
+        pending.append((step, values))
+        settle(_IN_FLIGHT)
+
+
+def _phase_at(phases: Sequence[CompiledPhase], step: int) -> CompiledPhase:
+    # The last one where nothing is trained at all.
+    return next((phase for phase in phases if phase.start <= step < phase.end), phases[-1])
+
+
+def _check_finite(step: int, values: Mapping[str, float]) -> None:
+    bad = [f"{name} {value}" for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        raise UserError(
+            f"step {step} is not finite: {', '.join(bad)}. The last checkpoint is from before; try "
+            "a lower --config.optim.learning_rate, a warm-up (--config.optim.warmup), clipping "
+            "(--config.optim.clip=1) or, in bfloat16, float32"
+        )

@@ -1,0 +1,126 @@
+"""What trains when, and how fast: from a config to the compiled steps of each phase."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+
+import optax
+from ml_collections import ConfigDict
+
+from tl import options, tree
+from tl.devices import DataParallel
+from tl.train import freezing
+from tl.train.inputs import Inputs
+from tl.train.loop import CompiledPhase
+from tl.train.optim import decayed, extend, make_optimizer
+from tl.train.schedules import make_schedule, multipliers
+from tl.train.state import TrainState
+from tl.train.steps import forward, train_step
+from tl.tree import Tree
+from tl.weights.load import Pretrained
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The decisions that a run's config comes to, for one network.
+
+    Attributes:
+      config: of the run.
+      network: as training begins.
+      phases: what is frozen in which steps.
+      rates: path of every parameter to the multiplier of its learning rate.
+      schedule: step -> learning rate.
+      tx: the optimizer, over whatever trains.
+    """
+
+    config: ConfigDict
+    network: Pretrained
+    phases: list[freezing.Phase]
+    rates: Mapping[str, float]
+    schedule: optax.Schedule
+    tx: optax.GradientTransformation
+
+    def trained(self, phase: freezing.Phase) -> frozenset[str]:
+        """Returns the paths of the parameters that train in a phase."""
+        return frozenset(self.rates.keys() - phase.freezing.params)
+
+    def phase_of(self, step: int) -> freezing.Phase:
+        """Returns the phase whose update leads to the state after so many steps."""
+        return next((p for p in self.phases if p.start < step <= p.end), self.phases[0])
+
+    def state(self, variables: Tree, phase: freezing.Phase) -> TrainState:
+        """Returns the state before the first step of a run that begins in a phase."""
+        trainable, _ = tree.partition(variables["params"], self.trained(phase))
+        return TrainState.create(
+            variables,
+            self.tx.init(trainable),
+            options.seed(self.config),
+            ema=self.config.train.ema_decay > 0,
+        )
+
+    def tables(self, kind: Callable[..., str]) -> str:
+        """Returns `freezing.table` or `freezing.leaf_table`, of each phase."""
+        texts = []
+        for phase in self.phases:
+            heading = f"from step {phase.start}:\n" if len(self.phases) > 1 else ""
+            arguments = self.network.variables, phase.freezing, self.rates, decayed(self.rates)
+            texts.append(heading + kind(*arguments))
+        return "\n\n".join(texts)
+
+    def compiled(self, fed: Inputs, parallel: DataParallel) -> list[CompiledPhase]:
+        """Returns the steps of each phase, to be compiled when they are first taken."""
+        return [self._compiled(phase, fed, parallel) for phase in self.phases]
+
+    def _compiled(
+        self, phase: freezing.Phase, fed: Inputs, parallel: DataParallel
+    ) -> CompiledPhase:
+        train, trained = self.config.train, self.trained(phase)
+        moving = freezing.moving_norms(phase.freezing, self.network.variables["batch_stats"])
+        step = functools.partial(
+            train_step,
+            forward=functools.partial(
+                forward, model=self.network.model, moving=moving, start=fed.start
+            ),
+            prepare=fed.prepare_train,
+            tx=self.tx,
+            schedule=self.schedule,
+            trained=trained,
+            num_classes=self.network.spec.num_classes,
+            mixing=options.mixing(self.config),
+            label_smoothing=train.label_smoothing,
+            accumulate=train.accumulate,
+            ema_decay=train.ema_decay,
+        )
+
+        def enter(state: TrainState) -> TrainState:
+            trainable, _ = tree.partition(state.params, trained)
+            opt_state = extend(state.opt_state, self.tx.init(trainable))
+            return state.replace(opt_state=parallel.replicate(opt_state))
+
+        return CompiledPhase(phase.start, phase.end, parallel.compile(step, donate=True), enter)
+
+
+def make_plan(config: ConfigDict, network: Pretrained, steps: int) -> Plan:
+    """Returns the plan of a run.
+
+    Args:
+      config: see `configs/common.py`.
+      network: as training begins.
+      steps: updates of the whole run.
+
+    Raises:
+      UserError: a pattern that matches nothing, or a value that cannot be used.
+    """
+    optim, train = options.optim(config), config.train
+    rates = multipliers(
+        tree.leaves(network.variables["params"]), optim.multipliers, optim.layer_decay
+    )
+    schedule = make_schedule(optim, max(steps, 1))
+    return Plan(
+        config=config,
+        network=network,
+        phases=freezing.phases(network.variables, train.freeze, train.unfreeze, train.norm, steps),
+        rates=rates,
+        schedule=schedule,
+        tx=make_optimizer(optim, schedule, rates),
+    )

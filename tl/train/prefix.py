@@ -1,0 +1,70 @@
+"""The frozen first stages, run once: their outputs are stored and training starts from them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from tl import options
+from tl.endpoints import Extraction, output_shapes
+from tl.errors import UserError
+from tl.features import extract
+from tl.models import registry
+from tl.train import inputs
+from tl.train.freezing import Freezing, frozen_prefix
+from tl.weights.load import Pretrained
+
+
+def cached(
+    config: ConfigDict,
+    network: Pretrained,
+    frozen: Freezing,
+    parts: Mapping[str, tuple[Any, np.ndarray]],
+    log: Callable[[str], Any],
+) -> inputs.Inputs:
+    """Returns what training is fed from the end of the longest frozen prefix on.
+
+    The losses are those of the whole network run every time, for it is the same arithmetic on the
+    same examples in the same order.
+
+    Args:
+      config: see `configs/common.py`.
+      network: whose stages run.
+      frozen: what does not move in any step.
+      parts: `train`, `val` and `test` to (source, rows).
+      log: takes a line of text.
+
+    Raises:
+      UserError: images change from epoch to epoch, or the first stage is not frozen.
+    """
+    if options.augmentation(config).active or options.mixing(config).active:
+        raise UserError(
+            "--config.train.cache_prefix runs the frozen stages once for each image, and so needs "
+            "--config.augment to change none; switch off one of the two"
+        )
+    endpoints = registry.get(network.spec.backbone).endpoints
+    prefix = frozen_prefix(network.variables, frozen, endpoints)
+    if prefix is None:
+        raise UserError(
+            "--config.train.cache_prefix needs stages that stay frozen, from the first on, such as "
+            f"--config.train.freeze=\"('stem','stage1')\", got {config.train.freeze}"
+        )
+    log(f"the network up to {prefix} runs once; training starts from what it gives")
+    extraction = Extraction(
+        endpoints=(prefix,),
+        pooling="none",
+        dtype=options.compute_dtype(config),
+        batch_size=config.extract.batch_size,
+        fold_batch_norm=False,  # as in training
+        mapper=config.extract.mapper,
+        threads=config.extract.threads,
+    )
+    preprocessing, root = network.spec.preprocessing, options.feature_root(config)
+    stores = {
+        part: extract(network, source, preprocessing, extraction, root, log=log)
+        for part, (source, _) in parts.items()
+    }
+    shape = output_shapes(network.model, preprocessing.size)[prefix].shape[1:]
+    rows = {part: rows for part, (_, rows) in parts.items()}
+    return inputs.of_activations(stores, rows, prefix, shape)

@@ -1,0 +1,47 @@
+"""A look at the training images as the network is going to see them."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tl.report.contact_sheet import contact_sheet
+from tl.train.inputs import Inputs
+from tl.train.mixing import Mixing, mix, one_hot_targets
+
+SHOWN = 40
+
+
+def draw(
+    fed: Inputs, mixing: Mixing, classes: Sequence[str], batch_size: int, seed: int, path: Path
+) -> None:
+    """Writes a contact sheet of the run's first batch, augmented and mixed, with its targets.
+
+    Args:
+      fed: gives images (not activations).
+      mixing: between the images of the batch.
+      classes: names, in the order of the labels.
+      batch_size: of training.
+      seed: of the run; the mixing is an example of what may come, not that of the first step.
+      path: of the PNG to write.
+    """
+    stream = dataclasses.replace(fed, threads=0).stream(batch_size, seed)
+    batch, _ = next(stream)
+    stream.close()
+    targets = one_hot_targets(jnp.asarray(batch["label"]), len(classes))
+    images, targets = mix(
+        jnp.asarray(batch["image"], jnp.float32), targets, jax.random.key(seed), mixing
+    )
+    captions = [
+        " + ".join(
+            classes[k] if share > 0.995 else f"{share:.2f} {classes[k]}"
+            for k, share in enumerate(row)
+            if share > 0.005
+        )
+        for row in np.asarray(targets[:SHOWN])
+    ]
+    shown = np.asarray(jnp.clip(jnp.round(images[:SHOWN]), 0, 255), np.uint8)
+    contact_sheet(shown, captions, "training images, augmented", path)

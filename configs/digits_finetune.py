@@ -1,6 +1,6 @@
 """Digits, the whole of EfficientNet-Lite0 fine-tuned, offline: a few minutes on two cores.
 
-  python -m experiments.finetune --config=configs/digits_finetune.py
+python -m experiments.finetune --config=configs/digits_finetune.py
 """
 
 from configs import common
@@ -15,6 +15,7 @@ def get_config():
     config.preprocess.interpolation = "bicubic"
     config.train.batch_size = 48
     config.train.epochs = 30.0
+    config.train.norm_momentum = "kornblith"
     config.optim.name = "adamw"
     config.optim.learning_rate = 1e-3
     config.optim.warmup = 0.1

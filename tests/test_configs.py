@@ -1,5 +1,6 @@
 """Every config in the repository runs, at a tiny setting and without a network."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -10,11 +11,16 @@ from PIL import Image
 
 from tests.networks import random_variables
 from tests.test_data_tfds import TinyShapes
-from tl import runs, workdir
+from tl import finetune, runs, workdir
 from tl.models import registry
 from tl.weights import load
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("[!_]*.py"))
+
+
+def command(path):
+    """Returns the entry point that a config's header names."""
+    return re.search(r"python -m experiments\.(\w+) --config=", path.read_text())[1]
 
 
 @pytest.fixture(scope="module")
@@ -57,20 +63,33 @@ def test_runs(path, tiny, tmp_path):
             config.data.name = "tiny_shapes"
             config.data.data_dir = str(tiny / "tfds")
     config.probe.solvers = tuple(config.probe.solvers)
-    workdir.start(config, str(tmp_path / "run"), path.stem)
-    if path.stem == "imagenet_eval":
-        config.data.test = ""
-        result = runs.evaluate(config, tmp_path / "run")
-        assert result["test"]["count"] == 16
-    else:
-        result = runs.probe(config, tmp_path / "run")
-        assert result["selected"]["endpoint"] in config.endpoints
-        assert 0 <= result["test"]["top1"] <= 1
-    assert (tmp_path / "run" / "result.json").exists()
+    folder = workdir.start(config, str(tmp_path / "run"), path.stem)
+    match "probe" if path.stem == "common" else command(path):
+        case "evaluate":
+            config.data.test = ""
+            result = runs.evaluate(config, folder)
+            assert result["test"]["count"] == 16
+        case "finetune":
+            config.seeds = (0,)
+            config.data.examples_per_class = (0,)
+            config.data.val = "0.4"
+            config.train.batch_size = 8
+            config.train.accumulate = 1
+            config.train.steps = 2
+            config.augment.resize = 40 if config.augment.crop == "random" else 0
+            result = finetune.run(config, folder)
+            assert result["steps"] == {"planned": 2, "done": 2}
+            assert (folder / "augmented.png").exists() != config.train.cache_prefix
+        case _:
+            result = runs.probe(config, folder)
+            assert result["selected"]["endpoint"] in config.endpoints
+    assert 0 <= result["test"]["top1"] <= 1
+    assert (folder / "result.json").exists()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_header_gives_the_command(path):
-    command = "evaluate" if path.stem == "imagenet_eval" else "probe"
     if path.stem != "common":
-        assert f"python -m experiments.{command} --config=configs/{path.name}" in path.read_text()
+        name = command(path)
+        assert f"python -m experiments.{name} --config=configs/{path.name}" in path.read_text()
+        assert (path.parents[1] / "experiments" / f"{name}.py").exists()

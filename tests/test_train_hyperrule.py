@@ -2,6 +2,7 @@
 
 import pytest
 
+from configs import bit_hyperrule as bit
 from configs import common
 from tl.train.hyperrule import bit_hyperrule, kornblith_momentum
 from tl.train.optim import Optim
@@ -58,7 +59,7 @@ def test_the_fields_exist_and_have_the_types_of_the_config():
     ],
 )
 def test_the_schedule_falls_at_the_steps_of_the_code(examples, warmup, falls):
-    config = common.get_config()
+    config = bit.get_config()
     rule = bit_hyperrule(examples, None)
     config.update_from_flattened_dict(rule)
     schedule = make_schedule(Optim(**config.optim), config.train.steps)

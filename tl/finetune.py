@@ -104,7 +104,12 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         "steps": {"planned": cadence.steps, "done": progress.curve[-1]["step"]},
         "parameters": _parameters(plan),
         "seeds": [{"seed": options.seed(config), "test_top1": test.top1}],
-        "seconds": {"train": progress.seconds, "test": done - testing, "total": done - began},
+        "seconds": {
+            "train": progress.seconds,
+            "waiting_for_data": progress.waiting,
+            "test": done - testing,
+            "total": done - began,
+        },
     }
     title = f"{network.spec.name} on {opened['train'].name}: fine-tuning"
     plots.learning_curve(progress.curve, title, workdir / CURVE)
@@ -197,6 +202,7 @@ def _train(
     stream = fed.stream(
         batch_size, options.seed(config), progress.position, devices.process_share()
     )
+    tells = devices.process_share()[0] == 0  # of several processes, only the first
     network_of_checkpoint = own.describe(network.spec, network.spec.classes, network.sha256)
 
     def save(state: TrainState, progress: Progress, measured: Mapping[str, float] | None) -> None:
@@ -204,15 +210,13 @@ def _train(
             "config": config.to_dict(),
             "network": network_of_checkpoint,
             "identity": identity,
-            "progress": {
-                "curve": progress.curve, "sums": progress.sums, "seconds": progress.seconds
-            },
-        }  # fmt: skip
+            "progress": {k: v for k, v in vars(progress).items() if k != "position"},
+        }
         checkpoints.save(int(state.step), state, progress.position or {}, metadata, measured)
 
     with (
-        logs.RunLog(workdir, first) as run_log,
-        logs.progress(cadence.steps * batch_size, first * batch_size) as bar,
+        logs.RunLog(workdir, first, enabled=tells) as run_log,
+        logs.progress(cadence.steps * batch_size, first * batch_size, enabled=tells) as bar,
         interruption.noted() as request,
     ):
 

@@ -20,13 +20,17 @@ class RunLog:
     A context manager: its end writes out what is still in memory.
     """
 
-    def __init__(self, workdir: str | Path, resume_step: int = 0):
+    def __init__(self, workdir: str | Path, resume_step: int = 0, *, enabled: bool = True):
         """Opens the log of a run, after what it says of steps that will be done again is dropped.
 
         Args:
           workdir: the run's folder.
           resume_step: step the run goes on from, whose own record stays; 0 starts anew.
+          enabled: whether anything is written at all.
         """
+        self._events = None
+        if not enabled:
+            return
         from tensorboardX import SummaryWriter  # here, since few commands need it
 
         logging.getLogger("tensorboardX").setLevel(logging.ERROR)  # each NaN would be a warning
@@ -55,13 +59,16 @@ class RunLog:
           scalars: name to value, such as `train/loss`, `val/top1`.
           **other: further JSON values of the line in `metrics.jsonl`.
         """
+        if self._events is None:
+            return
         append_jsonl(self._records, {"step": step, **scalars, **other})
         for name, value in scalars.items():
             self._events.add_scalar(name, float(value), step)
 
     def close(self) -> None:
         """Writes out the events; calling it again does nothing."""
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
 
 
 def _drop_after(path: Path, step: int) -> None:
@@ -96,11 +103,18 @@ class Progress(tqdm):
         return super().update(n)
 
 
-def progress(total: int, initial: int = 0) -> Progress:
+def progress(total: int, initial: int = 0, *, enabled: bool = True) -> Progress:
     """Returns a bar on standard error, which shows only on a terminal.
 
     Args:
       total: images of the whole run.
       initial: of these, done before a resume; the rate leaves them out.
+      enabled: whether it shows at all.
     """
-    return Progress(total=total, initial=initial, unit=" images", unit_scale=True, disable=None)
+    return Progress(
+        total=total,
+        initial=initial,
+        unit=" images",
+        unit_scale=True,
+        disable=None if enabled else True,
+    )

@@ -1,7 +1,7 @@
 """The runs a user starts: extract, probe, evaluate. Each takes a config and writes to a folder."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def probe(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]
 
 
 def evaluate(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
-    """Measures top-1 and top-5 of an ImageNet head on the test split of labelled images.
+    """Measures top-1 and top-5 of a network's own head on the test split of labelled images.
 
     Args:
       config: see `configs/common.py`; `data.test` is the split.
@@ -126,17 +126,12 @@ def evaluate(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, A
       log: takes a line of text.
 
     Raises:
-      UserError: as `probe`; or a head or classes that are not ImageNet's.
+      UserError: as `probe`; or the data have classes that the head has not.
     """
     start = time.perf_counter()
     network = _network(config)
-    if network.spec.num_classes != len(imagenet.wnids()):
-        raise UserError(
-            f"{network.spec.name} has {network.spec.num_classes or 'no'} classes; evaluate takes "
-            "weights with ImageNet's 1,000, such as resnet50.tv1"
-        )
     source = sources.open_source(config.data, config.data.test)
-    index = imagenet.indices(source.classes)
+    index = _outputs_of(network, source.classes)
     config = ConfigDict({**config, "endpoints": ("logits",)})
     stores = _extract(config, network, {"test": source}, log)
     store = stores["test"]
@@ -154,6 +149,24 @@ def evaluate(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, A
     log("\n" + tables.evaluation_table(result))
     log(f"\nwritten: {workdir / 'result.json'}")
     return result
+
+
+def _outputs_of(network: Pretrained, classes: Sequence[str]) -> np.ndarray:
+    """Returns the number of the head's output, int64 [len(classes)], for each class of the data."""
+    known = network.spec.classes
+    if known:
+        if unknown := [name for name in classes if name not in known]:
+            raise UserError(
+                f"{len(unknown)} of {len(classes)} classes are not {network.spec.name}'s: "
+                f"{', '.join(unknown[:5])}; expected some of {', '.join(known[:20])}"
+            )
+        return np.array([known.index(name) for name in classes])
+    if network.spec.num_classes != len(imagenet.wnids()):
+        raise UserError(
+            f"{network.spec.name} has {network.spec.num_classes or 'no'} classes; evaluate takes "
+            "weights with ImageNet's 1,000, such as resnet50.tv1, or a fine-tuning run"
+        )
+    return imagenet.indices(classes)
 
 
 def _network(config: ConfigDict) -> Pretrained:

@@ -175,7 +175,7 @@ def _resized_crop(image, rng, a: Augmentation, p: Preprocessing) -> np.ndarray:
 
 
 def _random_crop(image, rng, a: Augmentation, p: Preprocessing) -> np.ndarray:
-    side = a.resize or math.floor(p.size / p.crop_pct + 1e-6)  # as in transforms
+    side = a.resize or transforms.resized_short(p)
     if side < p.size:
         raise UserError(
             f"expected --config.augment.resize to be 0 or at least {p.size}, the side of the "

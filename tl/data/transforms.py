@@ -70,6 +70,12 @@ class _Axis:
     offset: int
 
 
+def resized_short(p: Preprocessing) -> int:
+    """Returns the side in pixels that is cropped to `p.size`: the shorter one, after resizing."""
+    # The hair's breadth makes a crop_pct written as 224/232 give 232 again, and never 231.
+    return math.floor(p.size / p.crop_pct + 1e-6)
+
+
 def _plan(height: int, width: int, p: Preprocessing) -> tuple[_Axis, _Axis]:
     """Returns the geometry of the rows and of the columns of one size of image.
 
@@ -82,9 +88,7 @@ def _plan(height: int, width: int, p: Preprocessing) -> tuple[_Axis, _Axis]:
     if p.geometry == "crop_resize":
         crop = max(1, int(p.crop_pct * short))
         return tuple(_Axis((side - crop + 1) // 2, crop, p.size, 0) for side in sides)
-    # The hair's breadth makes a crop_pct written as 224/232 give 232 again, and never 231.
-    resized_short = math.floor(p.size / p.crop_pct + 1e-6)
-    resized = (int(resized_short * side / short) for side in sides)
+    resized = (int(resized_short(p) * side / short) for side in sides)
     return tuple(
         _Axis(0, side, new, round((new - p.size) / 2.0)) for side, new in zip(sides, resized)
     )

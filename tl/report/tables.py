@@ -75,7 +75,8 @@ def finetune_table(result: Mapping[str, Any]) -> str:
             "selected on val": f"step {selected['step']}, epoch {selected['epoch']:.1f}",
             "val top-1": f"{percent(val['top1'])} % of {val['count']}",
             **_test_facts(result["test"]),
-            "seconds": f"{seconds['train']:.1f} train, {seconds['total']:.1f} total",
+            "seconds": f"{seconds['train']:.1f} train, {seconds['waiting_for_data']:.1f} of it "
+            f"waiting for images; {seconds['total']:.1f} total",
         }
     )
 

@@ -72,12 +72,14 @@ class Progress:
         since the row before; None at the start), val_loss, val_top1 and so on.
       sums: of loss and top1 over the steps since the last evaluation, and their number.
       seconds: of training so far, evaluations included.
+      waiting: how many of these the host waited for the loader.
     """
 
     position: dict | None = None
     curve: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     sums: dict[str, float] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
+    waiting: float = 0.0
 
     def best(self) -> dict[str, Any]:
         """Returns the row with the highest val_top1, the first of equals."""
@@ -145,7 +147,7 @@ def fit(
       The state after the last step.
 
     Raises:
-      UserError: a loss or a gradient is not finite; nothing of it is saved.
+      UserError: a loss, on val too, or a gradient is not finite; nothing of it is saved.
       Interrupted: after saving.
     """
     step = resumed = int(state.step)
@@ -173,7 +175,9 @@ def fit(
         if cadence.evaluates(step) and not progress.has_evaluated(step):
             settle()
             measured = evaluate(state)
-            record(step, {f"val/{name}": value for name, value in measured.items()})
+            scalars = {f"val/{name}": value for name, value in measured.items()}
+            _check_finite(step, scalars)  # an update that ruins the network is itself finite
+            record(step, scalars)
             progress.book(step, cadence.steps_per_epoch, measured)
             keep(measured)
         if step == cadence.steps or progress.out_of_patience(cadence.patience):
@@ -186,7 +190,9 @@ def fit(
             raise Interrupted(step)
         if phase is not (current := _phase_at(phases, step)):
             phase, state = current, current.enter(state)
+        asked = time.perf_counter()
         batch, progress.position = next(batches)
+        progress.waiting += time.perf_counter() - asked
         state, values = phase.step(state, batch)
         step += 1
         for array in values.values():

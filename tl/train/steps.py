@@ -138,7 +138,7 @@ def train_step(
     measured = {
         "loss": loss,
         "top1": hits / count,
-        "grad_norm": optax.global_norm(grads),
+        "grad_norm": optax.tree.norm(grads),
         "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
     }
     averaged = {"params": params, "batch_stats": batch_stats}

@@ -1,4 +1,6 @@
 import gc
+import itertools
+import json
 import subprocess
 import sys
 import threading
@@ -150,3 +152,130 @@ def test_a_plain_script_that_stops_early_ends_at_once_and_prints_nothing():
     )
     assert done.stdout == "[0, 1, 2, 3, 4, 5, 6, 7]\n"
     assert done.stderr == ""
+
+
+class TestStream:
+    ROWS = np.array([2, 3, 5, 7, 11, 13, 17, 19, 23, 29])
+
+    @staticmethod
+    def noisy(image, rng):
+        return image.astype(np.int64) * 1000 + rng.integers(0, 1000, image.shape)
+
+    def take(self, count, *, source=None, rows=ROWS, batch_size=4, seed=0, threads=0, **options):
+        options = {"transform": self.noisy, **options}
+        stream = loader.stream(
+            source or Counting(30), rows, batch_size, seed=seed, threads=threads, **options
+        )
+        found = list(itertools.islice(stream, count))
+        stream.close()
+        return found
+
+    @staticmethod
+    def assert_same(found, expected):
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+    def test_a_batch(self):
+        [(batch, _)] = self.take(1, transform=lambda image, rng: image)
+        assert batch["image"].shape == (4, 2, 2, 3) and batch["image"].dtype == np.uint8
+        assert batch["label"].dtype == np.int32 and batch["index"].dtype == np.int64
+        assert batch["mask"].dtype == bool and batch["mask"].all()
+        assert batch["label"].tolist() == [row % 3 for row in batch["index"]]
+        assert batch["id"] == [f"row-{row}" for row in batch["index"]]
+        assert (batch["image"] == batch["index"][:, None, None, None]).all()
+
+    @pytest.mark.parametrize("threads", [1, 3])
+    def test_threads_do_not_show(self, threads):
+        for (found, at), (expected, there) in zip(
+            self.take(12, threads=threads), self.take(12), strict=True
+        ):
+            self.assert_same(found, expected)
+            assert at == there
+
+    def test_every_epoch_is_an_order_of_its_own_and_batches_go_across(self):
+        batches = [batch for batch, _ in self.take(10)]
+        # 40 examples are four epochs; the third batch ends one and begins the next.
+        epochs = np.concatenate([batch["index"] for batch in batches]).reshape(4, 10)
+        assert (np.sort(epochs) == self.ROWS).all()
+        assert len({tuple(epoch) for epoch in epochs}) == 4
+        assert {len(batch["index"]) for batch in batches} == {4}
+
+    def test_an_example_is_not_drawn_alike_twice(self):
+        batches = [batch for batch, _ in self.take(10)]
+        draws = np.concatenate([batch["image"] % 1000 for batch in batches]).reshape(40, -1)
+        assert len({tuple(draw) for draw in draws}) == 40
+
+    @pytest.mark.parametrize(("size", "batch_size"), [(1, 3), (3, 8), (4, 4), (5, 1)])
+    def test_awkward_sizes(self, size, batch_size):
+        found = self.take(2 * size, rows=self.ROWS[:size], batch_size=batch_size)
+        index = np.concatenate([batch["index"] for batch, _ in found]).reshape(-1, size)
+        assert (np.sort(index) == self.ROWS[:size]).all()
+
+    def test_the_seed_decides(self):
+        streams = [self.take(3, seed=seed) for seed in (0, 1)]
+        order, other = ([b["index"].tolist() for b, _ in stream] for stream in streams)
+        assert order != other
+        [(first, _)] = self.take(1, rows=self.ROWS[:1], seed=0)
+        [(second, _)] = self.take(1, rows=self.ROWS[:1], seed=1)
+        assert not np.array_equal(first["image"], second["image"])
+
+    @pytest.mark.parametrize("threads", [0, 2])
+    @pytest.mark.parametrize("stop", [1, 2, 3, 8])
+    def test_from_a_position_on_all_is_the_same(self, stop, threads):
+        whole = self.take(11, threads=threads)
+        # As a checkpoint keeps it.
+        position = json.loads(json.dumps(whole[stop - 1][1]))
+        resumed = self.take(11 - stop, position=position, threads=2 - threads)
+        for (found, at), (expected, there) in zip(resumed, whole[stop:], strict=True):
+            self.assert_same(found, expected)
+            assert at == there
+
+    @pytest.mark.parametrize("processes", [2, 4])
+    def test_the_processes_shares_interleave_to_the_batch(self, processes):
+        shares = [self.take(6, share=(i, processes), threads=i) for i in range(processes)]
+        for (whole, at), *parts in zip(self.take(6), *shares, strict=True):
+            for i, (part, there) in enumerate(parts):
+                expected = {name: value[i::processes] for name, value in whole.items()}
+                self.assert_same(part, expected)
+                assert there == at  # so that any number of processes may go on
+
+    def test_a_left_out_image_is_masked(self):
+        class OneLeftOut(Counting):
+            def __getitem__(self, row):
+                example = super().__getitem__(row)
+                return {**example, "label": -1} if row == 13 else example
+
+        for batch, _ in self.take(5, source=OneLeftOut(30)):
+            assert batch["mask"].tolist() == [row != 13 for row in batch["index"]]
+            assert (batch["label"] == -1).tolist() == [row == 13 for row in batch["index"]]
+
+    @pytest.mark.parametrize("threads", [0, 3])
+    def test_a_users_mistake_reaches_the_caller_as_it_is(self, threads):
+        with pytest.raises(UserError, match=r"^the image row-13.jpg cannot be decoded$"):
+            self.take(3, source=Counting(30, broken=13), threads=threads)
+        with pytest.raises(UserError, match=r"share one shape.*\(2, 2, 3\), \(3, 3, 3\)"):
+            self.take(3, source=Counting(30, odd=13), threads=threads)
+
+    def test_a_batch_without_rows_is_refused(self):
+        with pytest.raises(UserError, match="at least 1; got 0"):
+            self.take(1, batch_size=0)
+
+    def test_closing_it_stops_the_threads_and_few_batches_were_loaded_ahead(self):
+        def loading():
+            return {t for t in threading.enumerate() if t.name.startswith("grain-prefetch")}
+
+        source, before = Counting(10_000), loading()
+        stream = loader.stream(
+            source, np.arange(10_000), 10, seed=0, transform=self.noisy, threads=2
+        )
+        next(stream)
+        time.sleep(0.2)
+        # One taken, four ahead, and one in the hands of each thread.
+        assert source.read <= 10 * (1 + 4 + 2)
+        assert loading() - before
+        stream.close()
+        deadline = time.monotonic() + 5
+        while loading() - before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not loading() - before

@@ -70,3 +70,39 @@ def test_no_labelled_rows():
 def test_a_negative_seed():
     with pytest.raises(UserError, match="a seed must be at least 0; got -1"):
         splits.holdout(np.zeros(4, int), 0.5, -1)
+
+
+LABELS = np.repeat([0, 1, -1, 2], [10, 20, 3, 30])
+
+
+def test_train_and_val_of_one_split():
+    train, val = splits.train_and_val(LABELS, 0, 0.2, seed=0)
+    assert np.bincount(LABELS[train]).tolist() == [8, 16, 24]
+    assert np.bincount(LABELS[val]).tolist() == [2, 4, 6]
+    assert np.array_equal(np.sort(np.r_[train, val]), np.flatnonzero(LABELS >= 0))
+    assert (np.diff(train) > 0).all() and (np.diff(val) > 0).all()
+
+
+def test_few_shot_counts_train_and_val_together():
+    train, val = splits.train_and_val(LABELS, 5, 0.2, seed=3)
+    assert np.bincount(LABELS[train]).tolist() == [4, 4, 4]
+    assert np.bincount(LABELS[val]).tolist() == [1, 1, 1]
+    # Rows of the whole, not of the chosen ones.
+    assert np.array_equal(np.sort(np.r_[train, val]), splits.few_shot(LABELS, 5, seed=3))
+    again = splits.train_and_val(LABELS, 5, 0.2, seed=3)
+    assert np.array_equal(train, again[0]) and np.array_equal(val, again[1])
+    assert not np.array_equal(val, splits.train_and_val(LABELS, 5, 0.2, seed=4)[1])
+
+
+def test_with_a_val_split_of_its_own_all_is_train():
+    train, val = splits.train_and_val(LABELS, 0, None, seed=0)
+    assert val is None and np.array_equal(train, np.flatnonzero(LABELS >= 0))
+    train, val = splits.train_and_val(LABELS, 5, None, seed=3)
+    assert val is None and np.array_equal(train, splits.few_shot(LABELS, 5, seed=3))
+
+
+def test_the_mistakes_of_train_and_val_are_those_of_its_parts():
+    with pytest.raises(UserError, match=r"11 examples per class.*class 0 has 10;"):
+        splits.train_and_val(LABELS, 11, 0.2, seed=0)
+    with pytest.raises(UserError, match=r"between 0 and 1; got 1.0"):
+        splits.train_and_val(LABELS, 0, 1.0, seed=0)

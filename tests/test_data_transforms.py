@@ -261,3 +261,24 @@ class TestOverrides:
     def test_mistakes(self, override, text):
         with pytest.raises(UserError, match=text):
             transforms.with_overrides(PLAIN, **override)
+
+
+class TestHostAndDevice:
+    @pytest.mark.parametrize("geometry", transforms.GEOMETRIES)
+    def test_the_networks_input_is_the_same_on_either_way(self, geometry):
+        p = Preprocessing(size=20, geometry=geometry, channels="BGR")
+        images = noise(2, 33, 47)
+        transform, prepare = transforms.host_and_device(None, p)
+        resized = np.stack([transform(image) for image in images])
+        assert resized.shape == (2, 20, 20, 3) and resized.dtype == np.uint8
+        on_host = np.asarray(prepare(jnp.asarray(resized), p))
+        nothing, prepare = transforms.host_and_device((33, 47, 3), p)
+        assert nothing is None
+        assert np.array_equal(np.asarray(prepare(jnp.asarray(images), p)), on_host)
+        # What the channels are called is seen to once.
+        expected = (resized[..., ::-1] - np.float32(p.mean)) / np.float32(p.std)
+        assert np.allclose(on_host, expected, atol=1e-6)
+
+    def test_images_of_many_sizes_leave_the_host_alike(self):
+        transform, _ = transforms.host_and_device(None, dataclasses.replace(PLAIN, size=8))
+        assert {transform(noise(*shape)).shape for shape in ((3, 5), (90, 31))} == {(8, 8, 3)}

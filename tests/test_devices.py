@@ -102,3 +102,104 @@ def test_processes_share_the_work_whole_and_disjoint(monkeypatch, processes):
         assert all(item % processes == process for item in share)
         shares += share
     assert sorted(shares) == items
+
+
+def example_batch(size=16):
+    return {
+        "image": np.arange(size * 6, dtype=np.uint8).reshape(size, 2, 3),
+        "label": np.arange(size, dtype=np.int32) - 1,
+        "mask": np.arange(size) > 0,
+        "index": np.arange(size),
+        "id": [f"id{i}" for i in range(size)],
+    }
+
+
+@pytest.mark.parametrize("put", ["put", "put_whole"])
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_each_device_gets_its_rows_of_a_batch(put, count):
+    parallel = devices.DataParallel.over(jax.devices()[:count])
+    assert parallel.device_count == count
+    batch = example_batch()
+    sent = getattr(parallel, put)(batch)
+    assert sent.keys() == {"image", "label", "mask"}
+    for name, array in sent.items():
+        assert array.dtype == batch[name].dtype
+        np.testing.assert_array_equal(array, batch[name])
+        shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+        assert [shard.device for shard in shards] == jax.devices()[:count]
+        parts = np.split(batch[name], count)
+        for shard, part in zip(shards, parts, strict=True):
+            np.testing.assert_array_equal(shard.data, part)
+
+
+def test_state_lies_whole_on_every_device():
+    parallel = devices.DataParallel.over()
+    state = parallel.replicate({"a": np.arange(3.0, dtype=np.float32), "b": (jnp.ones(()),)})
+    for leaf in jax.tree.leaves(state):
+        assert {shard.device for shard in leaf.addressable_shards} == set(jax.devices())
+        assert {shard.data.shape for shard in leaf.addressable_shards} == {leaf.shape}
+
+
+def add_labels(state, batch):
+    return {"sum": state["sum"] + jnp.where(batch["mask"], batch["label"], 0).sum()}
+
+
+@pytest.mark.parametrize("donate", [False, True])
+def test_a_compiled_function_sees_the_whole_batch(donate):
+    parallel, traces = devices.DataParallel.over(), []
+
+    def traced(state, batch):
+        traces.append(batch["image"].shape)
+        return add_labels(state, batch)
+
+    compiled = parallel.compile(traced, donate=donate)
+    state = parallel.replicate({"sum": jnp.int32(0)})
+    for number in range(1, 4):
+        before, state = state, compiled(state, parallel.put(example_batch()))
+        assert int(state["sum"]) == number * sum(range(15))
+        assert state["sum"].is_fully_replicated and state["sum"].sharding.num_devices == 8
+        assert before["sum"].is_deleted() == donate
+    assert traces == [(16, 2, 3)]
+
+
+@pytest.mark.parametrize(("size", "parts"), [(8, 1), (16, 1), (16, 2), (96, 3)])
+def test_batch_sizes_that_divide(size, parts):
+    devices.DataParallel.over().check_batch_size(size, parts)
+
+
+@pytest.mark.parametrize(
+    ("size", "parts", "text"),
+    [
+        (20, 1, "that 8 device(s) divide, a multiple of 8, got 20; 16 is near"),
+        (3, 1, "that 8 device(s) divide, a multiple of 8, got 3; 8 is near"),
+        (30, 1, "that 8 device(s) divide, a multiple of 8, got 30; 32 is near"),
+        (24, 2, "that 8 device(s) and 2 parts divide, a multiple of 16, got 24; 32 is near"),
+    ],
+)
+def test_batch_sizes_that_do_not_divide(size, parts, text):
+    with pytest.raises(UserError) as caught:
+        devices.DataParallel.over().check_batch_size(size, parts)
+    assert str(caught.value) == f"expected a batch size {text}"
+    devices.DataParallel.over().check_batch_size(int(text.split()[-3]), parts)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_one_process_stops_when_it_is_asked_to(asked):
+    assert devices.stop_agreed(asked, 7) is asked
+    assert devices.process_share() == (0, 1)
+
+
+@pytest.mark.parametrize("agreed", [False, True])
+def test_several_processes_stop_where_the_service_says(monkeypatch, agreed):
+    steps = []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(
+        devices.multihost_utils,
+        "reached_preemption_sync_point",
+        lambda step: steps.append(step) or agreed,
+    )
+    # What this process alone was asked does not count.
+    assert devices.stop_agreed(not agreed, 7) is agreed
+    assert steps == [7]
+    assert devices.process_share() == (1, 2)

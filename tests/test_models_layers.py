@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,3 +95,99 @@ def test_wrong_images_are_named(shape):
         layers.check_images(jnp.zeros(shape))
     with pytest.raises(ValueError, match=r"got uint8\[1, 8, 8, 3\]"):
         layers.check_images(jnp.zeros((1, 8, 8, 3), jnp.uint8))
+
+
+class Inner(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        return layers.ConvBN(1, 1, name="conv")(x, train)
+
+
+class Two(nn.Module):
+    """One convolution with batch normalisation at the top, and one a level down."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = layers.ConvBN(1, 1, name="first")(x, train)
+        return Inner(name="second")(x, train)
+
+
+@pytest.mark.parametrize(
+    ("train", "moving"),
+    [
+        (frozenset(), set()),
+        (frozenset({"first"}), {"first"}),
+        (frozenset({"second/conv"}), {"second/conv"}),
+        (frozenset({"first", "second/conv"}), {"first", "second/conv"}),
+        # Whole paths of the modules, not parts of them.
+        (frozenset({"conv", "second", "fir"}), set()),
+        (True, {"first", "second/conv"}),
+        (False, set()),
+    ],
+)
+def test_batch_normalisation_moves_by_path(train, moving):
+    model, x = Two(), jnp.array([1.0, 2.0, 6.0]).reshape(3, 1, 1, 1)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x, False))
+    # Running statistics of mean 0 and variance 1; kernels, scales and biases of 1.
+    variables = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), shapes)
+    variables["batch_stats"] = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.ones(1) * (path[-1].key == "var"), shapes["batch_stats"]
+    )
+    out, updated = model.apply(variables, x, train, mutable=["batch_stats"])
+    expected = np.array([1.0, 2.0, 6.0])
+    for path, bn in (
+        ("first", updated["batch_stats"]["first"]["bn"]),
+        ("second/conv", updated["batch_stats"]["second"]["conv"]["bn"]),
+    ):
+        mean, var = (expected.mean(), expected.var()) if path in moving else (0.0, 1.0)
+        np.testing.assert_allclose(bn["mean"], [0.1 * mean], atol=1e-6)
+        np.testing.assert_allclose(bn["var"], [0.9 + 0.1 * var], rtol=1e-6)
+        expected = (expected - mean) / np.sqrt(var + 1e-5) + 1.0
+    np.testing.assert_allclose(out.ravel(), expected, rtol=1e-5, atol=1e-5)
+
+
+class Head(nn.Module):
+    num_classes: int
+    dropout: float
+    param_dtype: type = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        return layers.head(self, x)
+
+
+def test_the_head_drops_inputs_with_a_key_and_nowhere_else():
+    # With the identity for a kernel the logits are the inputs that the head was given.
+    size, model = 1000, Head(1000, 0.25)
+    variables = {"params": {"head": {"kernel": jnp.eye(size), "bias": jnp.zeros(size)}}}
+    x = jnp.ones((3, size))
+    np.testing.assert_array_equal(model.apply(variables, x), x)
+    kept = [
+        np.asarray(model.apply(variables, x, rngs={"dropout": jax.random.key(i)}))
+        for i in (0, 0, 1)
+    ]
+    assert set(np.unique(kept[0])) == {0.0, np.float32(1 / 0.75)}
+    # Of 3000 independent inputs 750 are dropped, give or take 24.
+    assert abs((kept[0] == 0).sum() - 750) < 5 * np.sqrt(3000 * 0.25 * 0.75)
+    np.testing.assert_array_equal(kept[0], kept[1])
+    assert not np.array_equal(kept[0], kept[2])
+    assert not np.array_equal(kept[0][0], kept[0][1])
+    whole = Head(size, 0.0).apply(variables, x, rngs={"dropout": jax.random.key(0)})
+    np.testing.assert_array_equal(whole, x)
+
+
+def test_the_heads_logits_are_float32_of_any_input():
+    variables = {"params": {"head": {"kernel": jnp.eye(2), "bias": jnp.full(2, 1 / 3)}}}
+    logits = Head(2, 0.0).apply(variables, jnp.ones((1, 2), jnp.bfloat16))
+    assert logits.dtype == jnp.float32
+    np.testing.assert_array_equal(logits, np.full((1, 2), np.float32(1) + np.float32(1 / 3)))
+
+
+def test_units_run_from_the_start_on():
+    units = {"a": lambda x: x + 1, "b": lambda x: x * 10, "c": lambda x: x - 3}
+    assert layers.run(units, 1, "") == {"a": 2, "b": 20, "c": 17}
+    assert layers.run(units, 2, "a") == {"b": 20, "c": 17}
+    assert layers.run(units, 20, "b") == {"c": 17}
+    assert layers.run(units, 17, "c") == {}
+    with pytest.raises(ValueError, match=r"one of \['a', 'b', 'c'\], got 'd'"):
+        layers.run(units, 1, "d")

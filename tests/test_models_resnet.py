@@ -1,9 +1,12 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.networks import random_variables, tiny_resnet
+from tl import tree
 
 WIDTHS = (4, 5, 6, 7)
 
@@ -82,3 +85,79 @@ def test_bfloat16_compute_keeps_float32_parameters():
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="got 'bottleneck' and '5x5'"):
         tiny_resnet(stride_in="5x5").init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+
+
+SMALL = {"stage_sizes": (1, 1), "widths": (4, 5), "block": "basic", "num_classes": 3}
+ENDPOINTS = ("stem", "stage1", "stage2", "pooled")
+
+
+@pytest.fixture(scope="module")
+def small():
+    model = tiny_resnet(**SMALL)
+    return model, random_variables(model), jax.random.normal(jax.random.key(1), (4, 32, 32, 3))
+
+
+def test_from_every_endpoint_on_the_rest_is_the_same(small):
+    model, variables, images = small
+    whole = apply(model, variables, images)
+    for i, start in enumerate(ENDPOINTS):
+        rest = jax.jit(functools.partial(model.apply, start=start))(variables, whole[start])
+        assert set(rest) == {*ENDPOINTS[i + 1 :], "logits"}
+        for name, values in rest.items():
+            np.testing.assert_allclose(values, whole[name], rtol=1e-5, atol=1e-6, err_msg=name)
+    assert np.ptp(whole["logits"], axis=0).min() > 1e-2
+
+
+def test_a_start_that_is_no_endpoint_before_the_head_is_named(small):
+    model, variables, images = small
+    for start in ("stage3", "logits"):
+        with pytest.raises(ValueError, match=f"'pooled'.*got '{start}'"):
+            model.apply(variables, images, start=start)
+
+
+@pytest.mark.parametrize(
+    ("start", "moving"),
+    [
+        ("", {"stem", "stage2/block1/downsample"}),
+        ("stage1", {"stage2/block1/conv1", "stage2/block1/conv2", "stage2/block1/downsample"}),
+    ],
+)
+def test_exactly_the_named_statistics_move_and_all_come_back(small, start, moving):
+    model, variables, images = small
+    inputs = apply(model, variables, images)[start] if start else images
+    run = functools.partial(
+        model.apply, train=frozenset(moving), start=start, mutable=["batch_stats"]
+    )
+    _, updated = jax.jit(run)(variables, inputs)
+    before, after = tree.leaves(variables["batch_stats"]), tree.leaves(updated["batch_stats"])
+    assert before.keys() == after.keys()
+    moved = {path for path in before if not np.array_equal(before[path], after[path])}
+    assert moved == {f"{module}/bn/{leaf}" for module in moving for leaf in ("mean", "var")}
+
+
+def test_dropout_needs_a_key_and_is_before_the_head(small):
+    model, variables, images = small
+    dropping = jax.jit(
+        lambda key: model.clone(dropout=0.5).apply(variables, images, rngs={"dropout": key})
+    )
+    plain = apply(model, variables, images)
+    np.testing.assert_array_equal(
+        apply(model.clone(dropout=0.5), variables, images)["logits"], plain["logits"]
+    )
+    one, same, other = (dropping(jax.random.key(i)) for i in (0, 0, 1))
+    np.testing.assert_array_equal(one["logits"], same["logits"])
+    assert not np.allclose(one["logits"], other["logits"])
+    assert not np.allclose(one["logits"], plain["logits"])
+    np.testing.assert_allclose(one["pooled"], plain["pooled"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("start", ["", "stage1"])
+def test_logits_are_float32_in_bfloat16(start):
+    model = tiny_resnet(**SMALL, dtype=jnp.bfloat16)
+    images = jnp.zeros((2, 32, 32, 3))
+    out, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), images)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    inputs = out[start] if start else images
+    out = jax.eval_shape(functools.partial(model.apply, start=start), variables, inputs)
+    assert out.pop("logits").dtype == jnp.float32
+    assert {leaf.dtype for leaf in out.values()} == {jnp.dtype("bfloat16")}

@@ -15,11 +15,11 @@ from ml_collections import config_flags
 from tl import workdir
 from tl.errors import Stopped, UserError, nearest
 
-RUN_FLAGS = ("config", "workdir", "overwrite")
+RUN_FLAGS = ("config", "workdir", "overwrite", "multihost")
 
 
 def define_run_flags() -> None:
-    """Defines --config=FILE with its --config.FIELD=VALUE, --workdir and --overwrite."""
+    """Defines --config=FILE with its --config.FIELD=VALUE, and the other RUN_FLAGS."""
     config_flags.DEFINE_config_file(
         "config", None, "Python file with get_config(); its fields are --config.FIELD=VALUE."
     )
@@ -27,6 +27,7 @@ def define_run_flags() -> None:
         "workdir", None, "Folder the run writes to; runs/<config>-<date>-<time> where not given."
     )
     flags.DEFINE_bool("overwrite", False, "Replace the finished run in --workdir.")
+    flags.DEFINE_bool("multihost", False, "Join the same command on the cluster's other hosts.")
     for name in RUN_FLAGS:  # --help shows them with the command's own
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
@@ -34,6 +35,12 @@ def define_run_flags() -> None:
 def start_run(*, resumable: bool = False) -> tuple[ml_collections.ConfigDict, Path]:
     """Returns the config and the run's folder, made and described (`tl.workdir.start`)."""
     values = flags.FLAGS
+    if values.multihost:
+        if not values.workdir:
+            raise UserError("--multihost needs --workdir=FOLDER, one that all hosts can write")
+        from tl import devices  # imports JAX, which a misspelt flag need not wait for
+
+        devices.join_hosts()
     name = Path(config_flags.get_config_filename(values["config"])).stem
     path = workdir.start(
         values.config, values.workdir, name, overwrite=values.overwrite, resumable=resumable

@@ -112,6 +112,21 @@ def prefetch(iterator: Iterable[Any], put: Callable[[Any], Any], size: int = 2) 
     yield from waiting
 
 
+def join_hosts() -> None:
+    """Joins the other processes of this run, as JAX finds them on Slurm, Kubernetes or a TPU pod.
+
+    Raises:
+      UserError: there is no such cluster, or the others did not come.
+    """
+    try:
+        jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            "--multihost expected a cluster that JAX knows (a TPU pod, Slurm, Kubernetes, Open "
+            f"MPI), and the same command on each of its hosts: {error}"
+        ) from error
+
+
 def share_of_process(items: Sequence[int]) -> list[int]:
     """Returns the numbers among `items` that fall to this process, by their remainder."""
     return [i for i in items if i % jax.process_count() == jax.process_index()]

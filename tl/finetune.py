@@ -1,6 +1,7 @@
 """A fine-tuning run, in call order: data, starting point, plan, loop, test, files."""
 
 import hashlib
+import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -199,10 +200,9 @@ def _train(
     """Runs the loop with all that it writes and listens to; `progress` says what came of it."""
     config, network = plan.config, plan.network
     batch_size, first = config.train.batch_size, int(state.step)
-    stream = fed.stream(
-        batch_size, options.seed(config), progress.position, devices.process_share()
-    )
-    tells = devices.process_share()[0] == 0  # of several processes, only the first
+    process, processes = devices.process_share()
+    tells = process == 0
+    stream = fed.stream(batch_size, options.seed(config), progress.position, (process, processes))
     network_of_checkpoint = own.describe(network.spec, network.spec.classes, network.sha256)
 
     def save(state: TrainState, progress: Progress, measured: Mapping[str, float] | None) -> None:
@@ -217,7 +217,8 @@ def _train(
     with (
         logs.RunLog(workdir, first, enabled=tells) as run_log,
         logs.progress(cadence.steps * batch_size, first * batch_size, enabled=tells) as bar,
-        interruption.noted() as request,
+        # Of several processes JAX's own service hears the signal (`devices.stop_agreed`).
+        interruption.noted(interruption.SIGNALS if processes == 1 else ()) as request,
     ):
 
         def record(step: int, scalars: Mapping[str, float]) -> None:
@@ -243,7 +244,7 @@ def _train(
                 interrupted=lambda step: devices.stop_agreed(request.sent is not None, step),
             )
         except Interrupted as interrupted:
-            sent = request.sent or interruption.DEFAULT
+            sent = request.sent or signal.SIGTERM
             raise Stopped(
                 f"stopped by {sent.name} after step {interrupted.step} of {cadence.steps}, which "
                 f"is saved; the same command with --workdir={workdir} goes on from there",

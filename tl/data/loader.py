@@ -143,7 +143,9 @@ def stream(
 
     order = grain.MapDataset.source(np.asarray(rows, np.int64)).seed(seed).shuffle().repeat()
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * max(1, threads))
-    loaded = iter(order.batch(batch_size).map_with_index(load).to_iter_dataset(options))
+    # There is no remainder; kept, Grain would round its count up, too far for batches of one.
+    order = order.batch(batch_size, drop_remainder=True)
+    loaded = iter(order.map_with_index(load).to_iter_dataset(options))
     if position is not None:
         loaded.set_state(position)
     try:

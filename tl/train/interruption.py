@@ -2,9 +2,9 @@
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-DEFAULT = signal.SIGTERM  # what another process of the run was sent
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Request:
@@ -23,8 +23,8 @@ class Request:
 
 
 @contextlib.contextmanager
-def noted() -> Iterator[Request]:
-    """Within it, SIGTERM and the first Ctrl-C are noted and do nothing else.
+def noted(numbers: Collection[signal.Signals] = SIGNALS) -> Iterator[Request]:
+    """Within it, these signals (of Ctrl-C the first) are noted and do nothing else.
 
     Schedulers send SIGTERM some seconds before they kill. Outside the main thread, where Python
     takes no signals, nothing is noted.
@@ -32,7 +32,7 @@ def noted() -> Iterator[Request]:
     request = Request()
     before = {}
     with contextlib.suppress(ValueError):  # not the main thread
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in numbers:
             before[number] = signal.signal(number, request._receive)
     try:
         yield request

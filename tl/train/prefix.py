@@ -1,5 +1,6 @@
 """The frozen first stages, run once: their outputs are stored and training starts from them."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from tl.errors import UserError
 from tl.features import extract
 from tl.models import registry
 from tl.train import inputs
-from tl.train.freezing import Freezing, frozen_prefix
+from tl.train.freezing import Freezing, freezing, frozen_prefix
 from tl.weights.load import Pretrained
 
 
@@ -43,6 +44,10 @@ def cached(
             "--config.train.cache_prefix runs the frozen stages once for each image, and so needs "
             "--config.augment to change none; switch off one of the two"
         )
+    if config.train.norm == "recalibrate":
+        # What is estimated anew before the first step is not what the prefix would run with.
+        held = freezing(network.variables, config.train.freeze, "train").statistics
+        frozen = dataclasses.replace(frozen, statistics=held)
     endpoints = registry.get(network.spec.backbone).endpoints
     prefix = frozen_prefix(network.variables, frozen, endpoints)
     if prefix is None:

@@ -57,7 +57,9 @@ def recalibrated(
     )
     variables = parallel.replicate(network.variables)
     estimated = estimate(parallel.compile(statistics), variables, whole)
-    return dataclasses.replace(network, variables={**network.variables, "batch_stats": estimated})
+    kept, _ = tree.partition(network.variables["batch_stats"], held.statistics)
+    batch_stats = tree.merge(estimated, kept)  # a tiny variance does not survive the sums
+    return dataclasses.replace(network, variables={**network.variables, "batch_stats": batch_stats})
 
 
 def estimate(statistics: Callable[[Tree, dict], Tree], variables: Tree, batches: Iterable) -> Tree:
@@ -89,11 +91,8 @@ def estimate(statistics: Callable[[Tree, dict], Tree], variables: Tree, batches:
     new = {}
     for path, value in means.items():
         if path.endswith("/var"):
-            value = value - means[path.removesuffix("var") + "mean"] ** 2
-        # In float64 the running statistics come back as they were, where they stayed.
-        new[path] = np.maximum(value, 0.0 if path.endswith("/var") else -np.inf).astype(
-            old[path].dtype
-        )
+            value = np.maximum(value - means[path.removesuffix("var") + "mean"] ** 2, 0.0)
+        new[path] = value.astype(old[path].dtype)
     return tree.unflatten(new)
 
 

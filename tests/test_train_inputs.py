@@ -1,0 +1,210 @@
+"""What training is fed: images made alike by any loader, and stored outputs of an endpoint."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.toy import PLAIN, NoiseSource, resnet
+from tl.data import transforms
+from tl.data.augment import Augmentation
+from tl.data.augment import augment as augment_image
+from tl.endpoints import Extraction, output_shapes
+from tl.errors import UserError
+from tl.features import extract
+from tl.train import inputs
+from tl.weights.spec import Preprocessing
+
+ROWS = np.arange(3, 16)
+RANDOM = Augmentation(crop="resized", flip=0.5, jitter=(0.2, 0.2, 0.2, 0.1))
+ENLARGED = dataclasses.replace(PLAIN, size=16)
+
+
+class OneCorrupt(NoiseSource):
+    def __getitem__(self, row):
+        example = super().__getitem__(row)
+        return {**example, "label": -1} if row == 5 else example
+
+
+def of(augmentation, source=None, threads=0, preprocessing=PLAIN):
+    source = source or NoiseSource(20)
+    parts = {"train": (source, ROWS), "val": (source, np.arange(3))}
+    return inputs.of_images(parts, augmentation, preprocessing, threads)
+
+
+def first(fed, count, batch_size=4, seed=0, **options):
+    stream = fed.stream(batch_size, seed, **options)
+    found = [next(stream) for _ in range(count)]
+    stream.close()
+    return found
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_augmented_batches_follow_from_seed_and_number_whatever_the_threads(threads):
+    for (found, _), (expected, _) in zip(
+        first(of(RANDOM, threads=threads), 9), first(of(RANDOM), 9), strict=True
+    ):
+        assert_same(found, expected)
+
+
+def test_augmented_batches_change_with_the_seed_and_from_epoch_to_epoch():
+    batches = [batch for batch, _ in first(of(RANDOM), 2, batch_size=13)]
+    pixels = [batch["image"][np.argsort(batch["index"])] for batch in batches]
+    assert all(sorted(batch["index"]) == ROWS.tolist() for batch in batches)
+    assert sum(np.array_equal(a, b) for a, b in zip(*pixels)) <= 1
+    other, _ = first(of(RANDOM), 1, batch_size=13, seed=1)[0]
+    assert other["index"].tolist() != batches[0]["index"].tolist()
+
+
+@pytest.mark.parametrize("stop", [1, 4, 7])
+def test_from_a_position_on_the_batches_are_the_same(stop):
+    fed = of(RANDOM, threads=2)
+    whole = first(fed, 9)
+    resumed = first(of(RANDOM), 9 - stop, position=whole[stop - 1][1])
+    for (found, at), (expected, there) in zip(resumed, whole[stop:], strict=True):
+        assert_same(found, expected)
+        assert at == there
+
+
+def test_the_shares_of_two_processes_interleave_to_the_whole_batch():
+    fed = of(RANDOM)
+    shares = [first(fed, 5, share=(i, 2)) for i in range(2)]
+    for (whole, at), *parts in zip(first(fed, 5), *shares, strict=True):
+        for i, (part, there) in enumerate(parts):
+            assert_same(part, {name: value[i::2] for name, value in whole.items()})
+            assert there == at
+
+
+def test_an_example_is_augmented_as_the_function_says():
+    [(batch, _)] = first(of(RANDOM), 1)
+    for place, row in enumerate(batch["index"]):
+        rng = np.random.default_rng((0, 0, place))
+        expected = augment_image(NoiseSource(20)[int(row)]["image"], rng, RANDOM, PLAIN)
+        np.testing.assert_array_equal(batch["image"][place], expected)
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 3), None])
+def test_training_and_evaluation_make_one_image_alike_unless_it_is_augmented(shape):
+    # With a shape the device resizes; without one, or to augment, the host.
+    preprocessing = Preprocessing(size=9, geometry="whole")
+    source = NoiseSource(20, image_shape=shape)
+    for augmentation in (Augmentation(), Augmentation(flip=1.0)):
+        fed = of(augmentation, source, preprocessing=preprocessing)
+        [(batch, _)] = first(fed, 1)
+        trained = np.asarray(fed.prepare_train(jnp.asarray(batch["image"])))
+        (row,) = batch["index"][:1]
+        evaluated = dataclasses.replace(fed, parts={"val": (source, np.array([row]))})
+        (loaded,) = evaluated.batches("val", 1)
+        expected = np.asarray(fed.prepare_eval(jnp.asarray(loaded["image"])))[0]
+        assert trained.shape[1:] == expected.shape == (9, 9, 3)
+        if augmentation.active:
+            assert not np.array_equal(trained[0], expected)
+            expected = expected[:, ::-1]
+        np.testing.assert_array_equal(trained[0], expected)
+
+
+def test_unaugmented_images_of_one_size_cross_the_bus_as_they_are():
+    [(batch, _)] = first(of(Augmentation(), preprocessing=ENLARGED), 1)
+    assert batch["image"].shape == (4, 4, 4, 3) and batch["image"].dtype == np.uint8
+    [(batch, _)] = first(of(Augmentation(flip=1.0), preprocessing=ENLARGED), 1)
+    assert batch["image"].shape == (4, 16, 16, 3) and batch["image"].dtype == np.uint8
+
+
+def test_left_out_images_and_padding_are_masked():
+    fed = of(Augmentation(), OneCorrupt(20))
+    fed = dataclasses.replace(fed, parts={**fed.parts, "val": (OneCorrupt(20), np.arange(3, 9))})
+    batches = list(fed.batches("val", 4))
+    assert np.concatenate([b["index"] for b in batches]).tolist() == [3, 4, 5, 6, 7, 8, -1, -1]
+    assert np.concatenate([b["mask"] for b in batches]).tolist() == [
+        True, True, False, True, True, True, False, False,
+    ]  # fmt: skip
+    seen = [batch for batch, _ in first(fed, 4, batch_size=13)]
+    for batch in seen:
+        assert batch["index"][~batch["mask"]].tolist() == [5]
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_users_mistake_reaches_the_caller_as_it_is(threads):
+    class Broken(NoiseSource):
+        def __getitem__(self, row):
+            if row == 7:
+                raise UserError("the image id7 cannot be decoded")
+            return super().__getitem__(row)
+
+    fed = of(RANDOM, Broken(20), threads)
+    with pytest.raises(UserError, match=r"^the image id7 cannot be decoded$"):
+        first(fed, 4)
+    with pytest.raises(UserError, match=r"^the image id7 cannot be decoded$"):
+        list(dataclasses.replace(fed, parts={"val": (Broken(20), ROWS)}).batches("val", 4))
+
+
+@pytest.fixture(scope="module")
+def network():
+    return resnet()
+
+
+@pytest.fixture(scope="module")
+def store(network, tmp_path_factory):
+    options = Extraction(("stage1",), pooling="none", batch_size=8, fold_batch_norm=False)
+    return extract(
+        network, OneCorrupt(20), ENLARGED, options, tmp_path_factory.mktemp("features"),
+        chunk_rows=6, log=lambda line: None,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def activations(network, store):
+    shape = output_shapes(network.model, ENLARGED.size)["stage1"].shape[1:]
+    assert shape == (4, 4, 8)
+    rows = {"train": ROWS, "val": np.array([19, 0, 5])}
+    return inputs.of_activations(dict.fromkeys(rows, store), rows, "stage1", shape)
+
+
+def test_activations_are_the_rows_of_the_store(store, activations):
+    assert activations.start == "stage1"
+    source, rows = activations.parts["val"]
+    assert rows.tolist() == [0, 1, 2] and len(source) == 3 and source.image_shape == (4, 4, 8)
+    assert source.labels().tolist() == [1, 0, -1]
+    values = store.read("stage1").reshape(-1, 4, 4, 8)
+    for i, row in enumerate((19, 0, 5)):
+        example = source[i]
+        np.testing.assert_array_equal(example["image"], values[row])
+        assert (example["id"], example["label"]) == (f"id{row}", source.labels()[i])
+    source.labels()[:] = 9
+    assert source.labels().tolist() == [1, 0, -1]
+
+
+def test_the_network_goes_on_from_activations_to_the_logits_of_the_whole(network, activations):
+    (batch,) = activations.batches("val", 4)
+    assert batch["mask"].tolist() == [True, True, False, False]  # one left out, one padded
+    images = np.stack([OneCorrupt(20)[row]["image"] for row in (19, 0, 5)])
+
+    @jax.jit
+    def both(images, values):
+        apply = network.model.apply
+        whole = apply(network.variables, transforms.device_transform(images, ENLARGED))
+        return whole["logits"], apply(network.variables, values, start="stage1")["logits"]
+
+    whole, resumed = both(images, activations.prepare_eval(batch["image"][:3]))
+    np.testing.assert_allclose(resumed, whole, rtol=1e-5)
+    assert np.ptp(whole[:, 0]) > 1e-3 * np.abs(whole).max()
+
+
+def test_activations_come_in_the_order_that_images_come_in(activations):
+    images = of(Augmentation(), OneCorrupt(20))
+    for (found, at), (expected, there) in zip(first(activations, 7), first(images, 7), strict=True):
+        assert at == there
+        for name in ("label", "id", "mask"):
+            np.testing.assert_array_equal(found[name], expected[name])
+        assert ROWS[found["index"]].tolist() == expected["index"].tolist()
+        np.testing.assert_array_equal(
+            found["image"], activations.parts["train"][0].values[found["index"]]
+        )

@@ -74,12 +74,14 @@ def test_from_a_position_on_the_batches_are_the_same(stop):
         assert at == there
 
 
-def test_the_shares_of_two_processes_interleave_to_the_whole_batch():
+def test_the_shares_of_two_processes_are_halves_of_the_batch():
     fed = of(RANDOM)
     shares = [first(fed, 5, share=(i, 2)) for i in range(2)]
     for (whole, at), *parts in zip(first(fed, 5), *shares, strict=True):
         for i, (part, there) in enumerate(parts):
-            assert_same(part, {name: value[i::2] for name, value in whole.items()})
+            half = len(whole["index"]) // 2
+            mine = slice(i * half, (i + 1) * half)
+            assert_same(part, {name: value[mine] for name, value in whole.items()})
             assert there == at
 
 

@@ -114,7 +114,8 @@ def stream(
       transform: (image, generator) -> image, on the host, in the loading threads; its results
         must share one shape. The generator belongs to the example's place in the stream.
       position: after which batch to begin, as an earlier stream gave it; None for the first.
-      share: (i, n): this process loads the examples i, i + n, ... of each batch.
+      share: (i, n): this process loads the i-th of n runs of equal length of each batch: side by
+        side on the devices of n processes they are the batch.
       threads: that load and transform, each a batch at a time; 0 loads in the caller's.
 
     Yields:
@@ -126,14 +127,15 @@ def stream(
       UserError: batch_size < 1, or what the source raises for an image.
     """
     _check_batch_size(batch_size)
-    read = _reader(source)
+    read, size = _reader(source), batch_size // share[1]
+    places = range(share[0] * size, (share[0] + 1) * size)
 
     def load(number: int, chosen: np.ndarray) -> dict | UserError:
-        chosen = chosen[share[0] :: share[1]].tolist()
+        chosen = chosen[places.start : places.stop].tolist()
         examples = []
         try:
-            for i, (index, example) in enumerate(zip(chosen, read(chosen), strict=True)):
-                rng = np.random.default_rng((seed, number, share[0] + i * share[1]))
+            for place, index, example in zip(places, chosen, read(chosen), strict=True):
+                rng = np.random.default_rng((seed, number, place))
                 image = transform(example["image"], rng)
                 examples.append({**example, "image": image, "index": index})
             batch = _collate(examples, len(examples))

@@ -226,6 +226,16 @@ def test_a_damaged_checkpoint_names_its_step(saved, tmp_path, file, how):
         assert_same(checkpoints.restore(2, state)[0], state)
 
 
+def test_of_equal_ones_the_lowest_loss_is_the_best_then_the_first(tmp_path):
+    rows = {1: (0.5, 0.1), 2: (0.7, 0.3), 3: (0.7, 0.2), 4: (0.7, 0.2), 5: (0.6, 0.0)}
+    with Checkpoints(tmp_path, max_to_keep=1, metric=METRIC, tie="loss") as checkpoints:
+        for step, (value, loss) in rows.items():
+            checkpoints.save(step, {"x": np.zeros(1)}, {}, {}, {METRIC: value, "loss": loss})
+        checkpoints.wait()
+        assert checkpoints.best_step == 3
+    assert sorted(int(p.name) for p in tmp_path.iterdir()) == [3, 5]
+
+
 def test_damaged_metrics_name_their_step(saved, tmp_path):
     shutil.copytree(saved, tmp_path / "x")
     (tmp_path / "x" / "2" / "metrics" / "metrics").write_text('{"value": ')

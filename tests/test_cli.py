@@ -60,7 +60,7 @@ def test_a_broken_config_is_one_message(broken, message, tmp_path):
     assert message in done.stderr
 
 
-@pytest.mark.parametrize("name", ["probe", "extract", "evaluate", "weights"])
+@pytest.mark.parametrize("name", ["probe", "extract", "evaluate", "finetune", "weights"])
 def test_help_answers_quickly(name):
     start = time.perf_counter()
     done = run("--help", module=f"experiments.{name}")
@@ -68,6 +68,28 @@ def test_help_answers_quickly(name):
     assert "--config" in done.stdout or name == "weights"
     assert f"python -m experiments.{name}" in done.stdout
     assert seconds < 3.0
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "err"),
+    [
+        ('Stopped("stopped by SIGTERM", 143)', 143, "stopped by SIGTERM\n"),
+        ("KeyboardInterrupt", 130, ""),
+        ('UserError("expected x")', 2, "error: expected x\n"),
+    ],
+)
+def test_how_a_run_ends(raised, status, err):
+    code = f"""
+from tl import cli
+from tl.errors import Stopped, UserError
+
+def main(_):
+    raise {raised}
+
+cli.run(main)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", err)
 
 
 def test_a_reader_that_stops_early_is_no_error():

@@ -1,6 +1,6 @@
 import pytest
 
-from tl.errors import UserError, nearest
+from tl.errors import Stopped, UserError, nearest
 
 
 def test_nearest_first():
@@ -14,3 +14,9 @@ def test_all_where_none_is_near():
 def test_callers_may_catch_value_errors():
     with pytest.raises(ValueError, match="text"):
         raise UserError("text")
+
+
+def test_a_stop_is_no_mistake_and_has_the_shells_status():
+    stopped = Stopped("stopped by SIGTERM", 143)
+    assert (str(stopped), stopped.status) == ("stopped by SIGTERM", 143)
+    assert not isinstance(stopped, ValueError)

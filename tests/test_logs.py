@@ -43,7 +43,7 @@ def scalars(workdir):
 
 
 def test_a_record_is_a_line_and_events(tmp_path):
-    with RunLog(tmp_path, 0) as log:
+    with RunLog(tmp_path) as log:
         log.write(0, {"val/top1": 0.25}, epoch=0.0)
         log.write(3, {"train/loss": np.float32(1.5), "train/learning_rate": 0.1}, note="x")
     assert records(tmp_path) == [
@@ -56,7 +56,7 @@ def test_a_record_is_a_line_and_events(tmp_path):
 
 
 def test_a_resumed_run_drops_the_steps_it_does_again(tmp_path):
-    with RunLog(tmp_path, 0) as log:
+    with RunLog(tmp_path) as log:
         for step in (1, 2, 3, 4):
             log.write(step, {"train/loss": float(step)})
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -77,7 +77,7 @@ def test_a_torn_line_that_is_whole_json_is_dropped(tmp_path):
 
 def test_a_run_from_the_start_drops_all(tmp_path):
     for loss in (1.0, 2.0):
-        with RunLog(tmp_path, 0) as log:
+        with RunLog(tmp_path) as log:
             log.write(0, {"train/loss": loss})
             log.write(int(loss), {"train/loss": loss})
     assert [r["step"] for r in records(tmp_path)] == [0, 2]
@@ -87,7 +87,7 @@ def test_a_run_from_the_start_drops_all(tmp_path):
 def test_events_are_on_disk_before_the_end(tmp_path, monkeypatch):
     assert logs._FLUSH_SECONDS <= 10
     monkeypatch.setattr(logs, "_FLUSH_SECONDS", 0.2)
-    with RunLog(tmp_path, 0) as log:
+    with RunLog(tmp_path) as log:
         log.write(1, {"train/loss": 1.0})
         log.write(2, {"train/loss": 2.0})
         end = time.monotonic() + 5
@@ -98,7 +98,7 @@ def test_events_are_on_disk_before_the_end(tmp_path, monkeypatch):
 
 
 def test_a_loss_that_is_no_number(tmp_path):
-    with RunLog(tmp_path, 0) as log:
+    with RunLog(tmp_path) as log:
         log.write(1, {"train/loss": float("nan")})
     assert np.isnan(scalars(tmp_path)["train/loss", 1]) and np.isnan(
         records(tmp_path)[0]["train/loss"]

@@ -41,3 +41,32 @@ def test_one_endpoint_is_enough(tmp_path):
     rows = [row for row in study((0,)) if row["endpoint"] == "stem"]
     plots.accuracy_over_endpoint(rows, "title", tmp_path / "a.png")
     assert (tmp_path / "a.png").exists()
+
+
+def curve(*, steps=(0, 10)):
+    return [
+        {
+            "epoch": step / 10,
+            "train_loss": 1.0 if step else None,
+            "train_top1": 0.5 if step else None,
+            "val_loss": 2.0 - step / 20,
+            "val_top1": 0.1 + step / 20,
+        }
+        for step in steps
+    ]
+
+
+@pytest.mark.parametrize("steps", [(0,), (0, 10), (0, 10, 20)])
+def test_a_learning_curve_of_any_length(steps, tmp_path):
+    plots.learning_curve(curve(steps=steps), "title", tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        width, height = image.size
+        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 24)}
+    assert width > 2 * height
+    assert {(0, 114, 178), (213, 94, 0)} <= colours  # train and val, in the legend at least
+
+
+def test_learning_curves_are_reproduced_to_the_byte(tmp_path):
+    for name in ("a.png", "b.png"):
+        plots.learning_curve(curve(), "title", tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

@@ -16,3 +16,34 @@ def test_study_table():
 def test_missing_cells_are_empty():
     rows = [r for r in study() if (r["endpoint"], r["examples_per_class"]) != ("stem", 100)]
     assert tables.study_table(rows).splitlines()[3].split() == ["stem", "60.0", "(55.0-65.0)"]
+
+
+def test_finetune_table():
+    result = {
+        "data": {"name": "digits", "classes": 10, "train": 80, "val": 20, "test": 797},
+        "weights": {"name": "tiny"},
+        "parameters": {"trained": 1234, "all": 5678},
+        "steps": {"done": 1500, "planned": 2000},
+        "selected": {"step": 1000, "epoch": 12.5},
+        "val": {"top1": 0.65, "count": 20},
+        "test": {
+            "top1": 0.7,
+            "top1_ci95": [0.65, 0.75],
+            "count": 797,
+            "top5": 0.9,
+            "mean_per_class": 0.69,
+        },
+        "seconds": {"train": 12.34, "waiting_for_data": 1.26, "total": 20.0},
+    }
+    facts = {
+        name: rest.strip()
+        for name, _, rest in (
+            line.partition("  ") for line in tables.finetune_table(result).splitlines()
+        )
+    }
+    assert facts["data"] == "digits, 10 classes: 80 train, 20 val, 797 test"
+    assert facts["trained"] == "1,234 of 5,678 parameters, 1,500 of 2,000 steps"
+    assert facts["selected on val"] == "step 1000, epoch 12.5"
+    assert facts["val top-1"] == "65.0 % of 20"
+    assert facts["test top-1"] == "70.0 % of 797 (95 % interval 65.0-75.0)"
+    assert facts["seconds"] == "12.3 train, 1.3 of it waiting for images; 20.0 total"

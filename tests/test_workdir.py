@@ -29,6 +29,78 @@ def test_a_finished_run_is_not_replaced_silently(tmp_path):
     assert not (path / "result.json").exists()
 
 
+def unfinished(tmp_path, config=CONFIG):
+    """A run with a checkpoint and a record."""
+    path = workdir.start(config, str(tmp_path / "run"), "name", resumable=True)
+    (path / "checkpoints" / "3").mkdir(parents=True)
+    workdir.append_jsonl(path / "metrics.jsonl", {"step": 3})
+    return path
+
+
+def test_a_run_with_checkpoints_goes_on_and_keeps_its_records(tmp_path):
+    path = unfinished(tmp_path)
+    before = (path / "environment.json").stat().st_mtime_ns
+    assert workdir.start(CONFIG, str(path), "name", resumable=True) == path
+    assert (path / "metrics.jsonl").read_text() == '{"step": 3}\n'
+    assert (path / "checkpoints" / "3").is_dir()
+    assert (path / "environment.json").stat().st_mtime_ns > before  # of the process now at work
+
+
+def test_a_run_without_checkpoints_begins_anew(tmp_path):
+    path = workdir.start(CONFIG, str(tmp_path), "name", resumable=True)
+    workdir.append_jsonl(path / "metrics.jsonl", {"step": 1})
+    workdir.start(CONFIG, str(tmp_path), "name", resumable=True)
+    assert not (path / "metrics.jsonl").exists()
+
+
+def test_overwrite_begins_anew_whatever_the_config(tmp_path):
+    path = unfinished(tmp_path)
+    other = ml_collections.ConfigDict({"a": 2})
+    workdir.start(other, str(path), "name", resumable=True, overwrite=True)
+    assert not (path / "checkpoints").exists()
+    assert not (path / "metrics.jsonl").exists()
+    assert json.loads((path / "config.json").read_text()) == {"a": 2}
+
+
+def test_another_config_is_named_field_by_field(tmp_path):
+    path = unfinished(tmp_path)
+    other = ml_collections.ConfigDict({"a": 1, "b": {"c": (1.5, 3.0), "d": ""}})
+    with pytest.raises(UserError) as error:
+        workdir.start(other, str(path), "name", resumable=True)
+    assert str(error.value).splitlines() == [
+        f"{path} holds a run of another config. Give that one to go on, another --workdir, or "
+        "--overwrite to begin anew; they differ in",
+        "  b.c: asked [1.5, 3.0], stored [1.5, 2.0]",
+        "  b.d: asked '', stored None",
+    ]
+    assert json.loads((path / "config.json").read_text()) == {"a": 1, "b": {"c": [1.5, 2.0]}}
+    assert (path / "metrics.jsonl").exists()
+
+
+def test_another_command_does_not_touch_checkpoints(tmp_path):
+    path = unfinished(tmp_path)
+    with pytest.raises(UserError, match="holds the checkpoints of a fine-tuning run; give another"):
+        workdir.start(CONFIG, str(path), "name")
+    assert (path / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("text", [None, "{", ""])
+def test_checkpoints_without_a_config_are_not_gone_on_from(text, tmp_path):
+    path = unfinished(tmp_path)
+    (path / "config.json").unlink()
+    if text is not None:
+        (path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"has checkpoints, but its config\.json cannot be read"):
+        workdir.start(CONFIG, str(path), "name", resumable=True)
+
+
+def test_a_finished_run_is_finished_with_checkpoints_too(tmp_path):
+    path = unfinished(tmp_path)
+    workdir.write_json(path / "result.json", {})
+    with pytest.raises(UserError, match="holds a finished run"):
+        workdir.start(CONFIG, str(path), "name", resumable=True)
+
+
 def test_a_folder_in_the_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert workdir.start(CONFIG, "~/run", "name") == tmp_path / "run"

@@ -77,7 +77,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     evaluator = Evaluator(network.model, fed, parallel, config.extract.batch_size)
     identity = _identity(network, parts)
     with Checkpoints(
-        workdir / CHECKPOINTS, max_to_keep=config.train.max_to_keep, metric="top1"
+        workdir / CHECKPOINTS, max_to_keep=config.train.max_to_keep, metric="top1", tie="loss"
     ) as checkpoints:
         if checkpoints.latest_step is None:
             state, progress = _begin(plan, parts, fed, parallel, log), Progress()
@@ -215,7 +215,7 @@ def _train(
         checkpoints.save(int(state.step), state, progress.position or {}, metadata, measured)
 
     with (
-        logs.RunLog(workdir, first, enabled=tells) as run_log,
+        logs.RunLog(workdir, first if progress.curve else None, enabled=tells) as run_log,
         logs.progress(cadence.steps * batch_size, first * batch_size, enabled=tells) as bar,
         # Of several processes JAX's own service hears the signal (`devices.stop_agreed`).
         interruption.noted(interruption.SIGNALS if processes == 1 else ()) as request,

@@ -20,12 +20,14 @@ class RunLog:
     A context manager: its end writes out what is still in memory.
     """
 
-    def __init__(self, workdir: str | Path, resume_step: int = 0, *, enabled: bool = True):
+    def __init__(
+        self, workdir: str | Path, resume_step: int | None = None, *, enabled: bool = True
+    ):
         """Opens the log of a run, after what it says of steps that will be done again is dropped.
 
         Args:
           workdir: the run's folder.
-          resume_step: step the run goes on from, whose own record stays; 0 starts anew.
+          resume_step: step the run goes on from, whose own record stays; None starts anew.
           enabled: whether anything is written at all.
         """
         self._events = None
@@ -35,14 +37,14 @@ class RunLog:
 
         logging.getLogger("tensorboardX").setLevel(logging.ERROR)  # each NaN would be a warning
         self._records = Path(workdir) / "metrics.jsonl"
-        _drop_after(self._records, resume_step)
+        _drop_after(self._records, -1 if resume_step is None else resume_step)
         # Event files are named by the second. One of the same second and step would be replaced,
         # and holds nothing that stays.
         self._events = SummaryWriter(
             str(Path(workdir) / "tensorboard"),
-            purge_step=resume_step + 1 if resume_step else 0,
+            purge_step=0 if resume_step is None else resume_step + 1,
             flush_secs=_FLUSH_SECONDS,
-            filename_suffix=f".{resume_step}",
+            filename_suffix="" if resume_step is None else f".{resume_step}",
         )
 
     def __enter__(self) -> "RunLog":
@@ -72,10 +74,10 @@ class RunLog:
 
 
 def _drop_after(path: Path, step: int) -> None:
-    """Drops the records after a step, all of them for 0, and a line that a kill has torn."""
+    """Drops the records after a step, and a line that a kill has torn."""
     if not path.exists():
         return
-    lines = path.read_text().splitlines(keepends=True) if step else []
+    lines = path.read_text().splitlines(keepends=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text("".join(line for line in lines if _step(line) <= step))
     os.replace(partial, path)

@@ -82,8 +82,8 @@ class Progress:
     waiting: float = 0.0
 
     def best(self) -> dict[str, Any]:
-        """Returns the row with the highest val_top1, the first of equals."""
-        return max(self.curve, key=lambda row: row["val_top1"])
+        """Returns the row with the highest val_top1, of equals the one with the lowest val_loss."""
+        return max(self.curve, key=lambda row: (row["val_top1"], -row["val_loss"]))
 
     def has_evaluated(self, step: int) -> bool:
         """Returns whether the state after so many steps has its row."""

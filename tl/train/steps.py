@@ -87,7 +87,8 @@ def train_step(
 
     Returns:
       The next state, and `loss` (mean over the batch, nats), `top1` (of what was mixed or dropped
-      on the way), `grad_norm` (global, before clipping) and `learning_rate`.
+      on the way), `grad_norm` (global, before clipping), `update_norm` (of what was added to the
+      parameters) and `learning_rate`.
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     mixing_key, dropout_key = jax.random.split(key)
@@ -139,6 +140,7 @@ def train_step(
         "loss": loss,
         "top1": hits / count,
         "grad_norm": optax.tree.norm(grads),
+        "update_norm": optax.tree.norm(updates),
         "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
     }
     averaged = {"params": params, "batch_stats": batch_stats}

@@ -122,7 +122,7 @@ def write(
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
+                file.write(_with_ordered_metadata(data))
             os.chmod(temporary, 0o644)  # mkstemp's files are private
             os.replace(temporary, path)
         except BaseException:
@@ -130,6 +130,17 @@ def write(
             raise
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _with_ordered_metadata(data: bytes) -> bytes:
+    """Returns a safetensors file whose bytes, and so its SHA-256, follow from what it holds."""
+    # The library writes the entries of the metadata in an order drawn anew each time.
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def spec_of_file(path: Path, name: str) -> WeightSpec | None:

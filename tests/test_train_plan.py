@@ -1,0 +1,135 @@
+"""The decisions of a config for a tiny network whose stem thaws after three of ten steps."""
+
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from tests import tiny
+from tl import tree
+from tl.devices import DataParallel
+from tl.errors import UserError
+from tl.train import freezing
+from tl.train.plan import make_plan
+from tl.weights.load import load
+
+GRADUAL = {"train.freeze": ("stem",), "train.unfreeze": ("stem@3",)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def backbone():
+    with tiny.registered():
+        yield
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    return load(tiny.write_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors"))
+
+
+@pytest.fixture
+def plan(network, tmp_path):
+    def make(steps=10, **fields):
+        return make_plan(tiny.config("", tmp_path, **fields), network, steps)
+
+    return make
+
+
+def modules(paths):
+    return {path.split("/")[0] for path in paths}
+
+
+def test_a_run_without_freezing_is_one_phase(plan):
+    found = plan()
+    (phase,) = found.phases
+    assert (phase.start, phase.end) == (0, 10)
+    assert found.trained(phase) == set(found.rates)
+    assert {found.phase_of(step).start for step in range(11)} == {0}
+    assert "from step" not in found.tables(freezing.table)
+
+
+def test_the_state_after_a_step_is_that_of_the_phase_that_made_it(plan):
+    found = plan(**GRADUAL)
+    assert [(p.start, p.end) for p in found.phases] == [(0, 3), (3, 10)]
+    assert [found.phase_of(step).start for step in (0, 1, 3, 4, 10)] == [0, 0, 0, 3, 3]
+    assert modules(found.trained(found.phases[0])) == {"stage1", "head"}
+    assert modules(found.trained(found.phases[1])) == {"stem", "stage1", "head"}
+
+
+@pytest.mark.parametrize(
+    ("number", "names"), [(0, {"stage1", "head"}), (1, {"stem", "stage1", "head"})]
+)
+def test_the_optimizer_holds_what_trains_and_nothing_else(number, names, plan, network):
+    found = plan(**GRADUAL)
+    state = found.state(network.variables, found.phases[number])
+    moments = tree.leaves(state.opt_state["core"])
+    assert set(moments) == found.trained(found.phases[number])
+    assert modules(moments) == names
+    assert set(tree.leaves(state.params)) == set(found.rates)
+    assert state.ema is None
+    assert found.state(network.variables, found.phases[0]).step == 0
+
+
+def test_entering_a_phase_keeps_the_moments_and_adds_new_ones(plan, network):
+    found = plan(**GRADUAL)
+    fed = types.SimpleNamespace(start="", prepare_train=None)  # for no step is taken
+    _, second = found.compiled(fed, DataParallel.over())
+    assert (second.start, second.end) == (3, 10)
+    state = found.state(network.variables, found.phases[0])
+    state = state.replace(opt_state=jax.tree.map(lambda leaf: leaf + 1, state.opt_state))
+    entered = second.enter(state)
+    moments = tree.leaves(entered.opt_state["core"])
+    assert set(moments) == set(found.rates)
+    for path, moment in moments.items():
+        expected = 0 if path.startswith("stem/") else 1
+        assert moment.count == expected
+        np.testing.assert_array_equal(moment.mu, np.full(moment.mu.shape, expected))
+    assert jax.tree.structure(entered) == jax.tree.structure(
+        found.state(network.variables, found.phases[1])
+    )
+
+
+def test_an_average_is_kept_where_it_is_asked_for(plan, network):
+    found = plan(**{"train.ema_decay": 0.9})
+    state = found.state(network.variables, found.phases[0])
+    assert set(tree.leaves(state.ema["params"])) == set(found.rates)
+    assert state.evaluated is state.ema
+
+
+def test_rates_and_schedule_are_the_configs(plan):
+    found = plan(**{"optim.multipliers": ("head=10",), "optim.schedule": "linear"})
+    assert {rate for path, rate in found.rates.items() if path.startswith("head/")} == {10}
+    assert {rate for path, rate in found.rates.items() if not path.startswith("head/")} == {1}
+    np.testing.assert_allclose([found.schedule(step) for step in (0, 5, 10)], [0.05, 0.025, 0])
+
+
+def test_the_tables_have_a_part_a_phase(plan):
+    found = plan(**GRADUAL)
+    first, second = found.tables(freezing.table).split("\n\n")
+    assert first.startswith("from step 0:\n") and second.startswith("from step 3:\n")
+    assert "0 / 1,192" in first and "1,192 / 1,192" in second
+    lines = found.tables(freezing.leaf_table).splitlines()
+    states = [line.split()[-3] for line in lines if line.startswith("stem/conv")]
+    assert states == ["frozen", "train"]
+
+
+def test_a_run_of_no_steps_has_a_plan(plan, network):
+    found = plan(steps=0)
+    assert found.phase_of(0) is found.phases[0]
+    assert found.state(network.variables, found.phases[0]).step == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"train.freeze": ("stage7",)}, "--config.train.freeze: 'stage7' matches no parameter"),
+        ({"train.unfreeze": ("stem",)}, "PATTERN@STEP, such as 'stage4@100', got 'stem'"),
+        ({**GRADUAL, "train.unfreeze": ("stem@10",)}, "a step from 1 to 9, of a run of 10"),
+        ({"optim.multipliers": ("haed=2",)}, "haed"),
+        ({"optim.warmup": 1.0}, r"--config.optim.warmup in \[0, 1\), got 1"),
+    ],
+)
+def test_mistakes(fields, message, plan):
+    with pytest.raises(UserError, match=message):
+        plan(**fields)

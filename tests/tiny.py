@@ -1,0 +1,111 @@
+"""A network that compiles in a second, its weight file, and fine-tuning runs of it on digits."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from configs import common
+from tests.networks import random_variables
+from tl import finetune, workdir
+from tl.models import registry
+from tl.models.resnet import ResNet
+from tl.weights import own
+from tl.weights.spec import LocalFile, Preprocessing, WeightSpec
+
+BACKBONE = registry.Backbone(
+    name="resnet_tiny",
+    module=ResNet,
+    arguments={"stage_sizes": (1,), "block": "basic", "stem_width": 8, "widths": (16,)},
+    widths={"stem": 8, "stage1": 16, "pooled": 16},
+    stride=4,
+)
+CLASSES = ("cat", "dog", "emu")
+
+
+def register() -> None:
+    """Makes the network known to this process until it ends."""
+    registry._BACKBONES[BACKBONE.name] = BACKBONE
+
+
+@contextlib.contextmanager
+def registered():
+    """Within it, the network is known."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._BACKBONES, BACKBONE.name, BACKBONE)
+        yield
+
+
+@contextlib.contextmanager
+def compiled_once(folder: Path):
+    """Within it, programs are compiled in haste, and what one run compiled serves the others."""
+    options = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_disable_most_optimizations": True,
+    }
+    before = {name: jax.config.values[name] for name in options}
+    for values in (options, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if values is options:
+            yield
+
+
+def write_weights(path: str | Path, seed: int = 0) -> str:
+    """Writes random weights with a head of three classes, for images of 16 pixels."""
+    network = registry.build(BACKBONE.name, num_classes=len(CLASSES))
+    spec = WeightSpec(
+        name="tiny",
+        backbone=BACKBONE.name,
+        source=LocalFile("tiny"),
+        scheme="torchvision",
+        preprocessing=Preprocessing(size=16, geometry="whole"),
+        licence="",
+        num_classes=len(CLASSES),
+    )
+    own.save(jax.device_get(random_variables(network, seed)), path, spec, CLASSES)
+    return str(path)
+
+
+def config(weights: str, features: Path, **fields):
+    """Returns ten steps on 8 of each digit, 2 of each to choose on; fields are dotted."""
+    values = common.get_config()
+    values.weights = weights
+    values.extract.feature_dir = str(features)
+    values.extract.threads = 0
+    values.data.examples_per_class = (10,)
+    values.train.batch_size = 40
+    values.train.epochs = 5.0
+    values.train.eval_every = 5
+    values.train.norm_momentum = "0.5"
+    values.optim.name = "adam"
+    values.optim.learning_rate = 0.05
+    values.update_from_flattened_dict(fields)
+    return values
+
+
+def run(values, path: Path, log=lambda line: None):
+    """Returns what a run in a folder gives, and all it says."""
+    lines = []
+
+    def note(line):
+        lines.append(line)
+        log(line)
+
+    workdir.start(values, str(path), "test", resumable=True)
+    return finetune.run(values, path, note), "\n".join(lines)
+
+
+def records(path: Path) -> list[dict]:
+    """Returns a run's `metrics.jsonl`."""
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(path: Path) -> list[float]:
+    """Returns the training loss of every step."""
+    return [r["train/loss"] for r in records(path) if "train/loss" in r]

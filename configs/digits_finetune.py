@@ -16,6 +16,7 @@ def get_config():
     config.train.batch_size = 48
     config.train.epochs = 30.0
     config.train.norm_momentum = "kornblith"
+    config.train.ema_decay = 0.99
     config.optim.name = "adamw"
     config.optim.learning_rate = 1e-3
     config.optim.warmup = 0.1

@@ -3,54 +3,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 
 from tl.models import layers
-
-DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-
-
-@pytest.mark.parametrize(
-    ("side", "kernel", "stride", "padding"),
-    [
-        (9, 3, 1, "SAME"),
-        (8, 3, 2, "SAME"),
-        (9, 5, 2, "SAME"),
-        (1, 5, 2, "SAME"),
-        (7, 5, 1, [(2, 2), (2, 2)]),
-        (6, 3, 2, [(1, 1), (1, 1)]),
-    ],
-)
-def test_depthwise_equals_grouped_convolution_and_its_gradients(side, kernel, stride, padding):
-    x = jax.random.normal(jax.random.key(0), (2, side, side + 1, 6))
-    taps = jax.random.normal(jax.random.key(1), (kernel, kernel, 1, 6))
-
-    def ours(x, taps):
-        return layers.conv(
-            x,
-            taps,
-            (stride, stride),
-            padding,
-            feature_group_count=6,
-            dimension_numbers=DIMENSIONS,
-        )
-
-    def plain(x, taps):
-        return lax.conv_general_dilated(
-            x,
-            taps,
-            (stride, stride),
-            padding,
-            feature_group_count=6,
-            dimension_numbers=DIMENSIONS,
-        )
-
-    np.testing.assert_allclose(jax.jit(ours)(x, taps), plain(x, taps), rtol=1e-5, atol=1e-5)
-    for a, b in zip(
-        jax.jit(jax.grad(lambda *t: jnp.sum(ours(*t) ** 2), (0, 1)))(x, taps),
-        jax.jit(jax.grad(lambda *t: jnp.sum(plain(*t) ** 2), (0, 1)))(x, taps),
-    ):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
 
 
 def test_padding_by_hand():

@@ -62,6 +62,12 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     num_train = len(parts["train"][1])
     config = options.with_rule(config, num_train, opened["train"].image_shape)
     cadence = options.cadence(config, num_train)
+    if config.train.rule:
+        log(
+            f"the rule {config.train.rule!r}: {cadence.steps} steps, images resized to "
+            f"{config.augment.resize} px, {config.preprocess.size} of them seen, MixUp "
+            f"{config.augment.mixup}"
+        )
     parallel = DataParallel.over()
     parallel.check_batch_size(config.train.batch_size, config.train.accumulate)
     network = start.network(config, opened["train"].classes, cadence.steps_per_epoch)
@@ -80,14 +86,11 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         workdir / CHECKPOINTS, max_to_keep=config.train.max_to_keep, metric="top1", tie="loss"
     ) as checkpoints:
         if checkpoints.latest_step is None:
-            state, progress = _begin(plan, parts, fed, parallel, log), Progress()
+            state, progress = _begin(plan, parts, evaluator, log), Progress()
         else:
             state, progress = _go_on(plan, parallel, checkpoints, identity)
             log(f"going on after step {int(state.step)} of {cadence.steps} in {workdir}")
-        _train(
-            plan, cadence, parallel, fed, evaluator, state, progress, checkpoints, identity,
-            workdir, log,
-        )  # fmt: skip
+        _train(plan, cadence, evaluator, state, progress, checkpoints, identity, workdir, log)
     best = progress.best()
     variables = _variables(workdir, best["step"])
     testing = time.perf_counter()
@@ -148,9 +151,10 @@ def _inputs(config: ConfigDict, network: Pretrained, plan: Plan, parts: Parts, l
     return inputs.of_images(parts, augmentation, network.spec.preprocessing, config.extract.threads)
 
 
-def _begin(plan: Plan, parts: Parts, fed: Inputs, parallel: DataParallel, log: Log) -> TrainState:
+def _begin(plan: Plan, parts: Parts, evaluator: Evaluator, log: Log) -> TrainState:
     """Returns the state before the first step, on the devices."""
     config, network = plan.config, plan.network
+    fed, parallel = evaluator.fed, evaluator.parallel
     if config.train.norm == "recalibrate":
         network = recalibrated(network, config.train.freeze, fed, config.train.batch_size, parallel)
         log("batch statistics estimated anew on the training images")
@@ -187,8 +191,6 @@ def _go_on(
 def _train(
     plan: Plan,
     cadence: Cadence,
-    parallel: DataParallel,
-    fed: Inputs,
     evaluator: Evaluator,
     state: TrainState,
     progress: Progress,
@@ -199,6 +201,7 @@ def _train(
 ) -> None:
     """Runs the loop with all that it writes and listens to; `progress` says what came of it."""
     config, network = plan.config, plan.network
+    fed, parallel = evaluator.fed, evaluator.parallel
     batch_size, first = config.train.batch_size, int(state.step)
     process, processes = devices.process_share()
     tells = process == 0

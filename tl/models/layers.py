@@ -1,69 +1,17 @@
 """What the backbones are built of: convolution with batch normalisation, and runs of blocks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
+
+from tl.models.lowering import conv
 
 # Whose batch normalisation uses and updates the batch's statistics: every one's, none's, or that
 # of the ConvBN modules with these paths, such as `stage1/block1/conv1`.
 Train = bool | frozenset[str]
-
-
-def conv(
-    x: jax.Array,
-    kernel: jax.Array,
-    window_strides: Sequence[int],
-    padding: str | Sequence[tuple[int, int]],
-    *,
-    feature_group_count: int = 1,
-    **options: Any,
-) -> jax.Array:
-    """`lax.conv_general_dilated` of NHWC images, depthwise convolutions lowered by platform.
-
-    XLA's CPU backend runs a depthwise convolution one channel at a time; the same sum over kernel
-    taps as shifted multiply-adds is vectorised over channels: EfficientNet-Lite0 at 64 px ran 9
-    times as fast on two cores (690 images/s against 75, batch 32).
-
-    Args:
-      x: `[N, h, w, c]`.
-      kernel: `[kh, kw, c / feature_group_count, features]`.
-      window_strides, padding, feature_group_count, **options: as `lax.conv_general_dilated`.
-
-    Returns:
-      `[N, h', w', features]`.
-    """
-
-    def native(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return lax.conv_general_dilated(
-            x, kernel, window_strides, padding, feature_group_count=feature_group_count, **options
-        )
-
-    depthwise = feature_group_count == x.shape[-1] == kernel.shape[-1] > 1
-    if not depthwise:
-        return native(x, kernel)
-
-    def shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        sides = kernel.shape[:2]
-        pads = padding
-        if isinstance(padding, str):
-            pads = lax.padtype_to_pads(x.shape[1:3], sides, window_strides, padding)
-        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-        out = [(n - k) // s + 1 for n, k, s in zip(x.shape[1:3], sides, window_strides)]
-        total = 0.0
-        for i in range(sides[0]):
-            for j in range(sides[1]):
-                rows, columns = (
-                    slice(start, start + (n - 1) * s + 1, s)
-                    for start, n, s in zip((i, j), out, window_strides)
-                )
-                total += x[:, rows, columns] * kernel[i, j, 0]
-        return total
-
-    return lax.platform_dependent(x, kernel, cpu=shifted, default=native)
 
 
 class ConvBN(nn.Module):

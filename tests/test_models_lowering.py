@@ -1,0 +1,160 @@
+"""Every form of a convolution against `lax.conv_general_dilated`, with both gradients."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from tl.models import lowering
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+CHANNELS = 6
+TORCH = {3: [(1, 1), (1, 1)], 5: [(2, 2), (2, 2)], 7: [(3, 3), (3, 3)]}
+CASES = [
+    # height, width, kernel, strides, padding, depthwise
+    (9, 10, 3, (1, 1), "SAME", True),
+    (8, 9, 3, (2, 2), "SAME", True),
+    (9, 10, 5, (2, 2), "SAME", True),
+    (1, 2, 5, (2, 2), "SAME", True),
+    (2, 2, 5, (1, 1), "SAME", True),
+    (7, 8, 5, (1, 1), TORCH[5], True),
+    (6, 7, 3, (2, 2), TORCH[3], True),
+    (17, 19, 3, (1, 1), TORCH[3], True),  # no divisor but 1
+    (32, 8, 3, (2, 2), TORCH[3], True),  # 16 rows, one column
+    (9, 8, 3, (1, 2), "VALID", True),
+    (9, 8, 7, (1, 1), [(0, 4), (3, 1)], True),
+    (4, 5, 1, (1, 1), [(1, 1), (0, 2)], True),
+    (7, 8, 1, (1, 1), "VALID", False),
+    (7, 8, 1, (2, 2), "SAME", False),
+    (2, 3, 3, (1, 1), TORCH[3], False),
+    (1, 1, 3, (1, 1), TORCH[3], False),
+    (3, 4, 3, (2, 2), "SAME", False),
+    (4, 4, 5, (1, 1), "SAME", False),
+    (8, 6, 7, (2, 2), TORCH[7], False),
+    (9, 10, 3, (2, 2), TORCH[3], False),
+    (14, 15, 7, (1, 1), "SAME", False),
+]
+
+
+def arrays(height, width, kernel, strides, padding, depthwise, batch=2, dtype=jnp.float32):
+    """Images, a kernel, and a cotangent of their convolution."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(batch, height, width, CHANNELS))
+    taps = rng.normal(size=(kernel, kernel, *((1, CHANNELS) if depthwise else (CHANNELS, 4))))
+    options = {"feature_group_count": CHANNELS if depthwise else 1, "dimension_numbers": DIMENSIONS}
+    native = functools.partial(
+        lax.conv_general_dilated, window_strides=strides, padding=padding, **options
+    )
+    cotangent = rng.normal(size=jax.eval_shape(native, x, taps).shape)
+    return tuple(jnp.asarray(array, dtype) for array in (x, taps, cotangent))
+
+
+def both(strides, padding, depthwise, **options):
+    """Our convolution and the native one, each with its gradients."""
+
+    def with_gradients(function):
+        function = functools.partial(
+            function,
+            window_strides=strides,
+            padding=padding,
+            feature_group_count=CHANNELS if depthwise else 1,
+            dimension_numbers=DIMENSIONS,
+            **options,
+        )
+
+        @jax.jit
+        def outputs(x, kernel, cotangent):
+            out, pull = jax.vjp(function, x, kernel)
+            return out, *pull(cotangent)
+
+        return outputs
+
+    return with_gradients(lowering.conv), with_gradients(lax.conv_general_dilated)
+
+
+def assert_close(ours, native, tolerance):
+    for a, b in zip(ours, native, strict=True):
+        assert a.dtype == b.dtype
+        a, b = (np.asarray(array, np.float32) for array in (a, b))
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equal_to_native_forward_and_backward(case):
+    operands = arrays(*case)
+    ours, native = both(*case[3:])
+    assert_close(ours(*operands), native(*operands), 1e-5)
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[12], CASES[14]])
+def test_bfloat16_to_its_rounding(case):
+    # bfloat16 rounds to 2^-9; the sum of up to 25 terms may be rounded after each of them, and
+    # such errors grow with the root of their number: 5 * 2^-9 is a hundredth.
+    operands = arrays(*case, dtype=jnp.bfloat16)
+    ours, native = both(*case[3:])
+    found = ours(*operands)
+    assert {array.dtype for array in found} == {jnp.dtype(jnp.bfloat16)}
+    exact = native(*(operand.astype(jnp.float32) for operand in operands))
+    assert_close([array.astype(jnp.float32) for array in found], exact, 0.01)
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[12], CASES[14], CASES[19]])
+def test_a_batch_sharded_over_devices_stays_so(case):
+    x, kernel, cotangent = arrays(*case, batch=16)
+    mesh = Mesh(np.array(jax.devices()), "batch")
+    spread = NamedSharding(mesh, PartitionSpec("batch"))
+    whole = NamedSharding(mesh, PartitionSpec())
+    ours, native = both(*case[3:])
+    found = ours(*jax.device_put((x, kernel, cotangent), (spread, whole, spread)))
+    assert_close(found, native(x, kernel, cotangent), 1e-5)
+    out, x_grad, _ = found
+    for array in (out, x_grad):
+        assert {shard.data.shape[0] for shard in array.addressable_shards} == {2}
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[14]])
+def test_vmap_and_eval_shape(case):
+    x, kernel, cotangent = arrays(*case, batch=4)
+    ours, native = both(*case[3:])
+    expected = native(x, kernel, cotangent)
+    for shape, array in zip(jax.eval_shape(ours, x, kernel, cotangent), expected, strict=True):
+        assert (shape.shape, shape.dtype) == (array.shape, array.dtype)
+    x, cotangent = (array.reshape(2, 2, *array.shape[1:]) for array in (x, cotangent))
+    out, x_grad, kernel_grad = jax.vmap(ours, (0, None, 0))(x, kernel, cotangent)
+    mapped = (out.reshape(expected[0].shape), x_grad.reshape(expected[1].shape), kernel_grad.sum(0))
+    assert_close(mapped, expected, 1e-5)
+
+
+@pytest.mark.parametrize("depthwise", [True, False])
+@pytest.mark.parametrize("option", ["lhs_dilation", "rhs_dilation"])
+def test_dilation_is_respected(depthwise, option):
+    pads = [(0, 1), (1, 0)]
+    x, kernel, _ = arrays(7, 8, 3 if depthwise else 1, (1, 1), pads, depthwise)
+    options = {
+        "feature_group_count": CHANNELS if depthwise else 1,
+        "dimension_numbers": DIMENSIONS,
+        option: (2, 2),
+    }
+    found = lowering.conv(x, kernel, (1, 1), pads, **options)
+    expected = lax.conv_general_dilated(x, kernel, (1, 1), pads, **options)
+    assert_close([found], [expected], 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("side", "kernel", "depthwise", "lowered"),
+    [(8, 3, True, True), (8, 1, False, True), (2, 3, False, True), (8, 3, False, False)],
+)
+def test_only_on_cpu_and_only_some_shapes_leave_native(side, kernel, depthwise, lowered):
+    case = (side, side, kernel, (1, 1), "SAME", depthwise)
+    traced = both(*case[3:])[0].trace(*arrays(*case))
+    texts = {
+        platform: traced.lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    assert ("stablehlo.convolution" in texts["cpu"]) == (not lowered)
+    for platform in ("cuda", "tpu"):
+        assert texts[platform].count("stablehlo.convolution") == 3

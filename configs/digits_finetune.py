@@ -17,6 +17,7 @@ def get_config():
     config.train.epochs = 30.0
     config.train.norm_momentum = "kornblith"
     config.train.ema_decay = 0.99
+    config.train.label_smoothing = 0.1
     config.optim.name = "adamw"
     config.optim.learning_rate = 1e-3
     config.optim.warmup = 0.1

@@ -148,7 +148,7 @@ def test_numpy_and_json_may_be_changed_right_after_save(tmp_path):
 @pytest.mark.parametrize(
     "max_to_keep, values, kept, best",
     [
-        (1, {1: 0.5, 2: 0.7, 3: 0.7, 4: 0.6}, [2, 4], 2),  # the first of equals, for ever
+        (1, {1: 0.5, 2: 0.7, 3: 0.7, 4: 0.6}, [3, 4], 3),  # the latest of equals, for ever
         (1, {1: 0.5, 2: 0.7, 3: None, 4: None}, [2, 4], 2),  # steps without metrics
         (2, {1: None, 2: None, 3: 0.1, 4: None, 5: None}, [3, 4, 5], 3),
         (1, {1: 0.5, 2: 0.7}, [2], 2),  # the best is the latest
@@ -224,16 +224,6 @@ def test_a_damaged_checkpoint_names_its_step(saved, tmp_path, file, how):
         with pytest.raises(UserError, match=f"step 5 in {directory} is damaged .*delete .*/5 to"):
             checkpoints.restore(5, state)
         assert_same(checkpoints.restore(2, state)[0], state)
-
-
-def test_of_equal_ones_the_lowest_loss_is_the_best_then_the_first(tmp_path):
-    rows = {1: (0.5, 0.1), 2: (0.7, 0.3), 3: (0.7, 0.2), 4: (0.7, 0.2), 5: (0.6, 0.0)}
-    with Checkpoints(tmp_path, max_to_keep=1, metric=METRIC, tie="loss") as checkpoints:
-        for step, (value, loss) in rows.items():
-            checkpoints.save(step, {"x": np.zeros(1)}, {}, {}, {METRIC: value, "loss": loss})
-        checkpoints.wait()
-        assert checkpoints.best_step == 3
-    assert sorted(int(p.name) for p in tmp_path.iterdir()) == [3, 5]
 
 
 def test_damaged_metrics_name_their_step(saved, tmp_path):

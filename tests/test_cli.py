@@ -30,6 +30,8 @@ def run(*arguments, module="experiments.probe"):
         ([QUICK, "--config.probe.l2=(1,x)"], "--config.probe.l2 takes float values"),
         ([QUICK, "--config.data.test_fraction=a"], "could not convert string to float: 'a'"),
         ([QUICK, "--config.data.skip_corrupt", "false"], "--config.FIELD=VALUE, got 'false'"),
+        ([QUICK, "--multihost"], "--multihost needs --workdir=FOLDER, one that all hosts can"),
+        ([QUICK, "--multihost", "--workdir={tmp}"], "--multihost expected a cluster that JAX"),
         ([QUICK, "--workdr=x"], "no flag is called --workdr; the nearest are 'workdir'"),
         ([QUICK, "--workdir=pyproject.toml"], "--workdir=pyproject.toml cannot be written"),
         ([QUICK, "--config.weights=resnet5", "--workdir={tmp}"], "no weight set is called"),

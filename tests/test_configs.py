@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import tiny as tiny_network
 from tests.networks import random_variables
 from tests.test_data_tfds import TinyShapes
 from tl import finetune, runs, workdir
@@ -77,7 +78,10 @@ def test_runs(path, tiny, tmp_path):
             config.train.accumulate = 1
             config.train.steps = 2
             config.augment.resize = 40 if config.augment.crop == "random" else 0
-            result = finetune.run(config, folder)
+            with tiny_network.registered():  # a ResNet-18 takes long to compile
+                config.weights = tiny_network.write_weights(tmp_path / "tiny.safetensors")
+                config.weights_like = ""
+                result = finetune.run(config, folder)
             assert result["steps"] == {"planned": 2, "done": 2}
             assert (folder / "augmented.png").exists() != config.train.cache_prefix
         case _:

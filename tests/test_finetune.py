@@ -101,7 +101,7 @@ def test_result_json(trained):
     }
     assert len(written["weights"]["sha256"]) == 64
     rows = {row["step"]: row for row in written["curve"]}
-    best = max(rows.values(), key=lambda row: row["val_top1"])
+    best = max(rows.values(), key=lambda row: (row["val_top1"], row["step"]))
     assert list(rows) == [0, 5, 10]
     assert best["step"] > 0  # it learns, or what follows would say little
     assert written["selected"] == {

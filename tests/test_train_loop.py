@@ -114,6 +114,15 @@ def test_the_curve_has_means_since_the_row_before():
     assert [measured["top1"] for _, _, measured in toy.saved] == [0.0, 0.02, 0.04, 0.05]
 
 
+def test_of_equal_evaluations_the_latest_is_the_best():
+    accuracies = (0.1, 0.3, 0.2, 0.3, 0.2)
+    toy = Toy(
+        Cadence(steps=8, steps_per_epoch=2.0, eval_every=2), top1=lambda step: accuracies[step // 2]
+    )
+    toy.fit()
+    assert toy.progress.best()["step"] == 6
+
+
 def test_a_log_and_checkpoints_now_and_then():
     toy = Toy(
         Cadence(steps=10, steps_per_epoch=10.0, eval_every=9, checkpoint_every=3, log_every=4)

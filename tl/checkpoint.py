@@ -27,16 +27,14 @@ class Checkpoints:
     several makes its own, and calls the same methods in the same order.
     """
 
-    def __init__(self, directory: str | Path, *, max_to_keep: int, metric: str, tie: str = ""):
+    def __init__(self, directory: str | Path, *, max_to_keep: int, metric: str):
         """Opens a directory, made where there is none; what a killed save has left is deleted.
 
         Args:
           directory: of this run's checkpoints alone.
           max_to_keep: latest checkpoints to keep, at least 1.
           metric: the entry of `metrics` in `save` by which a checkpoint is the best: the highest
-            value, NaN below all.
-          tie: the entry whose lowest value decides between equal ones, if any; the first of those
-            that are still equal is the best.
+            value, the latest of equal ones, NaN below all.
 
         Raises:
           UserError: the directory cannot be written, or a checkpoint in it is damaged.
@@ -47,7 +45,7 @@ class Checkpoints:
                 "--config.train.max_to_keep"
             )
         self._directory = Path(directory).expanduser().absolute()
-        self._metric, self._tie = metric, tie
+        self._metric = metric
         best = policies.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             best_fn=_rank,
@@ -103,10 +101,7 @@ class Checkpoints:
         Raises:
           UserError: this checkpoint, or the one before, cannot be written.
         """
-        rank = None
-        if metrics is not None:
-            tie = float(metrics[self._tie]) if self._tie else 0.0
-            rank = {"value": float(metrics[self._metric]), "tie": tie, "step": step}
+        rank = None if metrics is None else {"value": float(metrics[self._metric]), "step": step}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             # A thread writes these later on, when the iterator may have changed its own.
@@ -226,9 +221,9 @@ def _not_of_orbax(record: logging.LogRecord) -> bool:
     return "orbax" not in Path(record.pathname).parts
 
 
-def _rank(metrics: Mapping[str, float]) -> tuple[float, float, int]:
+def _rank(metrics: Mapping[str, float]) -> tuple[float, int]:
     value = metrics["value"]
-    return (-math.inf if math.isnan(value) else value, -metrics["tie"], -metrics["step"])
+    return (-math.inf if math.isnan(value) else value, metrics["step"])
 
 
 def _state_metadata(manager: ocp.CheckpointManager, step: int | None) -> Any:

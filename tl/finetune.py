@@ -83,7 +83,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     evaluator = Evaluator(network.model, fed, parallel, config.extract.batch_size)
     identity = _identity(network, parts)
     with Checkpoints(
-        workdir / CHECKPOINTS, max_to_keep=config.train.max_to_keep, metric="top1", tie="loss"
+        workdir / CHECKPOINTS, max_to_keep=config.train.max_to_keep, metric="top1"
     ) as checkpoints:
         if checkpoints.latest_step is None:
             state, progress = _begin(plan, parts, evaluator, log), Progress()

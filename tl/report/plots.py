@@ -95,7 +95,7 @@ def learning_curve(curve: Sequence[Mapping[str, Any]], title: str, path: Path) -
       path: of the PNG to write.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
-    best = max(curve, key=lambda row: (row["val_top1"], -row["val_loss"]))
+    best = max(curve, key=lambda row: (row["val_top1"], row["epoch"]))
     for axes, name, scale, label in (
         (left, "loss", 1, "cross-entropy (nats)"),
         (right, "top1", 100, "top-1 accuracy (%)"),

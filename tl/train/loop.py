@@ -82,8 +82,12 @@ class Progress:
     waiting: float = 0.0
 
     def best(self) -> dict[str, Any]:
-        """Returns the row with the highest val_top1, of equals the one with the lowest val_loss."""
-        return max(self.curve, key=lambda row: (row["val_top1"], -row["val_loss"]))
+        """Returns the row with the highest val_top1, the latest of equals.
+
+        Val is often too small to tell the last rows apart. What trained longer, at a rate that has
+        fallen further, is then the better guess.
+        """
+        return max(self.curve, key=lambda row: (row["val_top1"], row["step"]))
 
     def has_evaluated(self, step: int) -> bool:
         """Returns whether the state after so many steps has its row."""
@@ -91,7 +95,8 @@ class Progress:
 
     def out_of_patience(self, patience: int) -> bool:
         """Returns whether the last `patience` evaluations were no better than one before them."""
-        return bool(patience) and len(self.curve) - self.curve.index(self.best()) > patience
+        top1 = [row["val_top1"] for row in self.curve]
+        return bool(patience) and len(top1) - top1.index(max(top1)) > patience
 
     def book(self, step: int, steps_per_epoch: float, measured: Mapping[str, float]) -> None:
         """Adds the row of an evaluation, and begins new sums."""

@@ -16,6 +16,7 @@ import pytest
 
 from tests.toy import PLAIN, NoiseSource, Source, resnet, toy
 from tl import devices, endpoints, features
+from tl.data import transforms
 from tl.endpoints import Extraction
 from tl.errors import UserError
 from tl.features import extract
@@ -214,9 +215,9 @@ def test_rows_verify(tmp_path, dtype):
 
 def test_one_compiled_program_extracts_resumes_and_verifies(tmp_path, monkeypatch):
     traces = []
-    original = endpoints.device_transform
+    original = transforms.device_transform
     monkeypatch.setattr(
-        endpoints, "device_transform", lambda x, p: traces.append(x.shape) or original(x, p)
+        transforms, "device_transform", lambda x, p: traces.append(x.shape) or original(x, p)
     )
     endpoints.feature_function.cache_clear()
     store, _ = run(tmp_path, NoiseSource(33), verify_rows=3)

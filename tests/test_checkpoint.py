@@ -184,12 +184,12 @@ def test_an_empty_directory(tmp_path):
 
 
 def test_a_step_that_is_not_there(saved):
-    with open_in(saved) as checkpoints:
-        with pytest.raises(UserError, match=r"a checkpoint of step 3 in .*there are: 2, 5"):
-            checkpoints.restore(3, {})
-        with pytest.raises(UserError, match=r"step 3 in .*there are: 2, 5"):
-            checkpoints.read_metadata(3)
-        assert checkpoints.read_metadata(5) == {"name": "latest"}
+    message = r"a checkpoint of step 3 in .*there are: 2, 5"
+    with open_in(saved) as checkpoints, pytest.raises(UserError, match=message):
+        checkpoints.restore(3, {})
+    with pytest.raises(UserError, match=r"step 3 in .*there are: 2, 5"):
+        read(saved, 3)
+    assert read(saved, 5)[1] == {"name": "latest"}
 
 
 def test_another_state_lists_what_differs(saved):

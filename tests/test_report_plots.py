@@ -58,7 +58,7 @@ def curve(*, steps=(0, 10)):
 
 @pytest.mark.parametrize("steps", [(0,), (0, 10), (0, 10, 20)])
 def test_a_learning_curve_of_any_length(steps, tmp_path):
-    plots.learning_curve(curve(steps=steps), "title", tmp_path / "a.png")
+    plots.learning_curve(curve(steps=steps), 0.0, "title", tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:
         width, height = image.size
         colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 24)}
@@ -68,5 +68,5 @@ def test_a_learning_curve_of_any_length(steps, tmp_path):
 
 def test_learning_curves_are_reproduced_to_the_byte(tmp_path):
     for name in ("a.png", "b.png"):
-        plots.learning_curve(curve(), "title", tmp_path / name)
+        plots.learning_curve(curve(), 0.0, "title", tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

@@ -144,15 +144,6 @@ class Checkpoints:
         )
         return items["state"], items["position"], items["metadata"]
 
-    def read_metadata(self, step: int) -> dict[str, Any]:
-        """Returns the metadata of a checkpoint alone.
-
-        Raises:
-          UserError: no such checkpoint, or it is damaged.
-        """
-        self.wait()
-        return _restore(self._manager, step, metadata=ocp.args.JsonRestore())["metadata"]
-
     def wait(self) -> None:
         """Waits for the save that is under way, if any.
 

@@ -4,7 +4,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,32 @@ def extract(
     if verify_rows:
         _verify(store, verify_rows, compute, VERIFY_TOLERANCE[extraction.dtype], log)
     return store
+
+
+def extract_parts(
+    network: Any,
+    parts: Mapping[str, tuple[Any, np.ndarray]],
+    preprocessing: Preprocessing,
+    extraction: Extraction,
+    root: str | Path,
+    *,
+    log: Callable[[str], Any] = print,
+) -> dict[str, FeatureStore]:
+    """Returns the complete store of each part's source; parts of one source share theirs.
+
+    Args:
+      parts: name to (source, rows); every row of the source is extracted.
+      network, preprocessing, extraction, root, log: as in `extract`.
+
+    Raises:
+      UserError: as `extract`.
+    """
+    by_source = {id(source): source for source, _ in parts.values()}
+    stores = {
+        key: extract(network, source, preprocessing, extraction, root, log=log)
+        for key, source in by_source.items()
+    }
+    return {part: stores[id(source)] for part, (source, _) in parts.items()}
 
 
 def _fingerprint(

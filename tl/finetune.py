@@ -92,7 +92,8 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
             log(f"going on after step {int(state.step)} of {cadence.steps} in {workdir}")
         _train(plan, cadence, evaluator, state, progress, checkpoints, identity, workdir, log)
     best = progress.best()
-    variables = _variables(workdir, best["step"])
+    state, _ = checkpoint.read(workdir / CHECKPOINTS, best["step"])
+    variables = own.kept(state)
     testing = time.perf_counter()
     test = evaluator.score(parallel.replicate(variables), "test", network.spec.num_classes)
     own.save(variables, workdir / WEIGHTS, network.spec, network.spec.classes, network.sha256)
@@ -116,7 +117,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         },
     }
     title = f"{network.spec.name} on {opened['train'].name}: fine-tuning"
-    plots.learning_curve(progress.curve, title, workdir / CURVE)
+    plots.learning_curve(progress.curve, best["epoch"], title, workdir / CURVE)
     write_json(workdir / "result.json", result)
     log("\n" + tables.finetune_table(result))
     log("\nwritten: " + ", ".join(str(workdir / n) for n in ("result.json", CURVE, WEIGHTS)))
@@ -255,12 +256,6 @@ def _train(
             ) from None
         finally:
             stream.close()
-
-
-def _variables(workdir: Path, step: int) -> dict[str, Any]:
-    """Returns what a checkpoint is worth: the averaged variables where there are any."""
-    state, _ = checkpoint.read(workdir / CHECKPOINTS, step)
-    return state["ema"] or {name: state[name] for name in ("params", "batch_stats")}
 
 
 def _identity(network: Pretrained, parts: Parts) -> dict[str, Any]:

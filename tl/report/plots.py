@@ -85,17 +85,17 @@ def accuracy_over_endpoint(study: Sequence[Mapping[str, Any]], title: str, path:
     plt.close(figure)
 
 
-def learning_curve(curve: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+def learning_curve(curve: Sequence[Mapping[str, Any]], kept: float, title: str, path: Path) -> None:
     """Draws loss and accuracy of a training run over its epochs.
 
     Args:
       curve: rows with `epoch`, `train_loss` and `train_top1` (means since the row before, or None)
         and `val_loss` and `val_top1`; accuracies are fractions.
+      kept: epoch of the row whose network was kept.
       title: above the axes.
       path: of the PNG to write.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
-    best = max(curve, key=lambda row: (row["val_top1"], row["epoch"]))
     for axes, name, scale, label in (
         (left, "loss", 1, "cross-entropy (nats)"),
         (right, "top1", 100, "top-1 accuracy (%)"),
@@ -111,7 +111,7 @@ def learning_curve(curve: Sequence[Mapping[str, Any]], title: str, path: Path) -
                 linewidth=1.6,
                 label=text,
             )
-        axes.axvline(best["epoch"], color="0.6", linestyle=":", linewidth=1, label="kept")
+        axes.axvline(kept, color="0.6", linestyle=":", linewidth=1, label="kept")
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         axes.grid(axis="y", color="0.9")

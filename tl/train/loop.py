@@ -5,7 +5,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -15,6 +15,9 @@ from tl.train.state import TrainState
 # Steps whose metrics may still be on the way from the devices: the host never waits for a step
 # that was just started.
 _IN_FLIGHT = 2
+
+
+P = TypeVar("P")  # of whatever has a start and an end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +160,7 @@ def fit(
     """
     step = resumed = int(state.step)
     started = time.perf_counter() - progress.seconds
-    phase = _phase_at(phases, max(step - 1, 0))
+    phase = phase_at(phases, max(step - 1, 0))
     pending: collections.deque[tuple[int, Mapping[str, jax.Array]]] = collections.deque()
 
     def settle(in_flight: int = 0) -> None:
@@ -193,7 +196,7 @@ def fit(
             keep(None)
         if stop:
             raise Interrupted(step)
-        if phase is not (current := _phase_at(phases, step)):
+        if phase is not (current := phase_at(phases, step)):
             phase, state = current, current.enter(state)
         asked = time.perf_counter()
         batch, progress.position = next(batches)
@@ -206,8 +209,8 @@ def fit(
         settle(_IN_FLIGHT)
 
 
-def _phase_at(phases: Sequence[CompiledPhase], step: int) -> CompiledPhase:
-    # The last one where nothing is trained at all.
+def phase_at(phases: Sequence[P], step: int) -> P:
+    """Returns the phase of the update that follows `step` of them; the last one after the end."""
     return next((phase for phase in phases if phase.start <= step < phase.end), phases[-1])
 
 

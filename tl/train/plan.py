@@ -11,7 +11,7 @@ from tl import options, tree
 from tl.devices import DataParallel
 from tl.train import freezing
 from tl.train.inputs import Inputs
-from tl.train.loop import CompiledPhase
+from tl.train.loop import CompiledPhase, phase_at
 from tl.train.optim import decayed, extend, make_optimizer
 from tl.train.schedules import make_schedule, multipliers
 from tl.train.state import TrainState
@@ -46,7 +46,7 @@ class Plan:
 
     def phase_of(self, step: int) -> freezing.Phase:
         """Returns the phase whose update leads to the state after so many steps."""
-        return next((p for p in self.phases if p.start < step <= p.end), self.phases[0])
+        return phase_at(self.phases, max(step - 1, 0))
 
     def state(self, variables: Tree, phase: freezing.Phase) -> TrainState:
         """Returns the state before the first step of a run that begins in a phase."""

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from tl import options
 from tl.endpoints import Extraction, output_shapes
 from tl.errors import UserError
-from tl.features import extract
+from tl.features import extract_parts
 from tl.models import registry
 from tl.train import inputs
 from tl.train.freezing import Freezing, freezing, frozen_prefix
@@ -66,10 +66,7 @@ def cached(
         threads=config.extract.threads,
     )
     preprocessing, root = network.spec.preprocessing, options.feature_root(config)
-    stores = {
-        part: extract(network, source, preprocessing, extraction, root, log=log)
-        for part, (source, _) in parts.items()
-    }
+    stores = extract_parts(network, parts, preprocessing, extraction, root, log=log)
     shape = output_shapes(network.model, preprocessing.size)[prefix].shape[1:]
     rows = {part: rows for part, (_, rows) in parts.items()}
     return inputs.of_activations(stores, rows, prefix, shape)

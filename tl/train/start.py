@@ -1,7 +1,6 @@
 """Where training starts: public weights, a file, an earlier run or nothing; and with which head."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from ml_collections import ConfigDict
 from tl import options
 from tl.data import transforms
 from tl.errors import UserError, nearest
-from tl.features import extract
+from tl.features import extract_parts
 from tl.probes import protocol
 from tl.probes.solvers import Logistic, Rows
 from tl.train.hyperrule import kornblith_momentum
@@ -102,18 +101,17 @@ def fit_head(
         pooling="mean",
         dtype=options.compute_dtype(config),
     )
-    stored = functools.partial(
-        extract,
+    stores = extract_parts(
         network,
-        preprocessing=network.spec.preprocessing,
-        extraction=extraction,
-        root=options.feature_root(config),
+        {part: parts[part] for part in ("train", "val")},
+        network.spec.preprocessing,
+        extraction,
+        options.feature_root(config),
         log=log,
     )
     rows = {}
-    for part in ("train", "val"):
-        source, chosen = parts[part]
-        store = stored(source=source)
+    for part, store in stores.items():
+        _, chosen = parts[part]
         chosen = chosen[store.labels()[chosen] >= 0]
         rows[part] = Rows(store.read("pooled", chosen), store.labels()[chosen])
     solver = next((s for s in options.solvers(config) if isinstance(s, Logistic)), Logistic())

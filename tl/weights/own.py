@@ -205,9 +205,14 @@ def read_checkpoint(
             "it is; this one does not"
         )
     spec = spec_from(metadata["network"], name)
-    kept = state if state.get("ema") is None else state["ema"]
-    variables = {"params": kept["params"], "batch_stats": kept["batch_stats"]}
+    variables = kept(state)
     return spec, convert.from_variables(variables, spec.scheme), digest_of_values(variables)
+
+
+def kept(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the variables that a checkpoint's state is worth: the average where there is one."""
+    counts = state if state.get("ema") is None else state["ema"]
+    return {"params": counts["params"], "batch_stats": counts["batch_stats"]}
 
 
 def _scheme(backbone: str) -> str:

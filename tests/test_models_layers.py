@@ -137,11 +137,14 @@ def test_the_heads_logits_are_float32_of_any_input():
     np.testing.assert_array_equal(logits, np.full((1, 2), np.float32(1) + np.float32(1 / 3)))
 
 
-def test_units_run_from_the_start_on():
+def test_units_run_from_the_start_on_to_the_stop():
     units = {"a": lambda x: x + 1, "b": lambda x: x * 10, "c": lambda x: x - 3}
-    assert layers.run(units, 1, "") == {"a": 2, "b": 20, "c": 17}
-    assert layers.run(units, 2, "a") == {"b": 20, "c": 17}
-    assert layers.run(units, 20, "b") == {"c": 17}
-    assert layers.run(units, 17, "c") == {}
-    with pytest.raises(ValueError, match=r"one of \['a', 'b', 'c'\], got 'd'"):
-        layers.run(units, 1, "d")
+    assert layers.run(units, 1, "", "") == {"a": 2, "b": 20, "c": 17}
+    assert layers.run(units, 2, "a", "") == {"b": 20, "c": 17}
+    assert layers.run(units, 20, "b", "") == {"c": 17}
+    assert layers.run(units, 17, "c", "") == {}
+    assert layers.run(units, 1, "", "b") == {"a": 2, "b": 20}
+    assert layers.run(units, 2, "a", "b") == {"b": 20}
+    for bounds in (("d", ""), ("", "d")):
+        with pytest.raises(ValueError, match=r"among \['a', 'b', 'c'\], got 'd'"):
+            layers.run(units, 1, *bounds)

@@ -38,6 +38,20 @@ CASES = [
     (9, 10, 3, (2, 2), TORCH[3], False),
     (14, 15, 7, (1, 1), "SAME", False),
 ]
+WINOGRAD = [
+    (8, 8, 3, (1, 1), TORCH[3], False),
+    (7, 9, 3, (1, 1), "SAME", False),  # odd outputs
+    (3, 3, 3, (1, 1), "SAME", False),
+    (6, 5, 3, (1, 1), "VALID", False),
+    (9, 8, 3, (1, 1), [(0, 4), (3, 1)], False),  # more padding than the kernel reaches
+]
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Lowers small convolutions as otherwise only large ones are."""
+    for bound in ("WINOGRAD_PIXELS", "WINOGRAD_CHANNELS", "BFLOAT16_CHANNELS"):
+        monkeypatch.setattr(lowering, bound, 1)
 
 
 def arrays(height, width, kernel, strides, padding, depthwise, batch=2, dtype=jnp.float32):
@@ -90,10 +104,41 @@ def test_equal_to_native_forward_and_backward(case):
     assert_close(ours(*operands), native(*operands), 1e-5)
 
 
-@pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[12], CASES[14]])
-def test_bfloat16_to_its_rounding(case):
-    # bfloat16 rounds to 2^-9; the sum of up to 25 terms may be rounded after each of them, and
-    # such errors grow with the root of their number: 5 * 2^-9 is a hundredth.
+@pytest.mark.parametrize("case", WINOGRAD)
+def test_winograd_is_the_convolution_forward_and_backward(case, small):
+    operands = arrays(*case)
+    ours, native = both(*case[3:])
+    traced = ours.trace(*operands).lower(lowering_platforms=("cpu",)).as_text()
+    assert traced.count("stablehlo.convolution") == 1  # the gradient of the kernel
+    assert_close(ours(*operands), native(*operands), 1e-5)
+
+
+def test_winograd_at_the_size_of_a_network_rounds_as_the_plain_sum_does():
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 28, 28, 128)), rng.normal(size=(3, 3, 128, 128))
+    options = {"window_strides": (1, 1), "padding": "SAME", "dimension_numbers": DIMENSIONS}
+    with jax.enable_x64(True):
+        exact = np.asarray(lax.conv_general_dilated(jnp.asarray(x), jnp.asarray(kernel), **options))
+    x, kernel = np.float32(x), np.float32(kernel)
+    found = jax.jit(functools.partial(lowering.conv, **options))(x, kernel)
+    assert 0 < np.max(np.abs(found - exact)) / np.max(np.abs(exact)) < 2e-6
+
+
+def test_an_output_of_float64_has_its_precision(small):
+    case = WINOGRAD[0]
+    with jax.enable_x64(True):
+        operands = arrays(*case, dtype=jnp.float64)
+        ours, native = both(*case[3:])
+        for a, b in zip(ours(*operands), native(*operands), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "case", [CASES[0], CASES[2], CASES[12], CASES[14], *WINOGRAD[:2], CASES[19]]
+)
+def test_bfloat16_to_its_rounding(case, small):
+    # bfloat16 rounds to 2^-9, the sum only once; for the gradients some backends round each term,
+    # of up to 25, and such errors grow with the root of their number: 5 * 2^-9 is a hundredth.
     operands = arrays(*case, dtype=jnp.bfloat16)
     ours, native = both(*case[3:])
     found = ours(*operands)
@@ -102,8 +147,28 @@ def test_bfloat16_to_its_rounding(case):
     assert_close([array.astype(jnp.float32) for array in found], exact, 0.01)
 
 
-@pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[12], CASES[14], CASES[19]])
-def test_a_batch_sharded_over_devices_stays_so(case):
+@pytest.mark.parametrize("depthwise", [True, False])
+def test_bfloat16_is_summed_in_float32(depthwise, small):
+    # 1 + 8 / 512, term by term in bfloat16, would stay 1.
+    x = jnp.full((1, 3, 3, CHANNELS), 1 / 512, jnp.bfloat16).at[0, 0, 0].set(1)
+    kernel = jnp.ones((3, 3, 1, CHANNELS), jnp.bfloat16)
+    if not depthwise:
+        kernel = jnp.eye(CHANNELS, dtype=jnp.bfloat16) * jnp.ones((3, 3, 1, 1), jnp.bfloat16)
+    out = lowering.conv(
+        x,
+        kernel,
+        (1, 1),
+        "VALID",
+        feature_group_count=CHANNELS if depthwise else 1,
+        dimension_numbers=DIMENSIONS,
+    )
+    np.testing.assert_array_equal(
+        np.asarray(out, np.float32), np.full((1, 1, 1, CHANNELS), 1 + 8 / 512)
+    )
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[12], CASES[14], CASES[19], WINOGRAD[0]])
+def test_a_batch_sharded_over_devices_stays_so(case, small):
     x, kernel, cotangent = arrays(*case, batch=16)
     mesh = Mesh(np.array(jax.devices()), "batch")
     spread = NamedSharding(mesh, PartitionSpec("batch"))
@@ -116,8 +181,8 @@ def test_a_batch_sharded_over_devices_stays_so(case):
         assert {shard.data.shape[0] for shard in array.addressable_shards} == {2}
 
 
-@pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[14]])
-def test_vmap_and_eval_shape(case):
+@pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[14], WINOGRAD[1]])
+def test_vmap_and_eval_shape(case, small):
     x, kernel, cotangent = arrays(*case, batch=4)
     ours, native = both(*case[3:])
     expected = native(x, kernel, cotangent)
@@ -146,7 +211,13 @@ def test_dilation_is_respected(depthwise, option):
 
 @pytest.mark.parametrize(
     ("side", "kernel", "depthwise", "lowered"),
-    [(8, 3, True, True), (8, 1, False, True), (2, 3, False, True), (8, 3, False, False)],
+    [
+        (8, 3, True, True),
+        (8, 1, False, True),
+        (2, 3, False, True),
+        (8, 3, False, False),  # too small for Winograd
+        (8, 5, False, False),
+    ],
 )
 def test_only_on_cpu_and_only_some_shapes_leave_native(side, kernel, depthwise, lowered):
     case = (side, side, kernel, (1, 1), "SAME", depthwise)

@@ -70,7 +70,7 @@ class EfficientNetLite0(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, train: Train = False, start: str = ""
+        self, images: jax.Array, train: Train = False, start: str = "", stop: str = ""
     ) -> dict[str, jax.Array]:
         """Runs the network; arguments and results as in `tl.models.resnet.ResNet`."""
         if not start:
@@ -94,7 +94,7 @@ class EfficientNetLite0(nn.Module):
             stage = Stage(size, stride, block, name=f"stage{i + 1}")
             units[f"stage{i + 1}"] = functools.partial(stage, train=train)
         units["pooled"] = lambda x: jnp.mean(nn.relu6(top(x, train)), axis=(1, 2))
-        endpoints = run(units, images, start)
-        if self.num_classes:
+        endpoints = run(units, images, start, stop)
+        if self.num_classes and not stop:
             endpoints["logits"] = head(self, endpoints.get("pooled", images))
         return endpoints

@@ -107,7 +107,7 @@ def head(backbone: nn.Module, x: jax.Array) -> jax.Array:
 
 
 def run(
-    units: Mapping[str, Callable[[jax.Array], jax.Array]], x: jax.Array, start: str
+    units: Mapping[str, Callable[[jax.Array], jax.Array]], x: jax.Array, start: str, stop: str
 ) -> dict[str, jax.Array]:
     """Returns the outputs of units that each take the one before's.
 
@@ -116,15 +116,19 @@ def run(
       x: what the first unit takes; or, with `start`, the output of that endpoint, after which the
         units go on.
       start: '' or an endpoint.
+      stop: '' or the endpoint that is the last to be computed.
 
     Raises:
       ValueError: no such endpoint.
     """
     names = list(units)
-    if start and start not in names:
-        raise ValueError(f"expected start to be one of {names}, got {start!r}")
+    for bound in filter(None, (start, stop)):
+        if bound not in names:
+            raise ValueError(f"expected start and stop to be among {names}, got {bound!r}")
+    first = names.index(start) + 1 if start else 0
+    last = names.index(stop) + 1 if stop else len(names)
     endpoints = {}
-    for name in names[names.index(start) + 1 :] if start else names:
+    for name in names[first:last]:
         endpoints[name] = x = units[name](x)
     return endpoints
 

@@ -69,7 +69,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, train: Train = False, start: str = ""
+        self, images: jax.Array, train: Train = False, start: str = "", stop: str = ""
     ) -> dict[str, jax.Array]:
         """Runs the network.
 
@@ -79,6 +79,7 @@ class ResNet(nn.Module):
           train: normalise by the batch's statistics and update the running ones; or the paths of
             the modules that do (`tl.models.layers.Train`).
           start: an endpoint after which the network goes on; '' for the whole.
+          stop: a headless endpoint that is the last to be computed; '' for the whole.
 
         Returns:
           Endpoint name, after `start`, to array: spatial `[N, h, w, c]`, `pooled` `[N, D]` and,
@@ -112,7 +113,7 @@ class ResNet(nn.Module):
             stage = Stage(size, 1 if i == 0 else 2, block, name=f"stage{i + 1}")
             units[f"stage{i + 1}"] = functools.partial(stage, train=train)
         units["pooled"] = lambda x: jnp.mean(x, axis=(1, 2))
-        endpoints = run(units, images, start)
-        if self.num_classes:
+        endpoints = run(units, images, start, stop)
+        if self.num_classes and not stop:
             endpoints["logits"] = head(self, endpoints.get("pooled", images))
         return endpoints

@@ -1,5 +1,9 @@
 """One function over 1, 2, 4 and 8 fake devices, by pmap and by sharded jit."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -203,3 +207,32 @@ def test_several_processes_stop_where_the_service_says(monkeypatch, agreed):
     assert devices.stop_agreed(not agreed, 7) is agreed
     assert steps == [7]
     assert devices.process_share() == (1, 2)
+
+
+DIVIDED = """
+import os
+import subprocess
+import sys
+
+import jax
+from tl import devices
+devices.divide_cpu()
+print(len(jax.devices()), devices.DataParallel.over().device_count, devices.is_cpu())
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "cores", "expected"),
+    [
+        ("", 3, "3 1 True"),
+        ("", 64, "16 1 True"),
+        ("--xla_force_host_platform_device_count=2", 3, "2 2 True"),  # said already: all train
+    ],
+)
+def test_each_core_of_a_cpu_extracts_and_one_device_trains(flags, cores, expected):
+    program = f"import os\nos.cpu_count = lambda: {cores}" + DIVIDED
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    found = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == expected

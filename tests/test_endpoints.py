@@ -77,7 +77,7 @@ def test_widths_by_endpoint_and_pooling():
 
 
 def test_unknown_endpoints_and_pixels_of_varied_sizes_are_refused():
-    with pytest.raises(UserError, match=r"'poled'; the nearest are 'pooled'.*: pooled, stem, pix"):
+    with pytest.raises(UserError, match=r"'poled'; the nearest are 'pooled'.*: stem, pooled, pix"):
         widths(Toy(), SIZE, extraction("stem", "poled"), Source(1))
     with pytest.raises(UserError, match="'pixels' needs images of one small size; those of 'toy'"):
         widths(Toy(), SIZE, extraction("pixels"), Source(1, image_shape=None))
@@ -130,6 +130,42 @@ def test_folded_or_not_gives_the_same():
         ((_, features),) = compute_rows(resnet(), NoiseSource(8), PLAIN, options, np.arange(8))
         pooled.append(features["pooled"])
     np.testing.assert_allclose(*pooled, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 7, 12])
+def test_in_chunks_or_whole_gives_the_same(length):
+    network = resnet()
+    images = np.stack([NoiseSource(length)[i]["image"] for i in range(length)])
+    names = (*endpoints.output_shapes(network.model, SIZE), "pixels")
+    assert names[0] == "stem" and names[-3:] == ("pooled", "logits", "pixels")
+    whole, chunks, last = (
+        jax.jit(
+            endpoints.feature_function(
+                network.model, PLAIN, transforms.device_transform, wanted, "mean", pixels
+            )
+        )(network.variables, images)
+        for wanted, pixels in ((names, None), (names, 4), (("pixels", "stage1"), 4))
+    )
+    assert list(whole) == list(chunks) and set(last) == {"pixels", "stage1"}
+    for name in chunks:
+        np.testing.assert_allclose(chunks[name], whole[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("length", "pixels", "sizes"),
+    [(12, 8, 2), (12, 4, 1), (12, 20, 4), (12, 48, 12), (7, 12, 7), (7, 8, 1), (6, 1, 1)],
+)
+def test_chunks_are_equal_parts_near_the_size_wanted(length, pixels, sizes):
+    seen = []
+
+    def unit(x):
+        seen.append(len(x))
+        return x + 1
+
+    x = np.arange(length * 4.0).reshape(length, 2, 2, 1)
+    found = endpoints._map_chunks(unit, x, (1, 2, 2, 1), pixels)
+    np.testing.assert_array_equal(found, x + 1)
+    assert set(seen) == {sizes}
 
 
 def test_splits_share_what_is_compiled(monkeypatch):

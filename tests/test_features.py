@@ -227,6 +227,22 @@ def test_one_compiled_program_extracts_resumes_and_verifies(tmp_path, monkeypatc
     assert traces == [(1, 4, 4, 3)]
 
 
+def test_splits_of_any_length_share_one_compiled_program(tmp_path):
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: compiled.append(event) if "backend_compile" in event else None
+    )
+    network = resnet()
+    endpoints.feature_function.cache_clear()
+    first = Extraction(("stem", "pooled"), "max", batch_size=16)
+    run(tmp_path, NoiseSource(33, split="train"), first, network)
+    assert compiled
+    compiled.clear()
+    run(tmp_path, NoiseSource(17, split="val"), first, network)
+    run(tmp_path, NoiseSource(40, split="test"), first, network, verify_rows=5)
+    assert compiled == []
+
+
 def test_a_row_that_does_not_verify_is_named_with_both_values(tmp_path):
     options = Extraction(("stem", "pooled"), fold_batch_norm=False)
     store, _ = run(tmp_path, Source(7), options, toy())

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,24 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tl.errors import UserError, nearest
 
 MAPPERS = ("pmap", "jit")
+MOST_CPU_DEVICES = 16  # each holds the weights
+
+
+def divide_cpu() -> None:
+    """Makes a device of each core of a CPU; to be called before JAX is used.
+
+    Extraction gains: on its own device a core waits for no other between two operations (ResNet-50
+    at 224 px, two cores: 1.16 times as fast). Training loses, whose gradients and statistics the
+    devices would exchange (0.8 times), and takes one device of them (`DataParallel.over`). Does
+    nothing where the number of CPU devices has been set already.
+    """
+    if jax.config.jax_num_cpu_devices < 1 and "device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", min(os.cpu_count() or 1, MOST_CPU_DEVICES))
+
+
+def is_cpu() -> bool:
+    """Returns whether this process computes on a CPU."""
+    return jax.local_devices()[0].platform == "cpu"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,8 +169,12 @@ class DataParallel:
 
     @classmethod
     def over(cls, devices: Sequence[jax.Device] | None = None) -> "DataParallel":
-        """Returns it for some devices; default all."""
-        return cls(Mesh(np.array(devices or jax.devices()), ("data",)))
+        """Returns it for some devices; default all, of a divided CPU one a process."""
+        if not devices:
+            devices = jax.devices()
+            if is_cpu() and jax.config.jax_num_cpu_devices > 0:
+                devices = list({d.process_index: d for d in reversed(devices)}.values())[::-1]
+        return cls(Mesh(np.array(devices), ("data",)))
 
     @property
     def device_count(self) -> int:

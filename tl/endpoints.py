@@ -20,6 +20,10 @@ from tl.models.folding import fold_batch_norm
 from tl.weights.catalog import Preprocessing
 
 PIXELS = "pixels"
+# On a CPU a unit of the network computes about so many pixels of its output at a time, the fastest
+# of 1,024, 2,048, ... 8,192 for ResNet-50 at 112 and 224 px: what one layer leaves is still in the
+# cache when the next one reads it (1.2 times as fast in float32, 1.3 times in bfloat16).
+CHUNK_PIXELS = 2048
 DTYPES = ("float32", "bfloat16")
 
 Features = dict[str, np.ndarray]
@@ -98,9 +102,19 @@ def widths(model: nn.Module, size: int, extraction: Extraction, source: Any) -> 
 
 @functools.lru_cache(maxsize=16)
 def output_shapes(model: nn.Module, size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns endpoint to the shape and type of its output for one image of `size` pixels."""
-    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    return jax.eval_shape(model.init_with_output, jax.random.key(0), images)[0]
+    """Returns endpoint to the shape and type of its output for one image of `size` pixels.
+
+    The endpoints come in the order of computation.
+    """
+    order = []
+
+    def outputs(images: jax.Array) -> dict[str, jax.Array]:
+        outputs = model.init_with_output(jax.random.key(0), images)[0]
+        order.extend(outputs)  # which JAX sorts
+        return outputs
+
+    shapes = jax.eval_shape(outputs, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+    return {name: shapes[name] for name in order}
 
 
 def compute_rows(
@@ -126,15 +140,8 @@ def compute_rows(
     Raises:
       UserError: too little memory for one image on each device; features that are not finite.
     """
-    model, variables = network.model.clone(dtype=jnp.dtype(extraction.dtype)), network.variables
-    if extraction.fold_batch_norm:
-        variables = fold_batch_norm(variables, model.norm_epsilon)
-        model = model.clone(folded=True)
-    transform, prepare = host_and_device(source.image_shape, preprocessing)
-    function = feature_function(
-        model, preprocessing, prepare, extraction.endpoints, extraction.pooling
-    )
-    mapped = devices.map_over_devices(function, variables, extraction.mapper)
+    transform = host_and_device(source.image_shape, preprocessing)[0]
+    mapped = compile_features(network, source.image_shape, preprocessing, extraction)
     count = mapped.device_count
     # By the source's length, not that of `rows`: all calls of a run share one compiled shape.
     batch_size = -(-min(extraction.batch_size, len(source)) // count) * count
@@ -165,6 +172,33 @@ def compute_rows(
             batch_size = smaller
 
 
+def compile_features(
+    network: Any,
+    image_shape: tuple[int, ...] | None,
+    preprocessing: Preprocessing,
+    extraction: Extraction,
+) -> devices.Mapped:
+    """Returns the function of a batch of images uint8 `[B, H, W, 3]` -> endpoint to `[B, D]`.
+
+    Args:
+      network, preprocessing, extraction: as in `extract`.
+      image_shape: of the source.
+    """
+    model, variables = network.model.clone(dtype=jnp.dtype(extraction.dtype)), network.variables
+    if extraction.fold_batch_norm:
+        variables = fold_batch_norm(variables, model.norm_epsilon)
+        model = model.clone(folded=True)
+    function = feature_function(
+        model,
+        preprocessing,
+        host_and_device(image_shape, preprocessing)[1],
+        extraction.endpoints,
+        extraction.pooling,
+        CHUNK_PIXELS if devices.is_cpu() else None,
+    )
+    return devices.map_over_devices(function, variables, extraction.mapper)
+
+
 @functools.lru_cache(maxsize=16)
 def feature_function(
     model: nn.Module,
@@ -172,20 +206,62 @@ def feature_function(
     prepare: Callable[[jax.Array, Preprocessing], jax.Array],
     endpoints: tuple[str, ...],
     pooling: str,
+    chunk_pixels: int | None = None,
 ) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
     """Returns a pure function (variables, images uint8 `[N, H, W, 3]`) -> endpoint to `[N, D]`.
 
     The same arguments give the same object, so the splits of a data set share what is compiled.
+
+    Args:
+      model, preprocessing, endpoints, pooling: as in `extract`.
+      prepare: images as they come, preprocessing -> normalised ones.
+      chunk_pixels: each unit of the network, from one endpoint to the next, goes through the
+        batch in parts of about so many pixels of its output; None for the whole batch at once.
     """
+    shapes = output_shapes(model, preprocessing.size)
+
+    def in_chunks(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
+        """Runs the network unit by unit up to the last endpoint that is wanted."""
+        wanted = [name in endpoints for name in shapes]
+        outputs, values, start = {}, images, ""
+        for name in list(shapes)[: len(wanted) - wanted[::-1].index(True)]:
+
+            def unit(x: jax.Array, start: str = start, name: str = name) -> jax.Array:
+                x = x if start else prepare(x, preprocessing)
+                stop = "" if name == "logits" else name
+                return model.apply(variables, x, train=False, start=start, stop=stop)[name]
+
+            outputs[name] = values = _map_chunks(unit, values, shapes[name].shape, chunk_pixels)
+            start = name
+        return outputs
 
     def features(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
         # Without it float32 means tfloat32 on a GPU and bfloat16 on a TPU.
         with jax.default_matmul_precision("highest"):
-            outputs = model.apply(variables, prepare(images, preprocessing), train=False)
+            if chunk_pixels and set(endpoints) != {PIXELS}:
+                outputs = in_chunks(variables, images)
+            else:
+                outputs = model.apply(variables, prepare(images, preprocessing), train=False)
             outputs[PIXELS] = images.reshape(len(images), -1)
             return {name: pool(outputs[name], pooling) for name in endpoints}
 
     return features
+
+
+def _map_chunks(
+    unit: Callable[[jax.Array], jax.Array], x: jax.Array, shape: tuple[int, ...], pixels: int
+) -> jax.Array:
+    """Returns `unit(x)`, computed in equal parts of about `pixels` pixels of its output.
+
+    Args:
+      shape: of the unit's output for one image, `[1, h, w, c]` or `[1, D]`.
+    """
+    wanted = max(1, pixels // math.prod(shape[1:-1]))
+    size = max(n for n in range(1, min(wanted, len(x)) + 1) if len(x) % n == 0)
+    if len(x) <= wanted or 2 * size < wanted:  # or no divisor is near
+        return unit(x)
+    chunks = jax.lax.map(unit, x.reshape(-1, size, *x.shape[1:]))
+    return chunks.reshape(len(x), *chunks.shape[2:])
 
 
 def pool(values: jax.Array, pooling: str) -> jax.Array:

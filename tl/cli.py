@@ -33,18 +33,24 @@ def define_run_flags() -> None:
 
 
 def start_run(*, resumable: bool = False) -> tuple[ml_collections.ConfigDict, Path]:
-    """Returns the config and the run's folder, made and described (`tl.workdir.start`)."""
+    """Returns the config and the run's folder, made and described (`tl.workdir.start`).
+
+    Programs compiled from now on are kept for later runs (`tl.compile_cache`).
+    """
+    from tl import compile_cache, devices  # import JAX, which a misspelt flag need not wait for
+    from tl.weights.fetch import cache_root
+
     values = flags.FLAGS
+    devices.divide_cpu()
     if values.multihost:
         if not values.workdir:
             raise UserError("--multihost needs --workdir=FOLDER, one that all hosts can write")
-        from tl import devices  # imports JAX, which a misspelt flag need not wait for
-
         devices.join_hosts()
     name = Path(config_flags.get_config_filename(values["config"])).stem
     path = workdir.start(
         values.config, values.workdir, name, overwrite=values.overwrite, resumable=resumable
     )
+    compile_cache.enable(cache_root())
     return values.config, path
 
 

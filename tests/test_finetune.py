@@ -1,5 +1,6 @@
 """Whole fine-tuning runs of a tiny network on digits, over eight fake devices."""
 
+import collections
 import json
 import os
 import re
@@ -59,6 +60,18 @@ def stopped(config, tmp_path_factory):
     assert stop.value.status == 143
     assert f"the same command with --workdir={path} goes on" in str(stop.value)
     return path
+
+
+def test_a_whole_run_compiles_each_step_once(config, tmp_path):
+    compiled = collections.Counter()
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, fun_name="", **_: (
+            compiled.update([fun_name]) if "backend_compile" in event else None
+        )
+    )
+    tiny.run(config(**AVERAGED), tmp_path)
+    steps = {name: n for name, n in compiled.items() if "_step" in name or "begin" in name}
+    assert steps == {"jit(begin)": 1, "jit(train_step)": 1, "jit(eval_step)": 1}
 
 
 def kept(path, step=None):

@@ -161,9 +161,13 @@ def _begin(plan: Plan, parts: Parts, evaluator: Evaluator, log: Log) -> TrainSta
         log("batch statistics estimated anew on the training images")
     if config.train.head == "probe":
         network = start.with_head(network, start.fit_head(config, network, parts, log))
-    # Copies, for the state's memory is given to the first step.
-    variables = jax.tree.map(jnp.array, network.variables)
-    return parallel.replicate(plan.state(variables, plan.phases[0]))
+
+    def begin(variables: tree.Tree) -> TrainState:
+        # Copies, for the state's memory is given to the first step.
+        return plan.state(jax.tree.map(jnp.array, variables), plan.phases[0])
+
+    # One program; outside of `jit` each shape of an array would be several.
+    return jax.jit(begin, out_shardings=parallel.replicated)(network.variables)
 
 
 def _go_on(

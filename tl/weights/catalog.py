@@ -6,7 +6,7 @@ differ from the originals'.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tl.errors import UserError, nearest
 from tl.weights import tables
@@ -31,15 +31,19 @@ def get(name: str) -> WeightSpec:
     return _CATALOG[name]
 
 
-def recognise(sha256: str, md5: str) -> WeightSpec | None:
-    """Returns the weight set whose file has these checksums (hex), or None."""
+def recognise(sha256: str, md5: Callable[[], str]) -> WeightSpec | None:
+    """Returns the weight set whose file has these checksums, or None.
+
+    Args:
+      sha256: in hex.
+      md5: gives it in hex; asked for only where the SHA-256 is unknown.
+    """
     for spec in _CATALOG.values():
         known = [getattr(spec.source, "sha256", ""), *spec.other_files]
         if any(start and sha256.startswith(start) for start in known):
             return spec
-        if md5 == getattr(spec.source, "md5", ""):
-            return spec
-    return None
+    by_md5 = {getattr(spec.source, "md5", ""): spec for spec in _CATALOG.values()}
+    return by_md5.get(md5())
 
 
 def _torchvision() -> Iterator[WeightSpec]:

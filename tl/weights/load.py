@@ -146,7 +146,7 @@ def _locate(name_or_path: str, cache_dir: str) -> tuple[Path, str, WeightSpec | 
     try:
         if path.is_file():
             sha256 = digest(path)
-            return path, sha256, catalog.recognise(sha256, digest(path, "md5"))
+            return path, sha256, catalog.recognise(sha256, lambda: digest(path, "md5"))
     except OSError as error:
         raise UserError(f"the weight file {path} cannot be read: {error.strerror}") from error
     if os.sep in name_or_path:

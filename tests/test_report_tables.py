@@ -1,3 +1,5 @@
+import pytest
+
 from tests.test_report_plots import study
 from tl.report import tables
 
@@ -11,6 +13,17 @@ def test_study_table():
     assert lines[0].split() == ["test", "top-1", "%", "5", "a", "class", "100", "a", "class"]
     assert lines[2].split() == ["pixels", "50.0", "(45.0-55.0)", "50.0", "(45.0-55.0)"]
     assert len(lines) == 2 + 4
+
+
+@pytest.mark.parametrize(("k", "start"), [(5, "5 a class"), (0, "all examples")])
+def test_cell_line(k, start):
+    cell = {
+        "examples_per_class": k,
+        "seed": 2,
+        "selected": {"endpoint": "stage2", "solver": "ridge", "l2": 0.1},
+        "test": {"top1": 0.4567},
+    }
+    assert tables.cell_line(cell) == f"{start}, seed 2: stage2, ridge: test top-1 45.7 %"
 
 
 def test_missing_cells_are_empty():

@@ -81,6 +81,11 @@ def probe(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]
     opened = sources.open_sources(config.data)
     stores = _extract(config, network, opened, log)
     extracted = time.perf_counter()
+
+    def record(cell: Mapping[str, Any]) -> None:
+        append_jsonl(workdir / "metrics.jsonl", cell)
+        log(tables.cell_line(cell))
+
     result = study.run(
         stores,
         classes=opened["train"].classes,
@@ -90,7 +95,7 @@ def probe(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]
         seeds=config.seeds,
         # A folder may have a val split that the config does not name.
         val_fraction=None if "val" in stores else sources.carved_fraction(config.data.val),
-        record=lambda cell: append_jsonl(workdir / "metrics.jsonl", cell),
+        record=record,
     )
     fitted = time.perf_counter()
     data = {**_data(opened, stores), **result.pop("counts")}

@@ -38,6 +38,20 @@ def study_table(study: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def cell_line(cell: Mapping[str, Any]) -> str:
+    """Returns what a probe came to for one number of examples and one seed, as it comes.
+
+    Args:
+      cell: a line of its `metrics.jsonl`.
+    """
+    k, selected = cell["examples_per_class"], cell["selected"]
+    return (
+        f"{f'{k} a class' if k else 'all examples'}, seed {cell['seed']}: "
+        f"{selected['endpoint']}, {selected['solver']}: test top-1 "
+        f"{percent(cell['test']['top1'])} %"
+    )
+
+
 def result_table(result: Mapping[str, Any]) -> str:
     """Returns the headline of a probe's `result.json`, a fact a row."""
     data, selected, val, test = (result[key] for key in ("data", "selected", "val", "test"))

@@ -35,6 +35,9 @@ from tl.probes.principal import principal_axes
 # SimCLR, appendix B.8, after Kornblith et al. 2019: 45 values, evenly spaced in log l2.
 L2_GRID = tuple(float(l2) for l2 in np.logspace(5, -6, 45))
 
+# Of a strength that nobody asked for, fitted only as a start for the next.
+STEPPING_STONE_TOLERANCE = 1e-5
+
 ABSENT_BIAS = -1e4  # of a class without training rows, whose optimal bias is minus infinity
 
 
@@ -86,8 +89,9 @@ def fit_path(
     path: list[tuple[float, np.ndarray]] = []
     for l2 in _with_stepping_stones(sorted(wanted, reverse=True)):
         start = _extrapolate(path, math.log(l2), (len(present), features.shape[1]))
+        enough = tolerance if l2 in wanted else max(tolerance, STEPPING_STONE_TOLERANCE)
         weights, objective, iterations, converged = _minimise(
-            features, onehot, variance, start, np.float32(l2), tolerance, max_iterations
+            features, onehot, variance, start, np.float32(l2), enough, max_iterations
         )
         weights = np.asarray(weights)
         path = [*path[-2:], (math.log(l2), weights)]

@@ -1,24 +1,13 @@
 """The command: a small run in processes of their own, and mistakes that are one line."""
 
+import functools
 import json
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1]
+from tests import commands
 
-
-def run(*arguments, status=0):
-    result = subprocess.run(
-        [sys.executable, "-m", "experiments.benchmark", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == status, result.stderr
-    return result.stdout if status == 0 else result.stderr
+run = functools.partial(commands.run, "experiments.benchmark")
 
 
 def test_a_small_probe_beside_scikit_learn(tmp_path):

@@ -1,7 +1,6 @@
+import functools
 import pathlib
 import re
-import subprocess
-import sys
 import types
 
 import numpy as np
@@ -9,21 +8,12 @@ import pytest
 from absl.testing import flagsaver
 
 from experiments import weights
+from tests import commands
 from tl.errors import UserError
 
-ROOT = pathlib.Path(__file__).parents[1]
-REFERENCE = ROOT.parent / "shared" / "golden" / "lite0_ref.npz"
+REFERENCE = commands.ROOT.parent / "shared" / "golden" / "lite0_ref.npz"
 
-
-def run(*arguments, status=0):
-    result = subprocess.run(
-        [sys.executable, "-m", "experiments.weights", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == status, result.stderr
-    return result.stdout if status == 0 else result.stderr
+run = functools.partial(commands.run, "experiments.weights")
 
 
 def test_list_shows_every_set(tmp_path):

@@ -173,7 +173,8 @@ class DataParallel:
         if not devices:
             devices = jax.devices()
             if is_cpu() and jax.config.jax_num_cpu_devices > 0:
-                devices = list({d.process_index: d for d in reversed(devices)}.values())[::-1]
+                processes = range(jax.process_count())
+                devices = [jax.local_devices(process_index=i)[0] for i in processes]
         return cls(Mesh(np.array(devices), ("data",)))
 
     @property

@@ -218,10 +218,10 @@ def feature_function(
       chunk_pixels: each unit of the network, from one endpoint to the next, goes through the
         batch in parts of about so many pixels of its output; None for the whole batch at once.
     """
-    shapes = output_shapes(model, preprocessing.size)
 
     def in_chunks(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
         """Runs the network unit by unit up to the last endpoint that is wanted."""
+        shapes = output_shapes(model, preprocessing.size)
         wanted = [name in endpoints for name in shapes]
         outputs, values, start = {}, images, ""
         for name in list(shapes)[: len(wanted) - wanted[::-1].index(True)]:

@@ -43,10 +43,11 @@ def measure(options: Options, log: contest.Log) -> rows.Row:
 
 def ours(count: int, data_dir: str, config: ConfigDict) -> Work:
     """Ours: `experiments.probe` with the guide's config, a new folder and an empty cache."""
-    from tl import runs
+    from tl import devices, runs
     from tl.benchmark.synthetic import random_network
     from tl.weights import own
 
+    devices.divide_cpu()  # as every command does
     folder = tempfile.TemporaryDirectory()
     root = Path(folder.name)
     network = random_network(BACKBONE, SIZE, num_classes=1000, stride_in="1x1")

@@ -116,10 +116,12 @@ def _row(
 
 def extraction(backbone: str, size: int, count: int, data_dir: str) -> peers.Work:
     """Ours: a source of small images into a new store of pooled features."""
+    from tl import devices
     from tl.benchmark.synthetic import random_network
     from tl.endpoints import Extraction
     from tl.features import extract
 
+    devices.divide_cpu()  # as every command does
     network, asked = random_network(backbone, size), Extraction(("pooled",), batch_size=BATCH_SIZE)
 
     def fill(source: Any) -> None:

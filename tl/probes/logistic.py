@@ -14,10 +14,11 @@ What makes a path cheap, each measured on features of CIFAR-10 patches, N = 5,00
     from the last solution, 745 extrapolated linearly, 480-645 with higher orders, of which the
     mean of linear and quadratic, 559, is best or near it on every problem tried);
   * rows and columns are padded to few sizes, so a study's many problems share compiled programs,
-    each of which takes 1-2 s to compile.
-The whole default path at 50,000 x 2,048 (CIFAR-10 patches, 10 classes, two cores that others used
-too): 40 s and 192 iterations at tolerance 1e-6, 115 s and 474 iterations at 1e-8, of which 13-27 s
-go into the principal axes; 2.6 GB at the peak, 0.4 GB of it the features themselves.
+    each of which takes 1-2 s to compile. Few, but not coarse: 1,281 columns padded to 2,048 would
+    make a path of 5,000 rows 1.3 times as long as padded to 1,408.
+The whole default path at 50,000 x 2,048 (10 classes, two cores that others used too), tolerance
+1e-6: 60 s and 2.1 GB at the peak (`experiments.benchmark`); CIFAR-10 patches 40 s, and 115 s and
+474 iterations at 1e-8, of which 13-27 s go into the principal axes.
 """
 
 import math
@@ -187,8 +188,8 @@ def _padded(x, basis, targets, num_classes):
 
 
 def _bucket(size: int) -> int:
-    """The padded size: 256, 640 or a multiple of 1024, so that compiling stays a small part."""
-    return next((small for small in (256, 640) if size <= small), -(-size // 1024) * 1024)
+    """The padded size: 256, 640, 1024 or a multiple of 128: few, so that compiling stays small."""
+    return next((small for small in (256, 640, 1024) if size <= small), -(-size // 128) * 128)
 
 
 def _with_stepping_stones(l2s: Sequence[float]) -> Iterator[float]:

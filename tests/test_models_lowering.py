@@ -109,7 +109,7 @@ def test_winograd_is_the_convolution_forward_and_backward(case, small):
     operands = arrays(*case)
     ours, native = both(*case[3:])
     traced = ours.trace(*operands).lower(lowering_platforms=("cpu",)).as_text()
-    assert traced.count("stablehlo.convolution") == 1  # the gradient of the kernel
+    assert "stablehlo.convolution" not in traced
     assert_close(ours(*operands), native(*operands), 1e-5)
 
 

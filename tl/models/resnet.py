@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tl.models.layers import ConvBN, Stage, Train, check_images, head, run
+from tl.models.pooling import max_pool
 
 
 class Block(nn.Module):
@@ -102,8 +103,8 @@ class ResNet(nn.Module):
         )
         stem = conv_bn(self.stem_width, 7, 2, name="stem")
         units = {
-            "stem": lambda x: nn.max_pool(
-                nn.relu(stem(x, train)), (3, 3), (2, 2), padding=((1, 1), (1, 1))
+            "stem": lambda x: max_pool(
+                nn.relu(stem(x, train)), (3, 3), (2, 2), pads=((1, 1), (1, 1))
             )
         }
         for i, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):

@@ -33,7 +33,7 @@ def check_lists(config: ConfigDict) -> None:
 
 
 def extraction(config: ConfigDict) -> Extraction:
-    """Returns what to extract: every part of `config.endpoints` once.
+    """Returns what to extract: every part of `endpoints` and `extract.endpoints` once.
 
     Raises:
       UserError: a value that cannot be used.
@@ -42,7 +42,9 @@ def extraction(config: ConfigDict) -> Extraction:
     for name in ("threads", "verify_rows"):
         if fields[name] < 0:
             raise UserError(f"expected --config.extract.{name} >= 0, got {fields[name]}")
-    parts = [part for endpoint in config.endpoints for part in endpoint.split("+")]
+    # The shared ones first: the order is part of what a store is of.
+    asked = (*fields.endpoints, *config.endpoints)
+    parts = [part for endpoint in asked for part in endpoint.split("+")]
     return Extraction(
         endpoints=tuple(dict.fromkeys(parts)),
         pooling=fields.pooling,

@@ -85,6 +85,7 @@ def config(weights: str, features: Path, **fields):
     values.train.norm_momentum = "0.5"
     values.optim.name = "adam"
     values.optim.learning_rate = 0.05
+    values.report = False
     values.update_from_flattened_dict(fields)
     return values
 

@@ -19,7 +19,8 @@ from tl.devices import DataParallel
 from tl.errors import Stopped, UserError
 from tl.fingerprint import differences
 from tl.report import plots, tables
-from tl.train import freezing, inputs, interruption, prefix, preview, start
+from tl.runs import write_report
+from tl.train import freezing, inputs, interruption, kept, prefix, preview, start
 from tl.train.evaluator import Evaluator
 from tl.train.inputs import Inputs
 from tl.train.loop import Cadence, Interrupted, Progress, fit
@@ -46,7 +47,8 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     Args:
       config: see `configs/common.py`.
       workdir: the run's folder (`tl.workdir.start`), which gets `metrics.jsonl`, TensorBoard
-        events, checkpoints, pictures, the weights and, last, `result.json`.
+        events, checkpoints, pictures, the weights, the evidence (`tl.evidence`), `result.json`
+        and, made from these, `report.html`.
       log: takes a line of text.
 
     Returns:
@@ -95,11 +97,15 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     state, _ = checkpoint.read(workdir / CHECKPOINTS, best["step"])
     variables = own.kept(state)
     testing = time.perf_counter()
-    test = evaluator.score(parallel.replicate(variables), "test", network.spec.num_classes)
+    test = kept.score(
+        evaluator, parallel.replicate(variables), parts, network.spec.classes,
+        options.seed(config), workdir,
+    )  # fmt: skip
     own.save(variables, workdir / WEIGHTS, network.spec, network.spec.classes, network.sha256)
     done = time.perf_counter()
     result = {
         "schema": SCHEMA,
+        "kind": "finetune",
         "data": _data(opened, parts),
         "weights": {"name": network.spec.name, "sha256": network.sha256},
         "selected": {"method": "fine-tune", "step": best["step"], "epoch": best["epoch"]},
@@ -121,6 +127,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     write_json(workdir / "result.json", result)
     log("\n" + tables.finetune_table(result))
     log("\nwritten: " + ", ".join(str(workdir / n) for n in ("result.json", CURVE, WEIGHTS)))
+    write_report(config, workdir, log)
     return result
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from tl import options, study
+from tl import devices, evidence, options, study
 from tl.data import imagenet, sources, transforms
 from tl.errors import UserError
 from tl.features import extract as extract_features
@@ -46,6 +46,7 @@ def extract(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Fe
         workdir / "result.json",
         {
             "schema": SCHEMA,
+            "kind": "extract",
             "data": _data(opened, stores),
             "weights": _weights(network),
             "features": {
@@ -56,6 +57,7 @@ def extract(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Fe
         },
     )
     log(f"written: {workdir / 'result.json'}")
+    write_report(config, workdir, log)
     return stores
 
 
@@ -64,7 +66,8 @@ def probe(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]
 
     Args:
       config: see `configs/common.py`.
-      workdir: the run's folder, which gets `metrics.jsonl`, the plot and, last, `result.json`.
+      workdir: the run's folder, which gets `metrics.jsonl`, the plot, the evidence
+        (`tl.evidence`), `result.json` and, made from these, `report.html`.
       log: takes a line of text.
 
     Returns:
@@ -86,9 +89,10 @@ def probe(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]
         append_jsonl(workdir / "metrics.jsonl", cell)
         log(tables.cell_line(cell))
 
-    result = study.run(
+    classes = opened["train"].classes
+    summary, headline = study.run(
         stores,
-        classes=opened["train"].classes,
+        classes=classes,
         endpoints=config.endpoints,
         solvers=solvers,
         examples_per_class=config.data.examples_per_class,
@@ -98,15 +102,22 @@ def probe(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]
         record=record,
     )
     fitted = time.perf_counter()
-    data = {**_data(opened, stores), **result.pop("counts")}
+    data = {**_data(opened, stores), **summary.pop("counts")}
+
+    def image(split: str, row: int) -> np.ndarray:
+        source = opened.get(split, opened["train"])  # of which val may be a part
+        return source[int(headline.parts[split][1][row])]["image"]
+
+    evidence.write(workdir, headline.predictions(classes), headline.projection(), image)
     plots.accuracy_over_endpoint(
-        result["study"], f"{network.spec.name} on {data['name']}: probes", workdir / PLOT
+        summary["study"], f"{network.spec.name} on {data['name']}: probes", workdir / PLOT
     )
     result = {
         "schema": SCHEMA,
+        "kind": "probe",
         "data": data,
         "weights": _weights(network),
-        **result,
+        **summary,
         "seconds": {
             "extract": extracted - start,
             "fit": fitted - extracted,
@@ -119,6 +130,7 @@ def probe(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]
         if warning.split(": ", 1)[1].startswith(result["selected"]["endpoint"] + ","):
             log(f"warning: {warning}")
     log(f"\nwritten: {workdir / 'result.json'}, {workdir / PLOT}")
+    write_report(config, workdir, log)
     return result
 
 
@@ -144,6 +156,7 @@ def evaluate(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, A
     logits, labels = store.read("logits", rows), index[store.labels()[rows]]
     result = {
         "schema": SCHEMA,
+        "kind": "evaluate",
         "data": {**_data({"test": source}, stores), "test": len(rows)},
         "weights": _weights(network),
         "test": score_logits(logits, labels, logits.shape[1]).as_dict(),
@@ -153,7 +166,23 @@ def evaluate(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, A
     write_json(workdir / "result.json", result)
     log("\n" + tables.evaluation_table(result))
     log(f"\nwritten: {workdir / 'result.json'}")
+    write_report(config, workdir, log)
     return result
+
+
+def write_report(config: ConfigDict, workdir: Path, log: Log) -> None:
+    """Makes a finished run's page where the config wants it; a failure is a warning."""
+    if not config.report or devices.process_share()[0]:
+        return
+    try:
+        from tl.report import page
+
+        log(f"report: {page.build(workdir)}")
+    except Exception as error:
+        log(
+            f"warning: no report was made ({type(error).__name__}: {error}); try again with "
+            f"python -m experiments.report {workdir}"
+        )
 
 
 def _outputs_of(network: Pretrained, classes: Sequence[str]) -> np.ndarray:

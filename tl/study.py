@@ -2,17 +2,62 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tl.data import splits
 from tl.errors import UserError
+from tl.evidence import Predictions, Projection, project, spaced_rows
 from tl.probes import protocol
 from tl.probes.held_out import HeldOut
 from tl.probes.seeds import summarise
-from tl.probes.solvers import Head, Solver
+from tl.probes.solvers import Head, Logistic, Ridge, Solver
 from tl.store import FeatureStore
+
+Parts = Mapping[str, tuple[FeatureStore, np.ndarray]]
+
+
+class Headline(NamedTuple):
+    """The largest number of examples a class, from which a run's first numbers come.
+
+    Attributes:
+      results: of each seed.
+      parts: of the first seed: `train`, `val` and `test` to the store each lies in and its rows.
+    """
+
+    results: Mapping[int, protocol.Result]
+    parts: Parts
+
+    def predictions(self, classes: Sequence[str]) -> Predictions:
+        """Returns what the selected heads said of the test rows, and the first of the val rows."""
+        selected = [result.selected for result in self.results.values()]
+        (test_ids, test_labels), (val_ids, val_labels) = map(self._names, ("test", "val"))
+        return Predictions(
+            seeds=list(self.results),
+            classes=classes,
+            test_ids=test_ids,
+            test_labels=test_labels,
+            test_predicted=[choice.test.logits.argmax(axis=1) for choice in selected],
+            test_logits=selected[0].test.logits,
+            val_ids=val_ids,
+            val_labels=val_labels,
+            val_logits=selected[0].val_logits,
+        )
+
+    def projection(self) -> Projection:
+        """Returns the features of some test rows, of the endpoint that the first seed selected."""
+        selected = next(iter(self.results.values())).selected
+        store, rows = self.parts["test"]
+        spaced = spaced_rows(len(rows))
+        features = store.read(selected.endpoint, rows[spaced])
+        standardise = selected.solver in (Logistic.name, Ridge.name)
+        return project(features, spaced, selected.endpoint, standardise)
+
+    def _names(self, split: str) -> tuple[list[str], np.ndarray]:
+        store, rows = self.parts[split]
+        ids = store.ids()
+        return [ids[row] for row in rows], store.labels()[rows]
 
 
 def run(
@@ -25,7 +70,7 @@ def run(
     seeds: Sequence[int],
     val_fraction: float | None,
     record: Callable[[Mapping[str, Any]], Any],
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Headline]:
     """Runs the protocol for every number of examples and every seed.
 
     Args:
@@ -40,7 +85,8 @@ def run(
 
     Returns:
       What `tl.probes.seeds.summarise` gives for the largest number of examples, its `counts` of
-      rows, and under `study` the accuracy of every endpoint for every number of examples.
+      rows, and under `study` the accuracy of every endpoint for every number of examples; and
+      what that largest number's summary was made of.
 
     Raises:
       UserError: too few examples; see the solvers.
@@ -48,13 +94,14 @@ def run(
     summaries = {}
     for k in sorted(examples_per_class, key=lambda k: k or np.inf):
         results = {}
+        parts = {seed: _parts(stores, k, seed, val_fraction) for seed in seeds}
         for seed in seeds:
-            rows = _rows(stores, k, seed, val_fraction)
-            result = _cell(rows, len(classes), endpoints, solvers, seed)
+            result = _cell(parts[seed], len(classes), endpoints, solvers, seed)
             results[seed] = result
             outcome = {name: value for name, value in result.as_dict().items() if name != "grid"}
             record({"examples_per_class": k, "seed": seed, **outcome})
-        counts = {split: len(chosen) for split, (_, chosen) in rows.items()}
+        headline = Headline(results, parts[seeds[0]])
+        counts = {split: len(rows) for split, (_, rows) in headline.parts.items()}
         summaries[k] = {"counts": counts, **summarise(results)}
     return {
         **summaries[k],
@@ -71,12 +118,12 @@ def run(
             for k, summary in summaries.items()
             for row in summary["endpoints"]
         ],
-    }
+    }, headline
 
 
-def _rows(
+def _parts(
     stores: Mapping[str, FeatureStore], k: int, seed: int, val_fraction: float | None
-) -> dict[str, tuple[FeatureStore, np.ndarray]]:
+) -> Parts:
     """Returns, for each part, the store it lies in and its rows there; corrupt images in none."""
     train, val = splits.train_and_val(stores["train"].labels(), k, val_fraction, seed)
     parts = {
@@ -95,17 +142,17 @@ def _labelled(store: FeatureStore) -> tuple[FeatureStore, np.ndarray]:
 
 
 def _cell(
-    rows: Mapping[str, tuple[FeatureStore, np.ndarray]],
+    parts: Parts,
     num_classes: int,
     endpoints: Sequence[str],
     solvers: Sequence[Solver],
     seed: int,
 ) -> protocol.Result:
     def features(endpoint: str, split: str) -> np.ndarray:
-        store, chosen = rows[split]
-        return store.read(endpoint, chosen)
+        store, rows = parts[split]
+        return store.read(endpoint, rows)
 
-    labels = {split: store.labels()[chosen] for split, (store, chosen) in rows.items()}
+    labels = {split: store.labels()[rows] for split, (store, rows) in parts.items()}
     return protocol.run(
         features,
         labels,

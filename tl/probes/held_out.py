@@ -24,6 +24,7 @@ class Score:
         mean_per_class: mean over classes of each class's top-1.
         absent_classes: number of classes without a test row, left out of `mean_per_class`.
         count: N.
+        logits: float32 [N, C] of that head, where somebody wants them.
     """
 
     correct: np.ndarray = field(repr=False)
@@ -33,15 +34,16 @@ class Score:
     mean_per_class: float
     absent_classes: int
     count: int
+    logits: np.ndarray | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but `correct`, for JSON."""
-        names = [f.name for f in dataclasses.fields(self) if f.name != "correct"]
+        """Everything but what each row gave, for JSON."""
+        names = [f.name for f in dataclasses.fields(self) if f.name not in ("correct", "logits")]
         return {name: getattr(self, name) for name in names} | {"top1_ci95": list(self.top1_ci95)}
 
 
 def score_logits(logits, labels, num_classes: int) -> Score:
-    """Returns every test metric of one head.
+    """Returns every test metric of one head, without its logits.
 
     Args:
         logits: float [N, C]; N >= 1.
@@ -77,11 +79,12 @@ class HeldOut:
         self._features, self._labels, self._num_classes = features, np.asarray(labels), num_classes
         self._scored = False
 
-    def score(self, heads: Mapping[str, Any]) -> dict[str, Score]:
+    def score(self, heads: Mapping[str, Any], selected: str | None = None) -> dict[str, Score]:
         """Scores the chosen head of each endpoint.
 
         Args:
             heads: endpoint -> head, which has `.logits(features)`.
+            selected: the endpoint whose score keeps the logits.
 
         Raises:
             UserError: the test rows were already scored.
@@ -92,9 +95,11 @@ class HeldOut:
                 " measured by them. Choose on val, then score all chosen heads in one call"
             )
         self._scored = True
-        return {
-            endpoint: score_logits(
-                head.logits(self._features(endpoint)), self._labels, self._num_classes
+        scores = {}
+        for endpoint, head in heads.items():
+            logits = head.logits(self._features(endpoint))
+            score = score_logits(logits, self._labels, self._num_classes)
+            scores[endpoint] = (
+                dataclasses.replace(score, logits=logits) if endpoint == selected else score
             )
-            for endpoint, head in heads.items()
-        }
+        return scores

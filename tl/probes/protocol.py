@@ -36,6 +36,7 @@ class Choice:
         val_loss: mean cross-entropy of softmax(logits), nats.
         fit: what was tested: refitted on train + val where the solver refits.
         test: None for endpoints that were not tested.
+        val_logits: float32 [M, C] on val of the head fitted on train alone; of the selected only.
     """
 
     endpoint: str
@@ -45,6 +46,7 @@ class Choice:
     val_loss: float
     fit: Fit = field(repr=False)
     test: Score | None = None
+    val_logits: np.ndarray | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """The tested candidate as one flat row, the test scores under 'test'."""
@@ -59,7 +61,7 @@ class Result:
     """What a run of the protocol found.
 
     Attributes:
-        selected: the best candidate of all on val.
+        selected: the best candidate of all on val; alone it has its logits.
         choices: the best of each endpoint, in the order asked.
         val_count: val rows.
         grid: one row a candidate: endpoint, solver, its setting, val_top1, val_loss, iterations,
@@ -125,13 +127,16 @@ def run(
     refitted = []
     for solver, choice in best if test_every_endpoint else [winner]:
         parts = [features(choice.endpoint, split) for split in ("train", "val")]
+        # After the refit val is no longer unseen.
+        val_logits = choice.fit.head.logits(parts[1]) if choice is winner[1] else None
         rows = Rows(
             np.concatenate(parts), np.concatenate([labels[split] for split in ("train", "val")])
         )
         fit = solver.refit(choice.fit, rows, num_classes)
         warnings += _warnings(choice, fit, grid)
-        refitted.append(dataclasses.replace(choice, fit=fit))
-    scores = held_out.score({choice.endpoint: choice.fit.head for choice in refitted})
+        refitted.append(dataclasses.replace(choice, fit=fit, val_logits=val_logits))
+    heads = {choice.endpoint: choice.fit.head for choice in refitted}
+    scores = held_out.score(heads, selected=winner[1].endpoint)
     choices = [dataclasses.replace(choice, test=scores[choice.endpoint]) for choice in refitted]
     (selected,) = [choice for choice in choices if choice.endpoint == winner[1].endpoint]
     return Result(selected, choices, len(labels["val"]), grid, warnings)

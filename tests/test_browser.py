@@ -1,0 +1,110 @@
+"""The pages in Chromium: nothing missing, nothing too wide, nothing on the console, sorted."""
+
+import pytest
+
+from tests import browser, reported
+from tl.report import page
+
+pytestmark = pytest.mark.browser
+
+WIDTHS = (360, 1280)  # a phone's and a desktop's, CSS pixels
+CLASSES = ("<script>alert(1)</script>", "a \"quoted\" & 'plain' one", "кошка", "a" * 80)
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    return {
+        "probe": page.build(reported.write_probe(root / "probe", CLASSES)),
+        "finetune": page.build(reported.write_finetune(root / "finetune")),
+        "study": page.build(reported.write_study(root / "study")),
+        "advice": page.build(reported.write_advice(root / "advice")),
+        "index": page.index(root),
+    }
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    if browser.executable() is None:
+        pytest.skip(
+            f"no {browser.PATH}: install Debian's package chromium, or have it installed by "
+            f"setting {browser.INSTALL}=1"
+        )
+    with browser.chromium(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", ["probe", "finetune", "study", "advice", "index"])
+def test_a_page_is_whole(chromium, pages, name, width, dark):
+    chromium.open(pages[name], width=width, dark=dark)
+    chromium.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    # A phone's view grows with what is too wide for it, so the width given counts.
+    assert chromium.evaluate("document.documentElement.scrollWidth") == width
+    images = "[...document.images]"
+    assert name == "advice" or chromium.evaluate(f"{images}.length") > 0
+    assert chromium.evaluate(f"{images}.filter(i => !i.complete || !i.naturalWidth).length") == 0
+    # The dark pictures where the page is dark.
+    inked = chromium.evaluate(
+        "[...document.querySelectorAll('picture')].filter(p => "
+        "p.querySelector('img').currentSrc === p.querySelector('source').srcset).length"
+    )
+    assert inked == (chromium.evaluate("document.querySelectorAll('picture').length") * dark)
+    assert chromium.complaints() == []
+    assert chromium.requests() == [pages[name].resolve().as_uri()]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_text_contrasts_with_the_page(chromium, pages, dark):
+    chromium.open(pages["probe"], width=1280, dark=dark)
+    for selector in ("h1", ".kind", ".notes", "nav a", ".facts dt", ".warnings h2", "caption"):
+        colours = chromium.evaluate(
+            f"(e => [getComputedStyle(e).color, getComputedStyle(e.closest('.warnings') || "
+            f"document.body).backgroundColor])(document.querySelector({selector!r}))"
+        )
+        assert _contrast(*colours) >= 4.5, selector  # WCAG 2.1, level AA
+
+
+def _contrast(one: str, other: str) -> float:
+    """Returns the ratio of contrast of two colours such as 'rgb(29, 33, 39)' (WCAG 2.1)."""
+    luminances = []
+    for colour in (one, other):
+        parts = [int(part) / 255 for part in colour.strip("rgb()").split(",")]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        luminances.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(luminances) + 0.05) / (min(luminances) + 0.05)
+
+
+def test_a_header_sorts_by_mouse_and_by_keyboard(chromium, pages):
+    chromium.open(pages["probe"], width=1280)
+    chromium.evaluate("window.table = document.querySelector('#classes table')")
+    column = "[...table.tBodies[0].rows].map(row => row.cells[{}].textContent)"
+    names = chromium.evaluate(column.format(0))
+    assert names == list(CLASSES)
+
+    chromium.evaluate("table.tHead.rows[0].cells[2].querySelector('button').click()")
+    recalls = chromium.evaluate(column.format(2))
+    assert [recall.split("\u202f")[0] for recall in recalls] == ["100.0", "100.0", "95.0", "90.0"]
+    order = "[...table.tHead.rows[0].cells].map(cell => cell.ariaSort)"
+    assert chromium.evaluate(order) == [None, None, "descending", None, None, None]
+
+    chromium.evaluate("table.tHead.rows[0].cells[2].querySelector('button').focus()")
+    chromium.press("Enter")
+    assert chromium.evaluate(order)[2] == "ascending"
+    assert chromium.evaluate(column.format(0))[:2] == [CLASSES[0], CLASSES[1]]
+
+    # What was taken for nothing stays last, whichever way the others go.
+    for expected in ("descending", "ascending"):
+        chromium.evaluate("table.tHead.rows[0].cells[5].querySelector('button').focus()")
+        chromium.press(" ")
+        assert chromium.evaluate(order)[5] == expected
+        assert chromium.evaluate(column.format(5))[2:] == ["\u2013"] * 2
+    assert chromium.complaints() == []
+
+
+def test_links_of_the_index_lead_to_pages(chromium, pages):
+    chromium.open(pages["index"], width=1280)
+    links = chromium.evaluate("[...document.querySelectorAll('main a')].map(a => a.href)")
+    expected = {pages[name].resolve().as_uri() for name in pages if name != "index"}
+    assert set(links) == expected

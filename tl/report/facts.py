@@ -1,0 +1,230 @@
+"""The top of a page: the headline number, and what was run and how to repeat it."""
+
+import dataclasses
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tl.report import formats
+from tl.report.blocks import Command, Details, Facts, Text
+from tl.report.run import KINDS, Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Headline:
+    """What a reader sees first.
+
+    Attributes:
+      title: of the page.
+      number: the one that counts; '' for none.
+      unit: what it is.
+      notes: what it rests on: its interval, the number of images.
+      tiles: the figures beside it, name and value.
+      warnings: of the run.
+    """
+
+    title: str
+    number: str
+    unit: str
+    notes: Sequence[str]
+    tiles: Mapping[str, str]
+    warnings: Sequence[str] = ()
+
+
+def headline(run: Run) -> Headline:
+    """Returns the headline of a run that tested, or of one that stored features."""
+    result, test = run.result, run.result.get("test")
+    name = result["weights"]["name"]
+    title = f"{KINDS[run.kind]} of {name} on {result['data']['name']}"
+    seconds = {"time": formats.seconds(result["seconds"]["total"])}
+    if test is None:
+        stored = sum(split["count"] for split in result["features"].values())
+        return Headline(title, f"{stored:,}", "images, their features stored", [], seconds)
+    tiles = {}
+    if selected := result.get("selected"):
+        tiles["selected on val"] = formats.setting(selected)
+    if val := result.get("val"):
+        tiles["val top-1"] = f"{formats.percent(val['top1'])} of {val['count']:,}"
+    if (published := result.get("published", {}).get("top1")) is not None:
+        tiles["published on ImageNet, top-1"] = formats.percent(published)
+    tiles["test top-5"] = formats.percent(test["top5"])
+    tiles["mean over classes"] = formats.percent(test["mean_per_class"])
+    seeds = len(result.get("seeds", ()))
+    notes = [
+        f"95 % interval {formats.interval(test['top1_ci95'])}",
+        formats.plural(test["count"], "test image"),
+        *([formats.plural(seeds, "seed")] if seeds else []),
+    ]
+    return Headline(
+        title,
+        formats.percent(test["top1"]),
+        "test top-1",
+        notes,
+        tiles | seconds,
+        result.get("warnings", ()),
+    )
+
+
+def what_ran(run: Run) -> list[object]:
+    """Returns the command, weights, data, protocol and versions of a run."""
+    groups = [
+        Facts("Weights", _weights(run)),
+        Facts("Data", _data(run)),
+        Facts("Protocol", _protocol(run)),
+        Facts("Versions", _versions(run.environment)),
+    ]
+    return [*command(run), *(g for g in groups if g.facts), *config(run)]
+
+
+def command(run: Run) -> list[object]:
+    """Returns the command that repeats a run, where it is known."""
+    text = run.environment.get("command")
+    about = Text("The command to repeat it; a click selects it whole:")
+    return [about, Command(by_lines(text))] if text else []
+
+
+def by_lines(command: str) -> str:
+    """Returns a shell command with every flag on a line of its own."""
+    words = shlex.split(command)
+    first = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
+    return " \\\n  ".join([shlex.join(words[:first]), *map(_quoted, words[first:])])
+
+
+def _quoted(word: str) -> str:
+    """Returns a word as a shell reads it, in double quotes where single ones would be many."""
+    plain = "'" in word and not set(word) & set('"$`\\!')
+    return f'"{word}"' if plain else shlex.quote(word)
+
+
+def config(run: Run) -> list[object]:
+    """Returns every field of a run's config."""
+    fields = {name: formats.value(item) for name, item in _flat(run.config)}
+    return [Details(f"Every field of the config ({len(fields)})", [Facts("", fields)])]
+
+
+def study_facts(run: Run) -> list[object]:
+    """Returns the command, axes and versions of a study."""
+    axes = {name: ", ".join(levels) for name, levels in run.result["axes"].items()}
+    groups = [
+        Facts("Axes", axes),
+        Facts("The same in all runs", _shared(run.config)),
+        Facts("Versions", _versions(run.environment)),
+    ]
+    return [*command(run), *(g for g in groups if g.facts), *config(run)]
+
+
+def _shared(config: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the weights and the data of a study's runs, where no axis changes them."""
+    if not config:
+        return {}
+    axes, base = config["axes"], config["base"]
+    levels = [level for axis in axes.values() if isinstance(axis, dict) for level in axis.values()]
+    shared = {}
+    if "weights" not in axes and not any("weights" in level for level in levels):
+        shared["weights"] = base["weights"]
+    if "data" not in axes and not any("name" in level.get("data", {}) for level in levels):
+        shared["data"] = base["data"]["name"]
+    return shared
+
+
+def _weights(run: Run) -> dict[str, str]:
+    weights, facts = run.result["weights"], {}
+    facts["name"] = weights["name"]
+    facts["SHA-256"] = weights["sha256"]
+    if parameters := run.result.get("parameters"):
+        facts["parameters"] = f"{parameters['trained']:,} of {parameters['all']:,} trained"
+    if features := run.result.get("features"):
+        widths = next(iter(features.values()))["widths"]
+        facts["stored endpoints"] = ", ".join(f"{name} ({w:,})" for name, w in widths.items())
+    return facts
+
+
+def _data(run: Run) -> dict[str, str]:
+    data = run.result["data"]
+    splits = ", ".join(f"{part}: {text}" for part, text in data["splits"].items())
+    parts = {**{part: part for part in ("train", "val", "test")}, "looked_at": "looked at"}
+    counts = [f"{data[part]:,} {name}" for part, name in parts.items() if part in data]
+    left_out = sum(data.get("left_out", {}).values())
+    return {
+        "name": f"{data['name']} {data['version'] or ''}".strip(),
+        "classes": f"{data['classes']:,}",
+        "splits": splits,
+        "images": ", ".join(counts) if counts else formats.NONE,
+        **({"left out, corrupt": f"{left_out:,}"} if left_out else {}),
+    }
+
+
+def _protocol(run: Run) -> dict[str, str]:
+    """Returns how a run chose and tested, from its config."""
+    c = run.config
+    if not c:
+        return {}
+    changed = [f"{k} {formats.value(v)}" for k, v in c["preprocess"].items() if v]
+    facts = {"preprocessing": ", ".join(changed) or "as belongs to the weights"}
+    if run.kind == "probe":
+        ks = c["data"]["examples_per_class"]
+        facts |= {
+            "endpoints": f"{formats.value(c['endpoints'])}; spatial ones pooled: "
+            f"{c['extract']['pooling']}",
+            "examples a class": ", ".join(formats.value(k) if k else "all" for k in ks),
+            "solvers": formats.value(c["probe"]["solvers"]),
+            "selection": f"highest val top-1; val: {_val(c)}",
+            "test": "the choice, refitted on train and val together, scored once for each seed; "
+            "the interval is a bootstrap over test images of the mean over seeds",
+        }
+    if run.kind == "finetune":
+        train, optim = c["train"], c["optim"]
+        length = f"{train['steps']:,} steps" if train["steps"] else f"{train['epochs']:g} epochs"
+        facts |= {
+            "start": f"{train['start']}; head: {train['head']}; frozen: "
+            f"{formats.value(train['freeze'])}; batch normalisation: {train['norm']}",
+            "training": f"{length}, batches of {train['batch_size']}, {train['dtype']}",
+            "optimizer": f"{optim['name']}, learning rate {optim['learning_rate']:g}, "
+            f"{optim['schedule']}, warm-up {100 * optim['warmup']:g} %, weight decay "
+            f"{optim['weight_decay']:g} ({optim['decay']})",
+            "augmentation": _augmentation(c["augment"]),
+            "selection": f"the evaluation with the highest val top-1; val: {_val(c)}",
+            "test": "the kept network, scored once; the interval is a bootstrap over test images",
+        }
+    return facts | {"seeds": formats.value(c["seeds"])}
+
+
+def _val(config: Mapping[str, Any]) -> str:
+    val = config["data"]["val"]
+    try:
+        return f"{100 * float(val):g} % of train, stratified"
+    except ValueError:
+        return f"the split {val}"
+
+
+def _augmentation(augment: Mapping[str, Any]) -> str:
+    """Returns the settings that are on, without those that only say how."""
+    on = {
+        "crop": augment["crop"] != "none",
+        **{k: bool(augment[k]) for k in ("shift", "flip", "policy", "erase", "mixup", "cutmix")},
+        "jitter": any(augment["jitter"]),
+    }
+    return ", ".join(f"{k} {formats.value(augment[k])}" for k in on if on[k]) or "none"
+
+
+def _versions(environment: Mapping[str, Any]) -> dict[str, str]:
+    if not environment:
+        return {}
+    versions = environment.get("versions", {})
+    devices = ", ".join(f"{d['count']} x {d['kind']}" for d in environment.get("devices", ()))
+    return {
+        "started": f"{formats.date(environment.get('started'))} UTC",
+        "commit": environment.get("git") or formats.NONE,
+        "Python": environment.get("python", formats.NONE),
+        "packages": ", ".join(f"{name} {v}" for name, v in versions.items() if v),
+        "platform": environment.get("platform", formats.NONE),
+        "devices": f"{devices or formats.NONE}; {formats.value(environment.get('cpus'))} CPU cores",
+    }
+
+
+def _flat(config: Mapping[str, Any], prefix: str = ""):
+    for name, item in config.items():
+        if isinstance(item, dict):
+            yield from _flat(item, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", item

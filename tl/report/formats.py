@@ -1,0 +1,108 @@
+"""Numbers as the pages show them: percent, intervals, times; fractions go in."""
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+THIN = "\u202f"  # a narrow space that does not break: between a number and its unit
+TO = NONE = "\N{EN DASH}"  # between the ends of a range; and in the place of what is not there
+
+
+def percent(fraction: float | None) -> str:
+    """Formats a fraction as a percentage with one decimal; None, which was not measured, as a dash.
+
+    >>> percent(0.9915).replace(THIN, " ")
+    '99.2 %'
+    """
+    return NONE if fraction is None else f"{100 * fraction:.1f}{THIN}%"
+
+
+def interval(ends: Sequence[float] | None) -> str:
+    r"""Formats two fractions as an interval in percent.
+
+    >>> interval((0.985, 0.997)).replace(THIN, " ")
+    '98.5\u201399.7 %'
+    """
+    if ends is None or None in ends:
+        return NONE
+    return f"{100 * ends[0]:.1f}{TO}{100 * ends[1]:.1f}{THIN}%"
+
+
+def points(difference: float | None, ends: Sequence[float] | None = None) -> str:
+    """Formats a difference of two fractions, and its interval, in percentage points.
+
+    >>> points(-0.013, (-0.02, 0.001))
+    '-1.3 (-2.0 to +0.1)'
+    """
+    if difference is None:
+        return NONE
+    text = f"{100 * difference:+.1f}"
+    return f"{text} ({100 * ends[0]:+.1f} to {100 * ends[1]:+.1f})" if ends else text
+
+
+def seconds(value: float | None) -> str:
+    """Formats a time by its two largest units.
+
+    >>> [seconds(v).replace(THIN, " ") for v in (0.84, 28.5, 1115, 7290)]
+    ['0.8 s', '28.5 s', '18 min 35 s', '2 h 2 min']
+    """
+    if value is None:
+        return NONE
+    if value < 59.95:
+        return f"{value:.1f}{THIN}s"
+    if value < 3599.5:
+        minutes, rest = divmod(round(value), 60)
+        return f"{minutes}{THIN}min {rest}{THIN}s"
+    minutes = round(value / 60)
+    return f"{minutes // 60}{THIN}h {minutes % 60}{THIN}min"
+
+
+def date(iso: str | None) -> str:
+    """Formats a time of ISO 8601 as date and minute, in UTC.
+
+    >>> date("2026-11-25T05:58:18+02:00")
+    '2026-11-25 03:58'
+    """
+    if not iso:
+        return NONE
+    return f"{datetime.datetime.fromisoformat(iso).astimezone(datetime.UTC):%Y-%m-%d %H:%M}"
+
+
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """Formats a count with its noun.
+
+    >>> plural(1, "seed"), plural(3, "seed"), plural(2, "class", "classes")
+    ('1 seed', '3 seeds', '2 classes')
+    """
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def value(item: Any) -> str:
+    """Formats a setting of a config or a result.
+
+    >>> value(1e-06), value(0.3333333), value((5, 10)), value(True), value("") == NONE
+    ('1e-06', '0.3333', '5, 10', 'yes', True)
+    """
+    if isinstance(item, bool):
+        return "yes" if item else "no"
+    if item is None or item == "" or item == [] or item == ():
+        return NONE
+    if isinstance(item, float):
+        return f"{item:.4g}"
+    if isinstance(item, list | tuple):
+        return ", ".join(map(value, item))
+    return f"{item:,}" if isinstance(item, int) else str(item)
+
+
+def setting(chosen: dict[str, Any]) -> str:
+    """Formats what was selected, a name and value after another.
+
+    >>> setting({"endpoint": "stage4", "solver": "logistic", "l2": 10**-2.5})
+    'stage4, logistic, l2 0.00316'
+    """
+    bare = ("endpoint", "solver", "method")
+
+    def text(item: Any) -> str:
+        return f"{item:.3g}" if isinstance(item, float) else value(item)
+
+    return ", ".join(v if k in bare else f"{k} {text(v)}" for k, v in chosen.items())

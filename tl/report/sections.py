@@ -1,0 +1,245 @@
+"""What a probe or a fine-tuning run shows below its headline, from its files alone."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tl import evidence
+from tl.analysis import calibration, confusion, projection
+from tl.errors import UserError
+from tl.evidence.examples import EXAMPLES
+from tl.evidence.projection import FEATURES
+from tl.report import figures, formats
+from tl.report.blocks import (
+    Cell,
+    Details,
+    Gallery,
+    Pair,
+    Table,
+    Text,
+    Thumbnail,
+    interval,
+    percent,
+    picture,
+    thumbnail,
+)
+from tl.report.run import Run
+
+GROUPS = {  # of examples.json
+    "confident mistake": "Test images that were taken for another class, the highest probability "
+    "first.",
+    "uncertain and right": "Test images that were right by the smallest lead over the second "
+    "class.",
+    "likely mislabelled": "Images whose label the classifier contradicts by confident learning "
+    "(Northcutt et al., 2021). Some are mistakes of the classifier: look before you believe.",
+}
+
+
+def learning_curves(run: Run) -> list[object]:
+    """Returns loss and accuracy over the epochs of a fine-tuning run."""
+    curve, kept = run.result["curve"], run.result["selected"]["epoch"]
+    first, last = curve[0], curve[-1]
+    alt = (
+        f"Loss and top-1 accuracy over {last['epoch']:.1f} epochs, for train and val. Val top-1 "
+        f"goes from {formats.percent(first['val_top1'])} to {formats.percent(last['val_top1'])}, "
+        f"val loss from {first['val_loss']:.3g} to {last['val_loss']:.3g}."
+    )
+    caption = f"Kept: the network after epoch {kept:.1f}, the best on val."
+    return [picture(partial(figures.learning_curve, curve, kept), alt, caption)]
+
+
+def selection(run: Run) -> list[object]:
+    """Returns what a probe chose from: endpoints and strengths, on val."""
+    grid, study, endpoints = (run.result[key] for key in ("grid", "study", "endpoints"))
+    seeds = len(run.result["seeds"])
+    best = max(endpoints, key=lambda row: row["val_top1"])
+    # A line needs two points.
+    pictures = []
+    if len({row["endpoint"] for row in study}) > 1:
+        low, high = (f(row["test"]["top1"] for row in endpoints) for f in (min, max))
+        alt = (
+            f"Test top-1 over {len(endpoints)} endpoints, from {formats.percent(low)} to "
+            f"{formats.percent(high)} at the largest number of examples a class. The best on val "
+            f"is {best['endpoint']}, with {formats.percent(best['test']['top1'])} on test."
+        )
+        pictures.append(picture(partial(figures.accuracy_over_endpoint, study), alt))
+    if len({row["l2"] for row in grid if "l2" in row}) > 1:
+        alt = (
+            f"Val top-1 over the strength of the L2 penalty, a line for each of {len(endpoints)} "
+            f"endpoints. Selected: {formats.setting(run.result['selected'])}."
+        )
+        pictures.append(picture(partial(figures.l2_curves, grid), alt))
+    spread = formats.plural(seeds, "seed")
+    table = Table(
+        f"Endpoints, each with its best setting on val; means over {spread}",
+        ["endpoint", "val top-1", "test top-1", "95 % interval"],
+        [
+            [
+                row["endpoint"],
+                percent(row["val_top1"]),
+                percent(row["test"]["top1"]),
+                interval(row["test"]["top1_ci95"]),
+            ]
+            for row in endpoints
+        ],
+    )
+    return [*pictures, table, _settings(grid, seeds)]
+
+
+def _settings(grid: Sequence[Mapping[str, Any]], seeds: int) -> Details:
+    """Returns every setting that was tried, as means over seeds, the best on val first."""
+    described = ("seed", "endpoint", "solver", "val_top1", "val_loss", "iterations", "converged")
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in grid:
+        chosen = ", ".join(f"{k} {formats.value(v)}" for k, v in row.items() if k not in described)
+        groups.setdefault((row["endpoint"], row["solver"], chosen), []).append(row)
+    rows = [
+        [*key, percent(np.mean([r["val_top1"] for r in rows])), _mean_loss(rows)]
+        for key, rows in groups.items()
+    ]
+    rows.sort(key=lambda row: -row[3].value)
+    columns = ["endpoint", "solver", "setting", "val top-1", "val loss (nats)"]
+    caption = f"Means over {formats.plural(seeds, 'seed')}"
+    return Details(f"Every setting that was tried ({len(rows):,})", [Table(caption, columns, rows)])
+
+
+def _mean_loss(rows: Sequence[Mapping[str, Any]]) -> Cell:
+    losses = [row["val_loss"] for row in rows if row.get("val_loss") is not None]
+    return Cell(f"{np.mean(losses):.4f}", float(np.mean(losses))) if losses else Cell(formats.NONE)
+
+
+def confusions(run: Run) -> list[object]:
+    """Returns the confusion matrix, as counts and row by row as shares."""
+    names, matrix, about = _confusion(run)
+    order = confusion.order(matrix)
+    matrix, names = matrix[np.ix_(order, order)], [names[i] for i in order]
+    right, total = int(np.trace(matrix)), int(matrix.sum())
+    wrong = matrix - np.diag(np.diag(matrix))
+    most = [np.unravel_index(i, wrong.shape) for i in np.argsort(-wrong, axis=None)[:3]]
+    worst = "; ".join(
+        f"{names[i]} taken for {names[j]}, {formats.plural(wrong[i, j], 'time')}"
+        for i, j in most
+        if wrong[i, j]
+    )
+    summary = f"{right:,} of {total:,} on the diagonal. " + (
+        f"Most frequent confusions: {worst}." if worst else "No confusions."
+    )
+    ordered = " Classes that are confused stand together." if len(names) > confusion.FEW else ""
+    pictures = [
+        picture(
+            partial(figures.confusion_matrix, matrix, names, normalised=normalised),
+            f"Confusion matrix of {len(names)} classes, {kind}. {summary}",
+            f"{kind[0].upper()}{kind[1:]}.",
+        )
+        for normalised, kind in ((False, "counts"), (True, "shares of each true class"))
+    ]
+    text = Text(f"{about}{ordered} {summary}")
+    # Beside each other, the names of many classes would be too small to read.
+    return [text, *(pictures if len(names) > confusion.FEW else [Pair(pictures)])]
+
+
+def classes(run: Run) -> list[object]:
+    """Returns recall and precision class by class."""
+    names, matrix, about = _confusion(run)
+    seeds = len(run.predictions.seeds)
+    rows = []
+    for i, row in enumerate(confusion.per_class(matrix)):
+        confused = row["most_confused"]
+        share = row["most_confused_count"] / max(row["count"], 1)
+        rows.append(
+            [
+                Cell(names[i], names[i]),
+                Cell(f"{row['count'] // seeds:,}", row["count"] // seeds),
+                *(percent(row[key]) for key in ("recall", "precision", "f1")),
+                Cell(formats.NONE)
+                if confused is None
+                else Cell(f"{names[confused]} ({formats.percent(share)})", share),
+            ]
+        )
+    columns = ["class", "test images", "recall", "precision", "F1", "most often taken for"]
+    return [Table(about, columns, rows)]
+
+
+def _confusion(run: Run) -> tuple[list[str], np.ndarray, str]:
+    """Returns class names, the matrix of all seeds, and a sentence about it."""
+    p = run.predictions
+    matrices = [confusion.confusion(p.test_labels, row, len(p.classes)) for row in p.test_predicted]
+    images = formats.plural(len(p.test_labels), "test image")
+    seeds = len(p.seeds)
+    about = f"{images}, summed over {seeds} seeds." if seeds > 1 else f"{images}."
+    return list(map(str, p.classes)), np.sum(matrices, axis=0), about
+
+
+def reliability(run: Run) -> list[object]:
+    """Returns accuracy over confidence on test, before and after temperature scaling on val."""
+    p = run.predictions
+    temperature = calibration.temperature(p.val_logits, p.val_labels)
+    before, after = (
+        calibration.reliability(calibration.probabilities(p.test_logits, t), p.test_labels)
+        for t in (1.0, temperature)
+    )
+    ece = f"{formats.percent(before.ece)} before and {formats.percent(after.ece)} after"
+    text = (
+        f"Expected calibration error on test: {ece} temperature scaling. The temperature, "
+        f"{temperature:.3g}, has the lowest loss on {len(p.val_labels):,} val images"
+        f"{_seed(run)}."
+    )
+    if temperature in calibration.TEMPERATURES:
+        text += " It is the bound of the search: these val images are too few or too easy for one."
+    alt = f"Accuracy over confidence in bins, beside the diagonal. Calibration error {ece}."
+    return [Text(text), picture(partial(figures.reliability, before, after, temperature), alt)]
+
+
+def features(run: Run) -> list[object]:
+    """Returns test features in two dimensions, by PCA and by t-SNE."""
+    found = evidence.load_features(run.path)
+    if found is None:
+        raise UserError(f"the run left no {FEATURES}")
+    p = run.predictions
+    labels, names = p.test_labels[found.rows], list(map(str, p.classes))
+    count = formats.plural(len(found.rows), "test image")
+    share = formats.percent(float(np.sum(found.explained[:2])))
+    views = (
+        ("PCA", projection.pca(found.coordinates), "principal component"),
+        ("t-SNE", projection.tsne(found.coordinates), "t-SNE dimension"),
+    )
+    pictures = [
+        picture(
+            partial(figures.scatter, points, labels, names, axes),
+            f"{name} of {count} in {len(names)} classes, a colour for each class.",
+            f"{name} of {found.endpoint}." + (f" {share} of the variance." * (name == "PCA")),
+        )
+        for name, points, axes in views
+    ]
+    text = f"{count}, as the classifier saw them{_seed(run)}, coloured by class."
+    return [Text(text), Pair(pictures)]
+
+
+def gallery(group: str, run: Run) -> list[object]:
+    """Returns the images of a group of examples, in order of rank."""
+    if not (run.path / EXAMPLES).exists():
+        raise UserError(f"the run left no {EXAMPLES}")
+    examples = [e for e in evidence.load_examples(run.path) if group in e["groups"]]
+    examples.sort(key=lambda example: example["rank"][group])
+    if not examples:
+        return [Text("There are none.")]
+    scaled = f" Probabilities after temperature scaling on val{_seed(run)}."
+    return [Text(GROUPS[group] + scaled), Gallery([_image(run, e) for e in examples])]
+
+
+def _image(run: Run, example: Mapping[str, Any]) -> Thumbnail:
+    label, predicted = example["label"], example["predicted"]
+    confidence = formats.percent(example["confidence"])
+    split, lines = example["split"], {"true": label, "predicted": f"{predicted}, {confidence}"}
+    if label != predicted:
+        lines["of the true class"] = formats.percent(example["label_confidence"])
+    lines[f"{split} image"] = example["id"]
+    alt = f"{split} image {example['id']}: {label}, predicted {predicted} with {confidence}"
+    return thumbnail(run.path / example["file"], alt, lines)
+
+
+def _seed(run: Run) -> str:
+    seeds = run.predictions.seeds
+    return f" (seed {seeds[0]})" if len(seeds) > 1 else ""

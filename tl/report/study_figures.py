@@ -1,0 +1,245 @@
+"""Pictures of a study, made from its `study.json` alone; to be drawn within `style.theme`."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from tl.report import style
+
+# Axes of a study as the axes of a plot name them; others go by their own name.
+UNITS = {
+    "examples": "labelled images a class, val among them",
+    "resolution": "side of the images (px)",
+    "endpoint": "endpoint of the network",
+}
+_ORDERED = ("endpoint", "examples")  # levels in an order that a line may follow, numbers or not
+_LOG_FROM = 8  # largest over smallest number from which an axis is logarithmic
+_ACCURACY = "test top-1 accuracy (%)"
+
+Study = Mapping[str, Any]
+Cells = Mapping[tuple[str, ...], Mapping[str, Mapping[str, Any]]]
+
+
+def study(study: Study) -> dict[str, Figure]:
+    """Returns a study's figures by name: `accuracy`, of all cells, and `claims`, if there are any.
+
+    Args:
+      study: what `study.json` holds. Nothing is drawn of cells without a finished run.
+    """
+    figures = {}
+    if rows := _rows(study):
+        columns = study["columns"]
+        ordered = columns in _ORDERED or _numbers(study["axes"][columns])
+        figures["accuracy"] = _lines(study, rows) if ordered else _dots(study, rows)
+    if judged := [claim for claim in study["claims"] if claim["difference"] is not None]:
+        figures["claims"] = _claims(judged)
+    return figures
+
+
+def save(of_study: Study, folder: Path) -> list[Path]:
+    """Writes every figure as a PNG on white, named after it; returns their paths.
+
+    Args:
+      of_study: what `study.json` holds.
+      folder: where to.
+    """
+    paths = []
+    with style.theme(dark=False):
+        for name, figure in study(of_study).items():
+            figure.suptitle(of_study["title"], fontsize=11)
+            paths.append(folder / f"{name}.png")
+            figure.savefig(paths[-1], dpi=150, facecolor="white", metadata={"Software": None})
+    return paths
+
+
+def _rows(study: Study) -> dict[tuple[str, ...], dict[str, Mapping[str, Any]]]:
+    """Returns, by the levels of all axes but columns and seed, what is drawn of each column."""
+    columns, others = study["columns"], _others(study)
+    rows: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
+    for cell in study["cells"]:
+        if cell["mean"] is None:
+            continue
+        single = [
+            run["test_top1"]
+            for run in study["runs"]
+            if run["status"] == "done" and cell["levels"].items() <= run["levels"].items()
+        ]
+        row = rows.setdefault(tuple(cell["levels"][axis] for axis in others), {})
+        row[cell["levels"][columns]] = {**cell, "single": single}
+    return rows
+
+
+def _others(study: Study) -> list[str]:
+    return [axis for axis in study["axes"] if axis not in (study["columns"], "seed")]
+
+
+def _said(levels: Mapping[str, str]) -> str:
+    """Returns levels as a title; numbers with what they are numbers of."""
+    return ", ".join(
+        f"{axis} {level}" if _numbers([level]) else level for axis, level in levels.items()
+    )
+
+
+def _numbers(levels: Sequence[str]) -> list[float]:
+    """Returns the levels as numbers; none where one is not."""
+    try:
+        return [float(level) for level in levels]
+    except ValueError:
+        return []
+
+
+def _dots(study: Study, rows: Cells) -> Figure:
+    """Draws a panel for each row, with a dot and its interval for each column."""
+    levels, others = study["axes"][study["columns"]], _others(study)
+    across = 1 if len(rows) == 1 else 2 if len(rows) <= 4 else 3
+    down = math.ceil(len(rows) / across)
+    figure = Figure(
+        figsize=(max(5.5, 1.2 + 3.7 * across), down * (1.0 + 0.33 * len(levels)) + 0.7),
+        layout="constrained",
+    )
+    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for axes, row in zip(panels.flat, rows.items()):
+        names, cells = row
+        best = max(cells, key=lambda level: cells[level]["mean"])
+        for at, level in enumerate(levels):
+            if level in cells:
+                _dot(axes, cells[level], at, level == best)
+        axes.set_title(_said(dict(zip(others, names))), loc="left")
+        axes.grid(axis="x")
+    for axes in panels.flat[len(rows) :]:
+        axes.set_visible(False)
+    for axes in [
+        column[max(i for i in range(down) if column[i].get_visible())] for column in panels.T
+    ]:
+        axes.set_xlabel(_ACCURACY)
+        axes.tick_params(labelbottom=True)
+    axes = panels[0, 0]
+    axes.set_yticks(range(len(levels)), levels)
+    axes.set_ylim(len(levels) - 0.5, -0.5)
+    axes.set_xlim(*_limits(rows))
+    for left in panels[:, 0]:
+        left.set_ylabel(study["columns"])
+    _explain(figure, study, "filled: the highest mean")
+    return figure
+
+
+def _dot(axes: Axes, cell: Mapping[str, Any], at: int, best: bool) -> None:
+    colour = style.colour(1 if best else 0)
+    axes.errorbar(
+        100 * cell["mean"],
+        at,
+        xerr=style.error_lengths([(cell["mean"], cell["ci95"])]),
+        color=colour,
+        marker="o",
+        markersize=7,
+        markerfacecolor=colour if best else "none",
+        markeredgewidth=1.5,
+        elinewidth=1.4,
+        capsize=3,
+    )
+    if len(cell["single"]) > 1:
+        axes.plot(
+            [100 * value for value in cell["single"]],
+            [at] * len(cell["single"]),
+            linestyle="none",
+            marker="|",
+            markersize=9,
+            color=style.ink(),
+        )
+
+
+def _lines(study: Study, rows: Cells) -> Figure:
+    """Draws a line for each row over the columns."""
+    columns = study["columns"]
+    levels = study["axes"][columns]
+    numbers = _numbers(levels)
+    x = dict(zip(levels, numbers or range(len(levels))))
+    figure = Figure(figsize=(max(7.5, 3 + 0.6 * len(levels)), 4.6), layout="constrained")
+    axes = figure.subplots()
+    for i, (names, cells) in enumerate(rows.items()):
+        drawn = sorted((x[level], cell) for level, cell in cells.items())
+        axes.errorbar(
+            [at for at, _ in drawn],
+            [100 * cell["mean"] for _, cell in drawn],
+            yerr=style.error_lengths((cell["mean"], cell["ci95"]) for _, cell in drawn),
+            color=style.colour(i),
+            marker=style.marker(i),
+            markersize=5,
+            linewidth=1.6,
+            elinewidth=1,
+            capsize=3,
+            label=", ".join(names),
+        )
+    axes.set_xlabel(UNITS.get(columns, columns))
+    axes.set_ylabel(_ACCURACY)
+    axes.set_ylim(*_limits(rows))
+    axes.grid(axis="y")
+    if not numbers:
+        axes.set_xticks(range(len(levels)), levels, rotation=40, ha="right")
+    else:
+        if min(numbers) > 0 and max(numbers) >= _LOG_FROM * min(numbers):
+            axes.set_xscale("log")
+        axes.set_xticks(numbers, levels)
+        axes.xaxis.set_minor_locator(NullLocator())
+    if len(rows) > 1:
+        figure.legend(loc="outside right upper", title=", ".join(_others(study)))
+    _explain(figure, study)
+    return figure
+
+
+def _claims(claims: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draws by how much what each claim advises leads, or trails, the best of the rest."""
+    figure = Figure(figsize=(8.5, 1.3 + 0.5 * len(claims)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(0, color=style.quiet(), linewidth=1)
+    for at, claim in enumerate(claims):
+        holds = claim["verdict"] == "holds"
+        axes.errorbar(
+            100 * claim["difference"],
+            at,
+            xerr=style.error_lengths([(claim["difference"], claim["ci95"])]),
+            color=style.colour(0 if holds else 1),
+            marker="o" if holds else "X",
+            markersize=7,
+            elinewidth=1.4,
+            capsize=3,
+        )
+    texts = [f"{_said({**c['where'], **c['advised']})}\n{c['verdict']}" for c in claims]
+    axes.set_yticks(range(len(claims)), texts)
+    axes.set_ylim(len(claims) - 0.5, -0.5)
+    axes.set_xlabel(
+        "test top-1 of what is advised less that of the best other (percentage points);\n"
+        "bars: paired 95 % interval over test images"
+    )
+    axes.grid(axis="x")
+    return figure
+
+
+def _limits(rows: Cells) -> tuple[float, float]:
+    """Returns limits of accuracy in percent that show all means, and intervals as far as is fit.
+
+    Student's interval of two seeds may span everything, and would leave the means no room.
+    """
+    cells = [cell for row in rows.values() for cell in row.values()]
+    values = [100 * value for cell in cells for value in (cell["mean"], *cell["single"])]
+    ends = [100 * end for cell in cells for end in cell["ci95"]]
+    room = max(2.0, 0.15 * (max(values) - min(values)))
+    low, high = max(min(ends), min(values) - room), min(max(ends), max(values) + room)
+    margin = 0.04 * (high - low)
+    return low - margin, min(high + margin, 100 + margin)
+
+
+def _explain(figure: Figure, study: Study, more: str = "") -> None:
+    """Says below a figure what its bars are."""
+    intervals = dict.fromkeys(c["interval"] for c in study["cells"] if c["interval"])
+    parts = [f"bars: 95 % interval ({'; '.join(intervals)})"]
+    if any(name.startswith("t over") for name in intervals):
+        parts[0] += ", cut off at the frame"
+    if any(name.startswith("t over") for name in intervals) and more:
+        parts.append("strokes: single seeds")
+    figure.supxlabel("; ".join([*parts, *([more] if more else [])]), fontsize=9)

@@ -1,5 +1,7 @@
 """Every config in the repository runs, at a tiny setting and without a network."""
 
+import dataclasses
+import json
 import re
 import runpy
 from pathlib import Path
@@ -13,10 +15,14 @@ from tests import tiny as tiny_network
 from tests.networks import random_variables
 from tests.test_data_tfds import TinyShapes
 from tl import finetune, runs, workdir
+from tl.ablations import study
+from tl.ablations.plan import make_plan
 from tl.models import registry
 from tl.weights import load
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("[!_]*.py"))
+STUDIES = [path for path in CONFIGS if "experiments.ablate" in path.read_text()]
+RUNS = [path for path in CONFIGS if path not in STUDIES]
 
 
 def command(path):
@@ -41,7 +47,7 @@ def tiny(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_runs(path, tiny, tmp_path):
     config = runpy.run_path(str(path))["get_config"]()
     config.weights = str(tiny / "resnet18.safetensors")
@@ -64,6 +70,7 @@ def test_runs(path, tiny, tmp_path):
             config.data.name = "tiny_shapes"
             config.data.data_dir = str(tiny / "tfds")
     config.probe.solvers = tuple(config.probe.solvers)
+    config.report = False
     folder = workdir.start(config, str(tmp_path / "run"), path.stem)
     match "probe" if path.stem == "common" else command(path):
         case "evaluate":
@@ -89,6 +96,51 @@ def test_runs(path, tiny, tmp_path):
             assert result["selected"]["endpoint"] in config.endpoints
     assert 0 <= result["test"]["top1"] <= 1
     assert (folder / "result.json").exists()
+
+
+def shrunk(run, tiny, features):
+    """Returns a run of a study on a network that compiles in a second, two steps long."""
+    config = run.config
+    config.weights = str(features.parent / "tiny.safetensors")
+    config.preprocess.size = 16
+    config.extract.feature_dir = str(features)
+    config.extract.endpoints = ()
+    if config.endpoints != ("pooled",):
+        config.endpoints = ("stem", "stage1")
+    if config.train.freeze:
+        config.train.freeze = ("stem",)
+    if config.data.name != "digits":
+        config.data.update({"name": "tiny_shapes", "data_dir": str(tiny / "tfds")})
+        config.data.update({"train": "train", "test": "test", "examples_per_class": (0,)})
+    config.data.val = "0.4"
+    config.probe.l2 = (0.1,)
+    config.train.update({"batch_size": 8, "steps": 2, "eval_every": 2})
+    return run
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_studies(path, tiny, tmp_path):
+    config = runpy.run_path(str(path))["get_config"]()
+    plan = make_plan(config)
+    # Of named levels each once; those of one field differ in its value alone.
+    named = [axis for axis in config.axes if not isinstance(config.axes[axis], tuple)]
+    first = {tuple(run.levels[axis] for axis in named): run for run in reversed(plan.runs)}
+    count = max((len(plan.axes[axis]) for axis in named), default=1)
+    chosen = [
+        first[tuple(plan.axes[axis][i % len(plan.axes[axis])] for axis in named)]
+        for i in range(count)
+    ]
+    with tiny_network.registered(), tiny_network.compiled_once(tiny / "compiled"):
+        tiny_network.write_weights(tmp_path / "tiny.safetensors")
+        for run in chosen:
+            shrunk(run, tiny, tmp_path / "features")
+        plan = dataclasses.replace(plan, runs=tuple(chosen), chosen={run.name for run in chosen})
+        config.report = False
+        failed = study.run(config, plan, tmp_path)
+    found = json.loads((tmp_path / "study.json").read_text())
+    assert failed == [], [run["error"] for run in found["runs"]]
+    assert all(0 <= run["test_top1"] <= 1 for run in found["runs"])
+    assert (tmp_path / "accuracy.png").exists()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

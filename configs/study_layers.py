@@ -1,0 +1,36 @@
+"""Which layer to probe, and does it depend on how many images are labelled? Digits, offline.
+
+python -m experiments.ablate --config=configs/study_layers.py --workdir=STUDY
+"""
+
+from configs import common
+from tl.ablations.config import study
+
+
+def get_config():
+    base = common.get_config()
+    base.preprocess.size = 64
+    base.preprocess.geometry = "whole"
+    base.preprocess.interpolation = "bicubic"
+    base.extract.pooling = "grid2"
+    base.extract.batch_size = 128
+    base.probe.l2 = tuple(10.0**i for i in range(-6, 6))
+    return study(
+        "Layer and labelled images: EfficientNet-Lite0 on digits",
+        base,
+        run="probe",
+        axes={
+            "examples": (5, 20, 100),
+            "endpoint": ("stem", *(f"stage{i}" for i in range(1, 8)), "pooled"),
+            "seed": (0, 1, 2),
+        },
+        columns="endpoint",
+        claims=[
+            {
+                "text": f"at {examples} images a class stage5 is the best layer",
+                "where": {"examples": examples},
+                "advised": {"endpoint": "stage5"},
+            }
+            for examples in (5, 20, 100)
+        ],
+    )

@@ -1,0 +1,30 @@
+"""How large small images should be made, and how they should be interpolated. Digits, offline.
+
+  python -m experiments.ablate --config=configs/study_resolution.py --workdir=STUDY
+
+Digits are 8 px: whatever is more was interpolated. EfficientNet-Lite0 was trained at 224 px.
+"""
+
+from configs import common
+from tl.ablations.config import study
+
+
+def get_config():
+    base = common.get_config()
+    base.data.examples_per_class = (20,)
+    base.preprocess.geometry = "whole"
+    base.extract.pooling = "grid2"
+    base.extract.batch_size = 128
+    base.probe.l2 = tuple(10.0**i for i in range(-6, 6))
+    return study(
+        "Image size and interpolation: EfficientNet-Lite0 on digits, 20 a class",
+        base,
+        run="probe",
+        axes={
+            "endpoint": ("stage5", "pooled"),
+            "interpolation": ("nearest", "bilinear", "bicubic"),
+            "resolution": (32, 64, 96, 128),
+            "seed": (0, 1, 2),
+        },
+        columns="resolution",
+    )

@@ -1,0 +1,52 @@
+"""Does the network that is better on ImageNet transfer better: its features, all of it fine-tuned?
+
+  python -m experiments.ablate --config=configs/study_weights.py --workdir=STUDY
+
+Kornblith et al. 2019 (arXiv:1805.08974): fine-tuned, yes. As fixed features, not where the better
+accuracy came from regularisers: label smoothing, dropout, an auxiliary head, no scale in batch
+normalisation. Offline there is one weight set, beside the same network untrained. With a network,
+several of one architecture, trained with ever more of that, put it to the test:
+
+  --config.axes.weights="('resnet50.tv1','resnet50.tv2','resnet50.a1','resnet50.a3')"
+"""
+
+from configs import common
+from tl.ablations.config import study
+
+
+def get_config():
+    base = common.get_config()
+    base.data.examples_per_class = (30,)
+    base.preprocess.size = 64
+    base.preprocess.geometry = "whole"
+    base.preprocess.interpolation = "bicubic"
+    base.extract.batch_size = 128
+    base.probe.l2 = tuple(10.0**i for i in range(-6, 6))
+    base.train.norm = "frozen"
+    base.train.batch_size = 32
+    base.train.steps = 120
+    base.train.eval_every = 30
+    base.optim.name = "adamw"
+    base.optim.learning_rate = 1e-3
+    base.optim.warmup = 0.1
+    base.optim.weight_decay = 0.01
+    base.augment.shift = 0.1
+    return study(
+        "Weight sets: as fixed features, fine-tuned, and untrained; digits, 30 a class",
+        base,
+        axes={
+            "method": {
+                "final_probe": {"run": "probe"},
+                "fine_tune": {},
+                "random_init": {
+                    "train.start": "random",
+                    "train.head": "random",
+                    "train.norm": "train",
+                    "train.norm_momentum": "kornblith",
+                },
+            },
+            "weights": ("efficientnet_lite0",),
+            "seed": (0, 1, 2),
+        },
+        columns="weights",
+    )

@@ -1,0 +1,52 @@
+"""Does all runs of a study, however often interrupted, and says what they came to.
+
+  python -m experiments.ablate --config=configs/four_cases.py --workdir=STUDY [--dry_run]
+
+Every run has a folder in STUDY/runs. The same command does what is missing: runs that were
+interrupted go on, those that failed are tried again; several processes may work on one STUDY at
+once. study.json, study.csv and the plots hold the results.
+"""
+
+import sys
+
+from absl import flags
+
+from tl import cli
+from tl.errors import UserError
+
+cli.define_run_flags()
+flags.DEFINE_bool("dry_run", False, "Print the runs and what they cost, and do none.")
+
+
+def main(_):
+    """Does or describes the study that the flags name."""
+    from tl.ablations import study
+    from tl.ablations.plan import make_plan
+
+    values = flags.FLAGS
+    if "axes" not in values.config:
+        raise UserError(
+            f"{values['config'].config_filename} is no study but a single run; expected a config "
+            "with axes, such as configs/four_cases.py"
+        )
+    if values.multihost:
+        raise UserError(
+            "--multihost joins the hosts of one run; to divide a study, start the same command on "
+            "each host, without --multihost and with one --workdir that all of them share"
+        )
+    plan = make_plan(values.config)
+    if values.dry_run:
+        study.dry_run(plan, values.workdir)
+        return
+    config, folder = cli.start_run()
+    if failed := study.run(config, plan, folder, overwrite=values.overwrite):
+        print(
+            f"{len(failed)} of {len(plan.runs)} runs failed: {', '.join(failed)}. Each has its "
+            f"reason in {folder}/runs/NAME/error.txt; the same command tries them again",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -11,12 +11,14 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests import tiny
-from tl import checkpoint, runs, tree
+from tl import checkpoint, evidence, runs, tree
 from tl.data.digits import Digits
 from tl.devices import DataParallel
 from tl.errors import Stopped, UserError
+from tl.report import page
 from tl.weights.load import load
 
 AVERAGED = {"train.ema_decay": 0.5}
@@ -99,10 +101,11 @@ def test_result_json(trained):
     written = json.loads((path / "result.json").read_text())
     assert written == json.loads(json.dumps(result))
     assert set(written) == {
-        *("schema", "data", "weights", "selected", "val", "test", "curve", "steps", "parameters"),
-        *("seeds", "seconds"),
+        *("schema", "kind", "data", "weights", "selected", "val", "test", "curve", "steps"),
+        *("parameters", "seeds", "seconds"),
     }  # fmt: skip
     assert written["schema"] == 1
+    assert written["kind"] == "finetune"
     assert written["data"] == {
         "name": "digits",
         "version": "1.0.0",
@@ -153,6 +156,47 @@ def test_what_else_it_writes(trained):
     assert len(list((path / "tensorboard").iterdir())) == 1
 
 
+def test_the_evidence_is_of_what_was_kept(trained):
+    path, result, _ = trained
+    predictions = evidence.Predictions.load(path)
+    test = Digits("test")
+    assert predictions.seeds.tolist() == [0]
+    assert predictions.classes.tolist() == list(test.classes)
+    assert predictions.test_ids.tolist() == [test[row]["id"] for row in range(len(test))]
+    np.testing.assert_array_equal(predictions.test_labels, test.labels())
+    np.testing.assert_array_equal(
+        predictions.test_predicted[0], predictions.test_logits.argmax(axis=1)
+    )
+    assert predictions.correct.mean() == result["test"]["top1"]
+    found = predictions.val_logits.argmax(axis=1) == predictions.val_labels
+    assert (found.mean(), len(found)) == (result["val"]["top1"], result["val"]["count"])
+    train = Digits("train")
+    ids = {train[row]["id"]: train[row]["label"] for row in range(len(train))}
+    assert [ids[name] for name in predictions.val_ids] == predictions.val_labels.tolist()
+    features = evidence.load_features(path)
+    assert features.endpoint == "pooled"
+    assert features.coordinates.shape == (797, 16)
+    for example in evidence.load_examples(path):
+        images = test if example["split"] == "test" else train
+        (row,) = [row for row in range(len(images)) if images[row]["id"] == example["id"]]
+        with Image.open(path / example["file"]) as picture:
+            np.testing.assert_array_equal(np.asarray(picture), images[row]["image"])
+
+
+def test_the_report_is_of_the_finished_run(config, tmp_path, monkeypatch):
+    built = []
+
+    def build(path):
+        built.append((path / "result.json").exists())
+        return path / "report.html"
+
+    monkeypatch.setattr(page, "build", build)
+    values = config(**{"train.epochs": 0.0, "report": True})
+    _, log = tiny.run(values, tmp_path)
+    assert built == [True]
+    assert f"report: {tmp_path / 'report.html'}" in log
+
+
 def test_the_same_network_is_the_same_file(tmp_path):
     files = [tiny.write_weights(tmp_path / f"{i}.safetensors") for i in range(8)]
     assert len({Path(file).read_bytes() for file in files}) == 1
@@ -190,6 +234,10 @@ def test_a_probe_of_the_folder(trained, config, tmp_path):
     assert probed["weights"]["name"] == str(path)
     assert probed["test"]["count"] == 797
     assert probed["test"]["top1"] > 0.3
+    # A fine-tuning run and a probe can be compared image by image.
+    ours, theirs = map(evidence.Predictions.load, (tmp_path, path))
+    np.testing.assert_array_equal(ours.test_ids, theirs.test_ids)
+    np.testing.assert_array_equal(ours.test_labels, theirs.test_labels)
 
 
 def test_a_second_training_keeps_the_head(trained, config, tmp_path):
@@ -239,6 +287,16 @@ def test_a_cached_prefix_changes_no_loss(config, tmp_path):
     for row, other in zip(whole["curve"], cached["curve"], strict=True):
         assert row["val_loss"] == pytest.approx(other["val_loss"], rel=1e-5)
     assert whole["test"]["top1"] == pytest.approx(cached["test"]["top1"], abs=2 / 797)
+    ours, theirs = (evidence.Predictions.load(tmp_path / name) for name in ("whole", "cached"))
+    assert ours.test_ids.tolist() == theirs.test_ids.tolist()
+    assert ours.val_ids.tolist() == theirs.val_ids.tolist()
+    np.testing.assert_allclose(ours.test_logits, theirs.test_logits, rtol=1e-3, atol=1e-3)
+    ours, theirs = (evidence.load_features(tmp_path / name) for name in ("whole", "cached"))
+    np.testing.assert_allclose(ours.explained, theirs.explained, atol=1e-3)
+    # The pictures are the images, not the activations.
+    example = evidence.load_examples(tmp_path / "cached")[0]
+    with Image.open(tmp_path / "cached" / example["file"]) as picture:
+        assert picture.size == (8, 8)
     # What is written is a whole network again.
     assert load(str(tmp_path / "cached")).spec.num_classes == 10
 

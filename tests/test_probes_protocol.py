@@ -148,6 +148,20 @@ def test_test_rows_are_scored_once():
         held_out.score({"a": head})
 
 
+def test_the_selected_alone_keeps_its_logits():
+    solver = Listed({1.0: UNSURE, 0.1: SURE, 0.01: HALF})
+    result = toy([solver], test_every_endpoint=True, endpoints=("a", "b"))
+    # On val those of the fit that never saw it, on test those of the refit.
+    np.testing.assert_array_equal(result.selected.val_logits, SURE)
+    np.testing.assert_array_equal(result.selected.test.logits, np.eye(3)[[0, 1, 2, 2]])
+    selected, other = result.choices
+    assert selected is result.selected
+    assert other.val_logits is None and other.test.logits is None
+    assert "logits" not in json.dumps(result.as_dict())
+    assert "logits" not in json.dumps(seeds.summarise({0: result, 1: result}))
+    assert "logits" not in repr(result)
+
+
 def digits(seed=0):
     from sklearn.datasets import load_digits
 

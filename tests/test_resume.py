@@ -41,6 +41,7 @@ FLAGS = {
     "optim.weight_decay": 0.1,
     "augment.shift": 0.1,
     "augment.mixup": 0.2,
+    "report": False,
 }
 
 

@@ -6,8 +6,10 @@ import skimage.data
 from PIL import Image
 
 from configs import common
-from tl import runs, workdir
+from tl import evidence, runs, workdir
+from tl.data.digits import Digits
 from tl.errors import UserError
+from tl.report import page
 
 PHOTOGRAPHS = {"coffee": "espresso", "chelsea": "tiger_cat", "rocket": "n04008634"}
 
@@ -26,6 +28,7 @@ def config(features, **fields):
     values.seeds = (3, 4)
     values.probe.l2 = (1e-3, 1e-1, 1e1)
     values.extract.feature_dir = features
+    values.report = False
     values.update_from_flattened_dict(fields)
     return values
 
@@ -48,6 +51,7 @@ def test_probe_writes_what_it_returns(probed):
     written = json.loads((path / "result.json").read_text())
     assert written == json.loads(json.dumps(result))
     assert written["schema"] == 1
+    assert written["kind"] == "probe"
     assert written["data"]["name"] == "digits"
     assert {k: written["data"][k] for k in ("classes", "train", "val", "test")} == {
         "classes": 10,
@@ -91,6 +95,49 @@ def test_the_study_has_every_cell(probed):
     assert (path / runs.PLOT).stat().st_size > 10_000
     assert "pixels" in log
     assert "797" in log
+
+
+def test_the_evidence_is_of_the_most_examples(probed):
+    path, result, _ = probed
+    predictions = evidence.Predictions.load(path)
+    test = Digits("test")
+    assert predictions.seeds.tolist() == [3, 4]
+    assert predictions.test_ids.tolist() == [test[row]["id"] for row in range(len(test))]
+    np.testing.assert_array_equal(predictions.test_labels, test.labels())
+    assert predictions.correct.mean(axis=1).tolist() == result["test"]["top1_seeds"]
+    np.testing.assert_array_equal(
+        predictions.test_logits.argmax(axis=1), predictions.test_predicted[0]
+    )
+    # The head that was chosen, before it saw val.
+    hits = predictions.val_logits.argmax(axis=1) == predictions.val_labels
+    best = max(row["val_top1"] for row in result["grid"] if row["seed"] == 3)
+    assert (hits.mean(), len(hits)) == (best, 20)
+    features = evidence.load_features(path)
+    assert features.endpoint == result["seeds"][0]["endpoint"]
+    assert features.rows.tolist() == list(range(797))
+    assert features.coordinates.shape == (797, 50)
+    examples = evidence.load_examples(path)
+    assert {example["split"] for example in examples} <= {"test", "val"}
+    train = Digits("train")
+    for example in examples:
+        images = test if example["split"] == "test" else train
+        (row,) = [row for row in range(len(images)) if images[row]["id"] == example["id"]]
+        assert images.classes[images[row]["label"]] == example["label"]
+        with Image.open(path / example["file"]) as picture:
+            np.testing.assert_array_equal(np.asarray(picture), images[row]["image"])
+
+
+@pytest.mark.parametrize("job", [runs.extract, runs.probe])
+def test_a_report_that_fails_is_a_warning(job, features, tmp_path, monkeypatch):
+    def build(path):
+        raise ValueError(len((path / "result.json").read_text()) > 0)
+
+    monkeypatch.setattr(page, "build", build)
+    values = config(features, report=True, endpoints=("pixels",))
+    _, log = run(job, values, tmp_path)
+    assert "warning: no report was made (ValueError: True); " in log
+    assert log.endswith(f"try again with python -m experiments.report {tmp_path}")
+    assert (tmp_path / "result.json").exists()
 
 
 def test_features_are_reused_and_numbers_repeat(probed, features, tmp_path):
@@ -199,8 +246,10 @@ def test_evaluate_on_photographs(features, tmp_path):
     values.data.data_dir = str(tmp_path / "images")
     values.data.test = ""
     values.extract.feature_dir = features
+    values.report = False
     result, log = run(runs.evaluate, values, tmp_path)
     # A rocket is a missile to this network at its own preprocessing; its folder says projectile.
+    assert result["kind"] == "evaluate"
     assert result["data"]["test"] == result["test"]["count"] == 3
     assert result["data"]["left_out"] == {"test": 0}
     assert result["test"]["top1"] == 2 / 3

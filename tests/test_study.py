@@ -20,12 +20,15 @@ class Store:
     def labels(self):
         return self._labels
 
+    def ids(self):
+        return [f"id{row}" for row in range(len(self._labels))]
+
     def read(self, endpoint, rows):
         self.read_rows.append((endpoint, rows))
         return self.features[rows]
 
 
-def run(stores, records=None, **fields):
+def run(stores, records=None, with_headline=False, **fields):
     arguments = {
         "classes": CLASSES,
         "endpoints": ("near", "far"),
@@ -35,7 +38,8 @@ def run(stores, records=None, **fields):
         "val_fraction": 0.2,
         "record": (records if records is not None else []).append,
     }
-    return study.run(stores, **{**arguments, **fields})
+    summary, headline = study.run(stores, **{**arguments, **fields})
+    return (summary, headline) if with_headline else summary
 
 
 def test_numbers_of_examples_in_order_and_all_last():
@@ -86,6 +90,46 @@ def test_seeds_reach_the_head():
     result = run(stores, solvers=[Head(epochs=1)], endpoints=("near",))
     losses = {row["seed"]: row["val_loss"] for row in result["grid"]}
     assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("val", ["carved", "own"])
+def test_the_headline_is_of_the_most_examples(val):
+    stores = {"train": Store(10), "test": Store(4, 1)}
+    if val == "own":
+        stores["val"] = Store(3, 2)
+    summary, headline = run(
+        stores,
+        with_headline=True,
+        examples_per_class=(0, 5),
+        val_fraction=0.2 if val == "carved" else None,
+        seeds=(7, 8),
+    )
+    predictions = headline.predictions(CLASSES)
+    assert predictions.seeds.tolist() == [7, 8]
+    assert predictions.classes.tolist() == list(CLASSES)
+    # The last row of each store is a corrupt image.
+    assert predictions.test_ids.tolist() == [f"id{row}" for row in range(12)]
+    assert predictions.test_labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert predictions.correct.mean(axis=1).tolist() == summary["test"]["top1_seeds"]
+    assert len(predictions.val_ids) == summary["counts"]["val"] == (6 if val == "carved" else 9)
+    labels = stores["train" if val == "carved" else "val"].labels()
+    rows = [int(name.removeprefix("id")) for name in predictions.val_ids]
+    assert predictions.val_labels.tolist() == labels[rows].tolist()
+    assert (predictions.val_logits.argmax(axis=1) == predictions.val_labels).all()
+    projection = headline.projection()
+    assert projection.endpoint == headline.results[7].selected.endpoint
+    assert projection.rows.tolist() == list(range(12))
+    assert projection.coordinates.shape == (12, 3)
+
+
+def test_the_first_seeds_val_rows_are_those_kept():
+    stores = {"train": Store(10), "test": Store(4, 1)}
+    _, both = run(stores, with_headline=True, seeds=(0, 1))
+    for seed, same in ((0, True), (1, False)):
+        _, alone = run(stores, with_headline=True, seeds=(seed,))
+        ours, theirs = (h.predictions(CLASSES) for h in (both, alone))
+        assert (ours.val_ids.tolist() == theirs.val_ids.tolist()) == same
+        assert np.array_equal(ours.val_logits, theirs.val_logits) == same
 
 
 def test_too_few_examples():

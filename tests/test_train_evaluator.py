@@ -83,17 +83,13 @@ def test_metrics_are_means_over_exactly_these_examples(evaluator, variables, log
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_score_counts_every_example_once(evaluator, variables, logits, size):
-    score, expected = (
-        evaluator(8).score(variables, str(size), CLASSES),
-        by_hand(logits, GOOD[:size]),
-    )
-    assert score.count == len(score.correct) == size
-    assert score.top1 == pytest.approx(expected["top1"])
-    assert score.top5 == pytest.approx(expected["top5"])
-    # In the order of the rows.
-    label = [SOURCE[row]["label"] for row in GOOD[:size]]
-    np.testing.assert_array_equal(score.correct, logits[GOOD[:size]].argmax(1) == label)
+def test_outputs_are_of_every_example_once_in_order(evaluator, variables, logits, size):
+    outputs = evaluator(8).outputs(variables, str(size))
+    examples = [SOURCE[row] for row in GOOD[:size]]
+    np.testing.assert_array_equal(outputs.places, np.arange(size))
+    assert outputs.ids == [example["id"] for example in examples]
+    np.testing.assert_array_equal(outputs.labels, [example["label"] for example in examples])
+    np.testing.assert_allclose(outputs.logits, logits[GOOD[:size]], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 8])
@@ -102,8 +98,19 @@ def test_images_that_do_not_decode_are_left_out(evaluator, variables, logits, co
     expected = by_hand(logits, good)
     found = evaluator(count).metrics(variables, "mixed")
     assert found == pytest.approx(expected, rel=1e-5)
-    score = evaluator(count).score(variables, "mixed", CLASSES)
-    assert score.count == 17 and score.top1 == pytest.approx(expected["top1"])
+    outputs = evaluator(count).outputs(variables, "mixed")
+    assert outputs.places.tolist() == good
+    assert outputs.ids == [SOURCE[row]["id"] for row in good]
+    assert np.mean(outputs.logits.argmax(1) == outputs.labels) == pytest.approx(expected["top1"])
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_pooled_is_what_the_head_takes(evaluator, variables, logits, count):
+    places = np.array([1, 5, 9, 19])
+    pooled = evaluator(count).pooled(variables, "mixed", places)
+    head = variables["params"]["head"]
+    found = pooled @ head["kernel"] + head["bias"]
+    np.testing.assert_allclose(found, logits[places], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("part", ["bad", "none"])
@@ -112,7 +119,7 @@ def test_where_none_is_left_it_says_of_which_part(evaluator, variables, part):
     with pytest.raises(UserError, match=text):
         evaluator(8).metrics(variables, part)
     with pytest.raises(UserError, match=text):
-        evaluator(8).score(variables, part, CLASSES)
+        evaluator(8).outputs(variables, part)
 
 
 def test_all_parts_share_one_compiled_program_of_the_rounded_batch(variables):
@@ -126,5 +133,5 @@ def test_all_parts_share_one_compiled_program_of_the_rounded_batch(variables):
     evaluator = Evaluator(MODEL, fed, DataParallel.over(), 5)
     for part in ("1", "33", "mixed"):
         evaluator.metrics(variables, part)
-    evaluator.score(variables, "9", CLASSES)
+    evaluator.outputs(variables, "9")
     assert traces == [(8, 4, 4, 3)]

@@ -1,0 +1,65 @@
+"""Small studies, and jobs that finish at once, for the tests of `tl.ablations`."""
+
+import numpy as np
+
+from configs import common
+from tl import workdir
+from tl.ablations.config import study
+from tl.ablations.plan import make_plan
+from tl.evidence import PREDICTIONS, Predictions
+
+METHODS = {
+    "probe": {"run": "probe", "endpoints": ("stem+stage1",)},
+    "tune": {"train.steps": 4},
+}
+
+
+def config(axes=None, **arguments):
+    """Returns a study on digits of two methods and two seeds, or of other axes."""
+    base = common.get_config()
+    base.data.examples_per_class = (10,)
+    return study(
+        "A study",
+        base,
+        axes or {"method": METHODS, "seed": (0, 1)},
+        **{"columns": next(iter(axes or {"method": None})), **arguments},
+    )
+
+
+def plan(axes=None, **arguments):
+    return make_plan(config(axes, **arguments))
+
+
+def result(top1=0.5, seconds=2.0):
+    """Returns what of `result.json` a study reads."""
+    return {
+        "val": {"top1": 0.75, "count": 20},
+        "test": {"top1": top1, "top1_ci95": [top1 - 0.1, top1 + 0.1], "count": 100},
+        "selected": {"endpoint": "stem"},
+        "seconds": {"total": seconds},
+        "warnings": ["odd"],
+    }
+
+
+def finish(values, path, log, **fields):
+    """A job that finishes at once."""
+    log("at work")
+    workdir.write_json(path / "result.json", result(**fields))
+
+
+def predict(path, right, ids=None):
+    """Writes the predictions of a run that has test images right where `right` [S, N] says so."""
+    right = np.atleast_2d(right)
+    seeds, count = right.shape
+    path.mkdir(parents=True, exist_ok=True)
+    Predictions(
+        seeds=np.arange(seeds),
+        classes=["a", "b"],
+        test_ids=[str(i) for i in range(count)] if ids is None else ids,
+        test_labels=np.zeros(count),
+        test_predicted=1 - right,
+        test_logits=np.zeros((count, 2)),
+        val_ids=["v"],
+        val_labels=[0],
+        val_logits=[[0.0, 1.0]],
+    ).save(path / PREDICTIONS)

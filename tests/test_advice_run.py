@@ -1,0 +1,136 @@
+import json
+import shlex
+
+import pytest
+
+from configs import common
+from tests import tiny
+from tests.parsing import parse
+from tl import finetune, runs, workdir
+from tl.advice import run
+from tl.data.digits import Digits
+from tl.errors import UserError
+
+CONFIG = "configs/common.py"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def network():
+    with tiny.registered():
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    root = tmp_path_factory.mktemp("advice")
+    tiny.write_weights(root / "tiny.safetensors")
+    return root
+
+
+def config(place, **fields):
+    values = tiny.config(str(place / "tiny.safetensors"), place / "features")
+    values.report = False
+    values.seeds = (1, 2)
+    values.data.examples_per_class = (3, 10)
+    values.update_from_flattened_dict(fields)
+    return values
+
+
+def advise(values, path, **arguments):
+    lines = []
+    workdir.start(values, str(path), "test")
+    arguments = {"limit": 100, **arguments}
+    base = common.get_config()
+    return run.advise(values, base, CONFIG, path, log=lines.append, **arguments), "\n".join(lines)
+
+
+@pytest.fixture(scope="module")
+def advised(place):
+    return advise(config(place), place / "run")
+
+
+def test_it_writes_what_it_returns(advised, place):
+    result, log = advised
+    assert json.loads((place / "run" / "result.json").read_text()) == json.loads(json.dumps(result))
+    assert (result["schema"], result["kind"]) == (1, "advise")
+    assert result["data"]["images"] == result["data"]["looked_at"] == 100
+    assert result["data"]["examples_per_class"] == 10
+    assert result["data"]["splits"] == {"train": "train"}
+    assert result["resolution"] == {"images": 8, "used": 16, "weights": 16}
+    names = [row["endpoint"] for row in result["endpoints"]]
+    assert names == ["stem", "stage1", "pooled", "stem+stage1+pooled"]
+    assert all(list(row["top1"]) == ["20", "40", "80"] for row in result["endpoints"])
+    assert result["verdict"]["size"] == "small"
+    assert result["similarity"]["head_entropy"] is None  # its head has three classes of its own
+    assert result["similarity"]["held_out"] == 100
+    assert result["headline"].lower().startswith(f"small and {result['verdict']['similarity']}")
+    assert log.endswith(f"written: {place / 'run' / 'result.json'}")
+    assert result["command"] == result["choices"][0]["command"] in log
+
+
+def test_the_commands_run(advised, place):
+    result, _ = advised
+    for choice in result["choices"]:
+        _, _, module, *flags, folder = shlex.split(choice["command"])
+        values = parse(flags)
+        assert values.seeds[0] == 1 and values.data.examples_per_class == (10,)
+        path = place / folder.removeprefix("--workdir=")
+        assert path.parent == place
+        workdir.start(values, str(path), "next")
+        if module == "experiments.probe":
+            assert values.endpoints == (choice["endpoint"],)
+            tested = runs.probe(values, path, lambda line: None)
+            assert choice["top1_interval"][0] < tested["test"]["top1"]
+        else:
+            values.train.epochs = 1.0
+            tested = finetune.run(values, path, lambda line: None)
+            assert tested["steps"]["done"] == 5  # 80 images in sixteens
+        assert tested["test"]["count"] == 797
+
+
+def test_the_test_rows_are_not_read(place, tmp_path, monkeypatch):
+    read, splits = Digits.__getitem__, set()
+
+    def noted(self, row):
+        splits.add(self.split)
+        return read(self, row)
+
+    monkeypatch.setattr(Digits, "__getitem__", noted)
+    advise(config(place), tmp_path / "run", limit=60)
+    assert splits == {"train"}
+
+
+def test_a_val_split_is_what_is_held_out(place, tmp_path):
+    # Digits have no val of their own; what matters is that rows of both sources are told apart.
+    values = config(place, **{"data.train": "test", "data.val": "train", "data.test": "train"})
+    with pytest.raises(UserError, match="share"):
+        advise(values, tmp_path / "run")
+    values = config(place, **{"data.examples_per_class": (0,)})
+    opened = {"train": run.sources.open_source(values.data, "test")}
+    opened["val"] = run.sources.open_source(values.data, "train")
+    rows = run.sample.choose_rows(opened["train"].labels(), 0, 0, opened["val"].labels())
+    network = run.load(values.weights)
+    drawn = run.sample.draw(
+        network, opened, rows, network.spec.preprocessing, run._extraction(values, network),
+        tmp_path, limit=90, log=lambda line: None,
+    )  # fmt: skip
+    assert drawn.held.shape == (1, 90) and drawn.held.sum() == 30
+    assert drawn.features["pooled"].shape == (90, 16)
+    assert not drawn.stored
+    assert (drawn.labels[drawn.held[0]] == rows.val_labels[:30]).all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "limit", "message"),
+    [
+        ({}, 5, "--images of at least 20"),
+        ({"data.examples_per_class": (1,)}, 0, "two images each at least, got 10 images of 10"),
+        ({"data.examples_per_class": (101,)}, 0, "101 examples per class were asked for"),
+        ({"extract.pooling": "grid"}, 0, "expected pooling"),
+        ({"seeds": ()}, 0, "--config.seeds"),
+    ],
+)
+def test_mistakes(fields, limit, message, place, tmp_path):
+    with pytest.raises(UserError, match=message):
+        advise(config(place, **fields), tmp_path / "run", limit=limit)
+    assert not (tmp_path / "run" / "result.json").exists()

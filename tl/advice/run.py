@@ -1,0 +1,235 @@
+"""Advice from a data set and a weight set, in about a minute: the data flow in call order."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from tl import options
+from tl.advice import command, curves, measure, rule, sample, text
+from tl.advice.measure import Measured
+from tl.advice.rule import FINAL
+from tl.data import imagenet, sources, transforms
+from tl.endpoints import Extraction
+from tl.errors import UserError
+from tl.models import registry
+from tl.runs import write_report
+from tl.weights.load import Pretrained, load
+from tl.workdir import write_json
+
+SCHEMA = 1
+HEAD = "logits"
+WORTH_REUSING = 5.0  # seconds of extraction
+
+Log = Callable[[str], Any]
+
+
+def advise(
+    config: ConfigDict,
+    base: ConfigDict,
+    config_file: str,
+    workdir: Path,
+    *,
+    limit: int = 0,
+    log: Log = print,
+) -> dict[str, Any]:
+    """Says which of the four cases the data are, what to do, what to expect, and the command.
+
+    Args:
+      config: see `configs/common.py`. Of several examples_per_class the largest counts, of several
+        seeds the first; `endpoints` does not: all of the network's are looked at.
+      base: what config_file says, without flags.
+      config_file: which the command names.
+      workdir: the run's folder, which gets `result.json` and the page.
+      limit: images to look at; 0 for what half a minute allows, at most 3,000.
+      log: takes a line of text.
+
+    Returns:
+      What `result.json` holds.
+
+    Raises:
+      UserError: weights, data or fields that cannot be used; too few images.
+    """
+    start = time.perf_counter()
+    options.check_lists(config)
+    if limit and limit < 20:
+        raise UserError(f"expected --images of at least 20, or 0 for what time allows; got {limit}")
+    network = load(config.weights, like=config.weights_like, prefix=config.weights_prefix)
+    preprocessing = transforms.with_overrides(network.spec.preprocessing, **config.preprocess)
+    opened = sources.open_sources(config.data)
+    counts = {"test": len(opened.pop("test"))}  # the last that is seen of it
+    rows = sample.choose_rows(
+        opened["train"].labels(),
+        command.max_examples(config),
+        config.seeds[0],
+        opened["val"].labels() if "val" in opened else None,
+    )
+    counts["train"] = rows.count
+    extraction = _extraction(config, network)
+    drawn = sample.draw(
+        network, opened, rows, preprocessing, extraction, options.feature_root(config),
+        limit=limit, log=log,
+    )  # fmt: skip
+    extracted = time.perf_counter()
+    classes = opened["train"].classes
+    measured = _measure(drawn, _names(network), len(classes))
+    verdict, similarity = _judge(measured, rows.count, rows.count / len(classes))
+    has_imagenet_head = HEAD in drawn.features and not network.spec.classes
+    if has_imagenet_head and network.spec.num_classes == len(imagenet.wnids()):
+        similarity["head_entropy"] = measure.head_entropy(drawn.features[HEAD])
+    rate = drawn.images_per_second
+    # So that the probe finds them; where that saves nothing, the shorter command is better.
+    worth = drawn.stored and rows.count / rate > WORTH_REUSING
+    stored = extraction.endpoints if worth else ()
+    choices = [
+        _carried_out(choice, config, base, config_file, workdir, network, measured, counts,
+                     verdict.similarity == "similar", stored, rate)
+        for choice in (verdict.first, verdict.second)
+    ]  # fmt: skip
+    result = {
+        "schema": SCHEMA,
+        "kind": "advise",
+        "data": {
+            "name": opened["train"].name,
+            "version": opened["train"].version,
+            "splits": {split: source.split for split, source in opened.items()},
+            "classes": len(classes),
+            "images": rows.count,
+            "examples_per_class": rows.count / len(classes),
+            "looked_at": len(drawn.labels),
+        },
+        "weights": {"name": network.spec.name, "sha256": network.sha256},
+        "resolution": _resolution(opened["train"], rows.train, preprocessing.size, network),
+        "verdict": {
+            "case": f"{verdict.size}_{verdict.similarity}",
+            "size": verdict.size,
+            "similarity": verdict.similarity,
+            "gain_of_fine_tuning": verdict.gain,
+        },
+        "similarity": similarity,
+        "endpoints": [row.as_dict() for row in measured],
+        "choices": choices,
+        "command": choices[0]["command"],
+        "images_per_second": rate,
+        "seconds": {
+            "extract": extracted - start,
+            "fit": time.perf_counter() - extracted,
+            "total": time.perf_counter() - start,
+        },
+    }
+    result["verdict"]["sentences"] = text.sentences(result)
+    result["headline"] = text.headline(result)
+    result["notes"] = text.notes(result, extraction.pooling)
+    write_json(workdir / "result.json", result)
+    log("\n" + text.console(result))
+    log(f"\nwritten: {workdir / 'result.json'}")
+    write_report(config, workdir, log)
+    return result
+
+
+def _names(network: Pretrained) -> tuple[str, ...]:
+    return tuple(registry.get(network.spec.backbone).widths)
+
+
+def _extraction(config: ConfigDict, network: Pretrained) -> Extraction:
+    fields = config.extract
+    return Extraction(
+        endpoints=_names(network) + ((HEAD,) if network.spec.num_classes else ()),
+        pooling="mean" if fields.pooling == "none" else fields.pooling,  # too wide for probes
+        dtype=fields.dtype,
+        batch_size=fields.batch_size,
+        fold_batch_norm=fields.fold_batch_norm,
+        mapper=fields.mapper,
+        threads=fields.threads,
+    )
+
+
+def _measure(drawn: sample.Sample, names: Sequence[str], num_classes: int) -> list[Measured]:
+    """Returns every endpoint, in order, and the best with its neighbours."""
+    measured = [measure.measure(drawn, name, num_classes) for name in names]
+    joined = measure.around(names, max(measured, key=_rank).endpoint)
+    return [*measured, measure.measure(drawn, joined, num_classes)]
+
+
+def _rank(row: Measured) -> tuple[float, bool, int]:
+    return row.top1, row.endpoint == FINAL, -row.width
+
+
+def _judge(
+    measured: Sequence[Measured], num_train: int, examples_per_class: float
+) -> tuple[rule.Verdict, dict[str, Any]]:
+    """Returns the verdict and what it rests on."""
+    by_name = {row.endpoint: row for row in measured}
+    final = by_name[FINAL]
+    single = [row for row in measured if "+" not in row.endpoint]
+    earlier = max((row for row in single if row.endpoint != FINAL), key=_rank)
+    best = max(measured, key=_rank)
+    different = rule.is_different(final.top1, earlier.top1)
+    endpoint = rule.best_probe(
+        best.endpoint, best.top1 - final.top1, measure.paired_error(best, final)
+    )
+    estimate = curves.estimate(by_name[endpoint].correct, num_train)
+    verdict = rule.decide(
+        examples_per_class, different=different, endpoint=endpoint, probe=estimate
+    )
+    return verdict, {
+        "final_top1": final.top1,
+        "earlier_endpoint": earlier.endpoint,
+        "earlier_top1": earlier.top1,
+        "error_ratio": (1 - earlier.top1) / (1 - final.top1) if final.top1 < 1 else None,
+        "final_knn_top1": final.knn_top1,
+        "best_by_logme": max(single, key=lambda row: row.logme).endpoint,
+        "best_by_h_score": max(single, key=lambda row: row.h_score).endpoint,
+        "held_out": len(final.right),
+        "exponent": estimate.exponent,
+        "head_entropy": None,
+    }
+
+
+def _carried_out(
+    choice: rule.Choice,
+    config: ConfigDict,
+    base: ConfigDict,
+    config_file: str,
+    workdir: Path,
+    network: Pretrained,
+    measured: Sequence[Measured],
+    counts: Mapping[str, int],
+    similar: bool,
+    stored: tuple[str, ...],
+    images_per_second: float,
+) -> dict[str, Any]:
+    wanted = config.copy_and_resolve_references()
+    wanted.update_from_flattened_dict(
+        command.changes(choice, config, counts["train"], similar, stored)
+    )
+    folder = workdir.with_name(f"{workdir.name}-{choice.method.lower().replace(' ', '-')}")
+    return {
+        "method": choice.method,
+        "endpoint": choice.endpoint or None,
+        "top1": choice.top1,
+        "top1_interval": [choice.low, choice.high],
+        "seconds": command.seconds(
+            choice,
+            wanted,
+            counts=counts,
+            width={row.endpoint: row.width for row in measured}.get(choice.endpoint, 0),
+            backbone=network.spec.backbone,
+            images_per_second=images_per_second,
+            stored=bool(stored),
+        ),
+        "command": command.command(choice, config_file, base, wanted, folder),
+    }
+
+
+def _resolution(source: Any, rows: np.ndarray, size: int, network: Pretrained) -> dict[str, int]:
+    """Returns shorter sides in pixels: of the images, as the network sees them, of its training."""
+    if source.image_shape is not None:
+        images = min(source.image_shape[:2])
+    else:
+        some = [source[int(row)]["image"].shape[:2] for row in rows[:9]]
+        images = int(np.median([min(shape) for shape in some]))
+    return {"images": images, "used": size, "weights": network.spec.preprocessing.size}

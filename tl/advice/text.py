@@ -1,0 +1,174 @@
+"""Advice in words: one screen."""
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from tabulate import tabulate
+
+from tl.advice.rule import DIFFERENT, LARGE, PROBES
+from tl.report.tables import percent
+
+Result = Mapping[str, Any]
+
+
+def headline(result: Result) -> str:
+    """Returns the advice in one line."""
+    first, verdict = result["choices"][0], result["verdict"]
+    low, high = first["top1_interval"]
+    return (
+        f"{verdict['size'].capitalize()} and {verdict['similarity']}: {_named(first)}, about "
+        f"{percent(first['top1'])} % ({percent(low)}-{percent(high)}), {_duration(first)}"
+    )
+
+
+def sentences(result: Result) -> list[str]:
+    """Returns two sentences: which case it is and why, what to do and why."""
+    data, verdict, similarity = result["data"], result["verdict"], result["similarity"]
+    first, second = result["choices"]
+    per_class = data["examples_per_class"]
+    case = (
+        f"Your data are {verdict['size']} ({per_class:.0f} images a class; large is from {LARGE}) "
+        f"and {verdict['similarity']} {'to' if verdict['similarity'] == 'similar' else 'from'} "
+        f"ImageNet: the best earlier endpoint, {similarity['earlier_endpoint']}, has "
+        f"{percent(similarity['earlier_top1'])} % of held-out images right, the final features "
+        f"{percent(similarity['final_top1'])} %."
+    )
+    gain = percent(verdict["gain_of_fine_tuning"])
+    if first["method"] in PROBES:
+        more = "nothing" if gain == "0.0" else f"{gain} points"
+        what = (
+            f"Use {_named(first)}: {_named(second)} is expected to gain {more} over it and takes "
+            f"{_duration(second)}."
+        )
+    else:
+        what = (
+            f"Use {_named(first)}: the probe's error falls as n^-{similarity['exponent']:.2f}: "
+            "its features limit it more than the number of images does, and training them is "
+            f"expected to gain {gain} points over {_named(second)}."
+        )
+    return [case, what]
+
+
+def resolution(result: Result) -> str:
+    """Returns what is known of the images' size and what to try."""
+    images, used, own = (result["resolution"][key] for key in ("images", "used", "weights"))
+    told = f"images of {images} px, seen at {used} px; the weights were trained at {own} px"
+    if used < own:
+        cost = (own / used) ** 2
+        return f"{told}. --config.preprocess.size={own} may give more, at {cost:.1f} times the cost"
+    if 2 * images <= used:
+        half = max(images, used // 2)
+        return f"{told}. --config.preprocess.size={half} costs {(used / half) ** 2:.1f} times less"
+    return told
+
+
+def notes(result: Result, pooling: str) -> list[str]:
+    """Returns what else to know before trusting the advice.
+
+    Args:
+      result: without its notes.
+      pooling: of spatial endpoints.
+    """
+    data, told = result["data"], []
+    if result["verdict"]["similarity"] == "different" and pooling == "mean":
+        told.append(
+            "Endpoints were averaged over the image. Where places in it matter, advise again with "
+            " --config.extract.pooling=grid2 (digits: 99 % where the mean has 97 %)."
+        )
+    if data["looked_at"] < 10 * data["classes"]:
+        told.append(
+            f"{data['looked_at']} images of {data['classes']} classes are few to judge by; "
+            "--images=N looks at more."
+        )
+    if data["images"] > 4 * data["looked_at"]:
+        told.append(
+            f"What {data['images']:,} images give is extrapolated from {data['looked_at']:,}."
+        )
+    return told
+
+
+def console(result: Result) -> str:
+    """Returns the whole advice: facts, a table, sentences, choices, the command."""
+    data, similarity = result["data"], result["similarity"]
+    entropy = similarity["head_entropy"]
+    facts = {
+        "data": f"{data['name']}, {data['classes']} classes, {data['images']:,} images to train "
+        f"and choose on; {data['looked_at']:,} looked at, none of test",
+        "weights": result["weights"]["name"],
+        "resolution": resolution(result),
+        "like ImageNet?": f"{_ratio(similarity['error_ratio'])}; entropy of the ImageNet head "
+        + ("not known" if entropy is None else f"{entropy:.2f} of log 1000"),
+    }
+    first, second = result["choices"]
+    return "\n\n".join(
+        (
+            tabulate(list(facts.items()), tablefmt="plain", disable_numparse=True),
+            _endpoints(result),
+            textwrap.fill(" ".join(result["verdict"]["sentences"]), 100),
+            f"first choice   {_expected(first)}\nsecond choice  {_expected(second)}",
+            *(["\n".join(f"note: {note}" for note in result["notes"])] if result["notes"] else []),
+            f"Run next:\n{first['command']}",
+        )
+    )
+
+
+def _endpoints(result: Result) -> str:
+    """Returns the table of endpoints; the best of each column has a star."""
+    rows = result["endpoints"]
+    sizes = list(rows[0]["top1"])
+    columns = {
+        "LogME": [row["logme"] for row in rows],
+        "H-score": [row["h_score"] for row in rows],
+        "5-NN %": [100 * row["knn_top1"] for row in rows],
+        **{f"probe %, n={size}": [100 * row["top1"][size] for row in rows] for size in sizes},
+    }
+
+    def cells(name: str, values: list[float]) -> list[str]:
+        digits = 3 if name == "LogME" else 1
+        return [f"{v:.{digits}f}" + ("*" if v == max(values) else " ") for v in values]
+
+    table = {"endpoint": [row["endpoint"] for row in rows]}
+    table |= {name: cells(name, values) for name, values in columns.items()}
+    return tabulate(
+        table,
+        headers="keys",
+        disable_numparse=True,
+        colalign=["left", *["right"] * len(columns)],
+    )
+
+
+def _named(choice: Mapping[str, Any]) -> str:
+    if choice["method"] not in PROBES:
+        return {"LP-FT": "LP-FT (probe, then fine-tune all from its head)"}.get(
+            choice["method"], "fine-tuning of the whole network"
+        )
+    return f"a linear classifier on {_features(choice['endpoint'])}"
+
+
+def _features(endpoint: str) -> str:
+    return "the final features (pooled)" if endpoint == "pooled" else endpoint
+
+
+def _expected(choice: Mapping[str, Any]) -> str:
+    low, high = choice["top1_interval"]
+    return (
+        f"{_named(choice)}: about {percent(choice['top1'])} % "
+        f"({percent(low)}-{percent(high)}), {_duration(choice)}"
+    )
+
+
+def _duration(choice: Mapping[str, Any]) -> str:
+    seconds = choice["seconds"]
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+def _ratio(ratio: float | None) -> str:
+    if ratio is None:
+        return "the final features make no error"
+    return (
+        f"best earlier endpoint: {ratio:.2f} of the final features' errors "
+        f"(different: up to {DIFFERENT:.2f})"
+    )

@@ -225,7 +225,7 @@ def write_advice(folder: Path, **changes) -> Path:
         "headline": "An earlier layer: expect 91 %",
         "command": choice["command"],
         "verdict": {"case": "small_different", "sentences": ["Few images.", "Unlike ImageNet."]},
-        "choices": [choice, choice | {"method": "LP-FT", "endpoint": None, "top1": 0.9}],
+        "choices": [choice, choice | {"method": "fine-tune all", "endpoint": None, "top1": 0.9}],
         "endpoints": endpoints,
         "similarity": {"final_top1": 0.65, "error_ratio": 2.33, "best_by_logme": "stage2"},
         "data": {

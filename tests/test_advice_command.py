@@ -8,7 +8,6 @@ from tests.parsing import parse
 from tl.advice import command, rule
 
 PROBE = rule.Choice(rule.EARLIER_PROBE, "stage3+stage4", 0.9, 0.8, 0.95)
-LP_FT = rule.Choice(rule.LP_FT, "", 0.9, 0.8, 0.95)
 FINE_TUNE = rule.Choice(rule.FINE_TUNE, "", 0.9, 0.8, 0.95)
 
 
@@ -18,7 +17,7 @@ def changed(config, choice, num_train=1000, similar=False, stored=()):
     return wanted
 
 
-@pytest.mark.parametrize("choice", [PROBE, LP_FT, FINE_TUNE], ids=lambda choice: choice.method)
+@pytest.mark.parametrize("choice", [PROBE, FINE_TUNE], ids=lambda choice: choice.method)
 @pytest.mark.parametrize("name", ["quickstart", "lpft", "bit_hyperrule", "folder_probe"])
 def test_the_command_says_what_is_wanted(choice, name):
     file = f"configs/{name}.py"
@@ -55,10 +54,10 @@ def test_fine_tuning_takes_one_seed_the_most_examples_and_no_leftovers():
     config.data.examples_per_class = (5, 0, 10)
     config.train.freeze = ("stem",)
     config.train.steps = 7
-    wanted = changed(config, LP_FT, num_train=4500, similar=True)
+    wanted = changed(config, FINE_TUNE, num_train=4500, similar=True)
     assert (wanted.seeds, wanted.data.examples_per_class) == ((3,), (0,))
     assert (wanted.train.freeze, wanted.train.steps) == ((), 0)
-    assert (wanted.train.head, wanted.train.epochs) == ("probe", 6.0)
+    assert (wanted.train.head, wanted.train.epochs) == ("zero", 6.0)
     assert (wanted.augment.flip, wanted.train.batch_size) == (0.5, 48)
     other = changed(config, FINE_TUNE, num_train=100)
     assert (other.train.head, other.train.epochs) == ("zero", 30.0)
@@ -72,11 +71,11 @@ def test_pooling_that_is_too_wide():
 
 
 def test_seconds():
-    config = changed(common.get_config(), LP_FT)
+    config = changed(common.get_config(), FINE_TUNE)
     fields = {"counts": {"train": 1000, "test": 200}, "width": 100, "images_per_second": 50.0}
     known = {"backbone": "resnet50", "stored": False, **fields}
     # 25 epochs at six times the features' cost, and the test images once.
-    assert command.seconds(LP_FT, config, **known) == pytest.approx(30 + (25 * 6000 + 200) / 50)
+    assert command.seconds(FINE_TUNE, config, **known) == pytest.approx(30 + (25 * 6000 + 200) / 50)
     probe = command.seconds(PROBE, config, **known)
     fit = 2e-6 * 1000 * 100 * 4.5
     assert probe == pytest.approx(8 + 1200 / 50 + fit)

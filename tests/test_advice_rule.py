@@ -26,19 +26,19 @@ def test_final_features_unless_another_is_better_by_a_standard_error():
 
 def test_what_fine_tuning_removes():
     removed = rule.removed_by_fine_tuning
-    assert removed(50, 0.0) == removed(5, 0.0) == 0.0
-    assert removed(500, 0.0) == pytest.approx(0.3)
-    assert removed(500, 0.25) == pytest.approx(0.15)
-    assert removed(500, 0.5) == removed(500, 0.9) == 0.0
+    assert removed(20, 0.0) == pytest.approx(0.3)
+    assert removed(200, 0.0) == pytest.approx(0.5)
+    assert removed(200, 0.25) == pytest.approx(0.25)
+    assert removed(200, 0.5) == removed(200, 0.9) == removed(0.1, 0.0) == 0.0
     assert removed(1e6, 0.0) == 0.6
 
 
 @pytest.mark.parametrize(
     ("arguments", "case", "first", "second"),
     [
-        ((20, 0.62, 0.17, False, "pooled"), "small similar", rule.FINAL_PROBE, rule.LP_FT),
+        ((20, 0.62, 0.24, False, "pooled"), "small similar", rule.FINE_TUNE, rule.FINAL_PROBE),
         ((10, 0.95, 0.6, True), "small different", rule.EARLIER_PROBE, rule.FINE_TUNE),
-        ((450, 0.77, 0.1), "large similar", rule.LP_FT, rule.EARLIER_PROBE),
+        ((450, 0.77, 0.1), "large similar", rule.FINE_TUNE, rule.EARLIER_PROBE),
         ((100, 0.99, 0.7, True), "large different", rule.EARLIER_PROBE, rule.FINE_TUNE),
         ((1000, 0.8, 0.1, True), "large different", rule.FINE_TUNE, rule.EARLIER_PROBE),
     ],
@@ -52,14 +52,14 @@ def test_the_four_cases(arguments, case, first, second):
 
 
 def test_what_to_expect_of_fine_tuning():
-    verdict = decide(500, 0.8, 0.25)
-    assert verdict.gain == pytest.approx(0.15 * 0.2)
-    assert verdict.first.top1 == pytest.approx(0.83)
+    verdict = decide(200, 0.8, 0.25)
+    assert verdict.gain == pytest.approx(0.25 * 0.2)
+    assert verdict.first.top1 == pytest.approx(0.85)
     assert verdict.first.low == pytest.approx(0.78)
-    assert verdict.first.high == pytest.approx(1 - 0.195 * 0.7)
+    assert verdict.first.high == pytest.approx(1 - 0.195 * 0.5)
     assert verdict.first.endpoint == ""
 
 
 def test_less_than_a_point_is_not_worth_training():
-    assert decide(500, 0.8, 0.4).first.method == rule.LP_FT  # 0.06 of 20 points
-    assert decide(500, 0.8, 0.45).first.method == rule.EARLIER_PROBE  # 0.03 of them
+    assert decide(200, 0.8, 0.44).first.method == rule.FINE_TUNE  # 0.06 of 20 points
+    assert decide(200, 0.8, 0.46).first.method == rule.EARLIER_PROBE  # 0.04 of them

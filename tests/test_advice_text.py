@@ -30,8 +30,9 @@ RESULT = {
          "top1": {"500": 0.649, "2000": 0.699}},
     ],
     "choices": [
-        {"method": "LP-FT", "endpoint": None, "top1": 0.872, "top1_interval": [0.687, 0.983],
-         "seconds": 10000.0, "command": "python -m experiments.finetune"},
+        {"method": "fine-tune all", "endpoint": None, "top1": 0.872,
+         "top1_interval": [0.687, 0.983], "seconds": 10000.0,
+         "command": "python -m experiments.finetune"},
         {"method": "final-layer probe", "endpoint": "pooled", "top1": 0.767,
          "top1_interval": [0.687, 0.828], "seconds": 240.0, "command": "python"},
     ],
@@ -49,8 +50,7 @@ def with_(**fields):
 
 def test_headline():
     assert text.headline(RESULT) == (
-        "Large and similar: LP-FT (probe, then fine-tune all from its head), about 87.2 % "
-        "(68.7-98.3), about 2.8 h"
+        "Large and similar: fine-tuning of the whole network, about 87.2 % (68.7-98.3), about 2.8 h"
     )
 
 
@@ -58,7 +58,7 @@ def test_sentences_say_which_case_and_what_to_do():
     case, what = text.sentences(RESULT)
     assert "large (5000 images a class; large is from 50) and similar to ImageNet" in case
     assert "stage7, has 71.6 % of held-out images right, the final features 69.9 %." in case
-    assert what.startswith("Use LP-FT")
+    assert what.startswith("Use fine-tuning of the whole network")
     assert "falls as n^-0.12" in what
     assert "10.5 points over a linear classifier on the final features (pooled)." in what
 

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from tl import devices
-from tl.advice.rule import LP_FT, PROBES, Choice
+from tl.advice.rule import PROBES, Choice
 
 # What any fine-tuning starts from, whatever else the user's config was made for.
 PLAIN = {
@@ -24,18 +24,13 @@ PLAIN = {
     "optim.warmup": 0.1,
     "optim.weight_decay": 0.01,
     "optim.decay": "decoupled",
+    "train.head": "zero",
+    "train.norm": "frozen",
 }
-# As in configs/lpft.py and configs/digits_finetune.py.
+# For images like ImageNet's, or not, as in configs/four_cases.py.
 RECIPES = {
-    True: {"train.head": "probe", "train.norm": "affine", "optim.learning_rate": 1e-4},
-    False: {
-        "train.head": "zero",
-        "train.norm": "frozen",
-        "train.ema_decay": 0.99,
-        "train.label_smoothing": 0.1,
-        "optim.learning_rate": 1e-3,
-        "augment.shift": 0.1,
-    },
+    True: {"optim.learning_rate": 3e-4, "augment.flip": 0.5, "augment.shift": 0.0},
+    False: {"optim.learning_rate": 1e-3, "augment.flip": 0.0, "augment.shift": 0.1},
 }
 IMAGES = 25_000  # that training sees, between 5 and 30 epochs
 
@@ -67,9 +62,8 @@ def changes(
             wanted["extract.endpoints"] = stored
     else:
         epochs = min(30.0, max(5.0, round(IMAGES / num_train)))
-        wanted |= PLAIN | RECIPES[choice.method == LP_FT] | {"seeds": config.seeds[:1]}
+        wanted |= PLAIN | RECIPES[similar] | {"seeds": config.seeds[:1]}
         wanted |= {"train.epochs": epochs, "train.batch_size": 16 if num_train < 500 else 48}
-        wanted |= {"augment.flip": 0.5 if similar else 0.0}
     have = flattened(config)
     return {field: value for field, value in wanted.items() if have[field] != value}
 

@@ -140,9 +140,7 @@ def _endpoints(result: Result) -> str:
 
 def _named(choice: Mapping[str, Any]) -> str:
     if choice["method"] not in PROBES:
-        return {"LP-FT": "LP-FT (probe, then fine-tune all from its head)"}.get(
-            choice["method"], "fine-tuning of the whole network"
-        )
+        return "fine-tuning of the whole network"
     return f"a linear classifier on {_features(choice['endpoint'])}"
 
 

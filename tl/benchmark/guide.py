@@ -54,6 +54,7 @@ def ours(count: int, data_dir: str, config: ConfigDict) -> Work:
     spec = dataclasses.replace(network.spec, scheme="torchvision")
     own.save(network.variables, root / "weights.safetensors", spec, list(map(str, range(1000))))
     config = config.copy_and_resolve_references()
+    config.report = False  # the Keras script makes none
     config.weights = str(root / "weights.safetensors")
     config.extract.feature_dir = str(root / "features")
     config.data.update(data_dir=data_dir, train=f"train[:{count}]", test=f"test[:{count // 5}]")

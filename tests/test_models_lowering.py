@@ -54,6 +54,12 @@ def small(monkeypatch):
         monkeypatch.setattr(lowering, bound, 1)
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """Lowers every dense convolution as otherwise only those of images are."""
+    monkeypatch.setattr(lowering, "FEW_PRODUCTS", 10**4)
+
+
 def arrays(height, width, kernel, strides, padding, depthwise, batch=2, dtype=jnp.float32):
     """Images, a kernel, and a cotangent of their convolution."""
     rng = np.random.default_rng(0)
@@ -111,6 +117,28 @@ def test_winograd_is_the_convolution_forward_and_backward(case, small):
     traced = ours.trace(*operands).lower(lowering_platforms=("cpu",)).as_text()
     assert "stablehlo.convolution" not in traced
     assert_close(ours(*operands), native(*operands), 1e-5)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not c[-1] and c[2] > 1] + WINOGRAD)
+def test_few_products_are_the_convolution_forward_and_backward(case, few):
+    operands = arrays(*case)
+    ours, native = both(*case[3:])
+    traced = ours.trace(*operands).lower(lowering_platforms=("cpu",)).as_text()
+    assert traced.count("stablehlo.convolution") == 2  # the gradients
+    assert_close(ours(*operands), native(*operands), 1e-5)
+
+
+def test_few_products_in_bfloat16_sharded_and_mapped(few):
+    test_bfloat16_to_its_rounding(CASES[19], None)
+    test_a_batch_sharded_over_devices_stays_so(CASES[19], None)
+    test_vmap_and_eval_shape(CASES[19], None)
+
+
+def test_the_first_layer_of_a_network_has_few_products():
+    operands = (jnp.ones((2, 9, 9, 3)), jnp.ones((3, 3, 3, 32)), (2, 2), "SAME")
+    forward = functools.partial(lowering.conv, dimension_numbers=DIMENSIONS)
+    traced = jax.jit(forward, static_argnums=(2, 3)).trace(*operands)
+    assert "stablehlo.convolution" not in traced.lower(lowering_platforms=("cpu",)).as_text()
 
 
 def test_winograd_at_the_size_of_a_network_rounds_as_the_plain_sum_does():

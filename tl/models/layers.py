@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tl.models.batch_norm import BatchNorm
 from tl.models.lowering import conv
 
 # Whose batch normalisation uses and updates the batch's statistics: every one's, none's, or that
@@ -63,14 +64,13 @@ class ConvBN(nn.Module):
         if self.folded:
             return x
         moving = train if isinstance(train, bool) else "/".join(self.path) in train
-        return nn.BatchNorm(
-            use_running_average=not moving,
+        return BatchNorm(
             momentum=self.norm_momentum,
             epsilon=self.norm_epsilon,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             name="bn",
-        )(x)
+        )(x, use_running_average=not moving)
 
 
 class Stage(nn.Module):

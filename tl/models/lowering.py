@@ -15,6 +15,8 @@ WINOGRAD_PIXELS = 512
 WINOGRAD_CHANNELS = 64
 # Fewest input channels that make a tap's matrix product in bfloat16 worth while.
 BFLOAT16_CHANNELS = 16
+# Most products of one output value that are better added one by one, such as those of 3x3 colours.
+FEW_PRODUCTS = 27
 
 # Most pixels whose products the kernel gradient of a depthwise convolution adds in one pass; with 8
 # EfficientNet-Lite0 trained 7 % slower, and every pixel more lengthens compilation.
@@ -45,6 +47,8 @@ def conv(
       - a map is smaller than the kernel, as 2x2 under 3x3: matrix products, 60 times as fast;
       - every channel has its own kernel: shifted multiply-adds, vectorised over channels, 9 times
         as fast forward over EfficientNet-Lite0; `_depthwise` has the gradient;
+      - an output value has few products, as where the image has three colours: multiply-adds again,
+        forward only, 4 times as fast for EfficientNet-Lite0's first layer;
       - the type is bfloat16: products of bfloat16 summed in float32 run on the matrix units that
         the native convolution leaves idle, 1.7 to 4.5 times as fast over ResNet-50's 3x3;
       - the kernel is 3x3 at stride 1: `_winograd`, 1.1 to 1.9 times as fast.
@@ -59,7 +63,8 @@ def conv(
         `lax.conv_general_dilated`.
 
     Returns:
-      `[N, h', w', features]`; differentiable in reverse mode only where depthwise or 3x3.
+      `[N, h', w', features]`; where depthwise, 3x3 or of few products, differentiable in reverse
+      mode only.
     """
 
     def native(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -85,6 +90,9 @@ def conv(
     def depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return _depthwise(x, kernel, strides, pads)
 
+    def few(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return _few_products(x, kernel, strides, pads)
+
     def winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return _winograd(x, kernel, pads)
 
@@ -99,6 +107,8 @@ def conv(
         lowered = depthwise
     elif feature_group_count != 1:
         lowered = native
+    elif sides != (1, 1) and math.prod(sides) * channels <= FEW_PRODUCTS:
+        lowered = few
     elif sides == (1, 1) or narrow or any(n < k for n, k in zip(shape, sides)):
         lowered = dense
     elif (
@@ -219,6 +229,44 @@ _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 def _largest_divisor(number: int, limit: int) -> int:
     return max(n for n in range(1, limit + 1) if number % n == 0)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _few_products(
+    x: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, Pair]
+) -> jax.Array:
+    """The convolution of few channels, one multiply-add of all features a tap and channel.
+
+    18 ms became 4 (16 x 224 x 224 x 3 to 32 features, 3x3 at stride 2, two cores), a sixth of
+    EfficientNet-Lite0 at 224 px. The gradients are the native convolution's.
+    """
+
+    def product(pixels: jax.Array, weights: jax.Array) -> jax.Array:
+        return sum(_multiply(pixels[..., i, None], row) for i, row in enumerate(weights))
+
+    # The barrier keeps what makes the image from being computed again at every tap.
+    return _sum_over_taps(product, lax.optimization_barrier(_pad(x, pads)), kernel, strides)
+
+
+def _few_products_forward(
+    x: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, Pair]
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _few_products(x, kernel, strides, pads), (x, kernel)
+
+
+def _few_products_backward(
+    strides: Pair, pads: tuple[Pair, Pair], saved: tuple[jax.Array, jax.Array], grad: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    native = functools.partial(
+        lax.conv_general_dilated,
+        window_strides=strides,
+        padding=pads,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return jax.vjp(native, *saved)[1](grad)
+
+
+_few_products.defvjp(_few_products_forward, _few_products_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

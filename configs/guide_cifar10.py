@@ -24,6 +24,7 @@ def get_config():
     config.preprocess.geometry = "whole"
     config.preprocess.interpolation = "bilinear"
     config.endpoints = ("pooled",)
+    config.extract.batch_size = 32  # as in Keras' predict; on a CPU as fast as 64, in less memory
     config.probe.solvers = ("head",)
     config.probe.dropout = 0.3
     config.probe.batch_size = 32

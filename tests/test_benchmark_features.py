@@ -9,7 +9,7 @@ from tl.benchmark import contest, features, native, peers
 from tl.benchmark.contest import Contestant
 from tl.benchmark.synthetic import random_images, random_network
 from tl.data.transforms import normalise
-from tl.models import layers, lowering
+from tl.models import layers, lowering, resnet
 
 
 @pytest.fixture(autouse=True)
@@ -50,14 +50,14 @@ def test_ours_and_plain_flax_compute_the_same():
         network.variables, normalise(images, network.spec.preprocessing)
     )["pooled"]
     assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
-    with native.native_convolutions():
+    with native.plain_layers():
         native_ones = jax.jit(network.model.apply)(
             network.variables, normalise(images, network.spec.preprocessing)
         )["pooled"]
     assert np.abs(native_ones - expected).max() < 1e-5 * np.abs(expected).max()
 
 
-def test_the_peer_is_compiled_with_native_convolutions_and_ours_is_left_alone(monkeypatch):
+def test_the_peer_is_compiled_of_plain_layers_and_ours_are_left_alone(monkeypatch):
     native_ones, lowered = [], []
 
     def spy(seen, function):
@@ -66,8 +66,14 @@ def test_the_peer_is_compiled_with_native_convolutions_and_ours_is_left_alone(mo
             (len(x) > 1 and seen.append(x.shape)) or function(x, *rest, **options)
         )
 
+    class BatchNorm(layers.BatchNorm):
+        def __call__(self, x, **options):
+            return spy(lowered, super().__call__)(x, **options)
+
     own = spy(lowered, lowering.conv)
     monkeypatch.setattr(layers, "conv", own)
+    monkeypatch.setattr(layers, "BatchNorm", BatchNorm)
+    monkeypatch.setattr(resnet, "max_pool", spy(lowered, resnet.max_pool))
     monkeypatch.setattr(
         native.lax, "conv_general_dilated", spy(native_ones, jax.lax.conv_general_dilated)
     )
@@ -76,7 +82,7 @@ def test_the_peer_is_compiled_with_native_convolutions_and_ours_is_left_alone(mo
     expected = [(8, 16, 16, 3), (8, 4, 4, 8), (8, 4, 4, 16), (8, 4, 4, 8)]
     assert (native_ones, lowered) == (expected, [])
     assert work().shape == (8, 16) and len(native_ones) == 4
-    assert layers.conv is own
+    assert (layers.conv, layers.BatchNorm) == (own, BatchNorm)
 
 
 @pytest.mark.parametrize(

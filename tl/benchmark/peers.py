@@ -26,7 +26,7 @@ def flax_forward(backbone: str, size: int, batch_size: int, dtype: str) -> Work:
     import jax
     import jax.numpy as jnp
 
-    from tl.benchmark.native import native_convolutions
+    from tl.benchmark.native import plain_layers
     from tl.benchmark.synthetic import random_network
 
     network = random_network(backbone, size)
@@ -34,7 +34,7 @@ def flax_forward(backbone: str, size: int, batch_size: int, dtype: str) -> Work:
     variables = jax.device_put(variables)
     forward = jax.jit(lambda variables, images: model.apply(variables, images)["pooled"])
     images = float_images(batch_size, size)
-    with native_convolutions():  # needed while it is traced
+    with plain_layers():  # needed while it is traced
         return warm(lambda: np.asarray(forward(variables, images)))
 
 
@@ -93,12 +93,12 @@ def onnxruntime_forward(path: str, size: int, batch_size: int) -> Work:
 
 
 def flax_step(backbone: str, size: int, batch_size: int) -> Work:
-    """The step of Flax's own examples, of the same architecture with native convolutions."""
+    """The step of Flax's own examples, of the same architecture of Flax's own layers."""
     import jax
     import jax.numpy as jnp
     import optax
 
-    from tl.benchmark.native import native_convolutions
+    from tl.benchmark.native import plain_layers
     from tl.benchmark.synthetic import random_network
 
     network = random_network(backbone, size, CLASSES)
@@ -128,7 +128,7 @@ def flax_step(backbone: str, size: int, batch_size: int) -> Work:
         state, loss = step(state, images, targets)
         return float(loss)
 
-    with native_convolutions():  # needed while it is traced
+    with plain_layers():  # needed while it is traced
         return warm(work)
 
 

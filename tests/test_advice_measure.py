@@ -45,6 +45,26 @@ def test_one_part_held_out_and_few_rows():
     assert correct[9].shape == (1, 3)
 
 
+@pytest.mark.parametrize("counts", [(2, 2), (1, 2, 2), (2, 60), (3, 300)])
+def test_few_rows_of_a_class(counts):
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    good = np.eye(len(counts), dtype=np.float32)[labels]
+    values = sample.Sample({"good": good}, labels, sample.folds(labels), 1.0, False)
+    measured = measure.measure(values, "good", len(counts))
+    singles = sum(count == 1 for count in counts)  # held out, their class is not known
+    assert measured.top1 == pytest.approx(1 - singles / len(labels))
+    assert min(measured.correct) >= len(counts) - singles
+
+
+def test_two_hundred_classes():
+    values = drawn(n=1000, classes=200, width=200)
+    subsets = measure._subsets(values)
+    assert list(subsets) == [200, 334, 667]
+    for chosen in subsets.values():
+        for (rows,) in chosen:
+            assert len(set(values.labels[rows])) == 200  # also among the fewest
+
+
 def test_paired_error():
     def of(right):
         return measure.Measured("x", 1, 0.0, 0.0, 0.0, 1.0, {5: np.array([right], float)})

@@ -1,7 +1,9 @@
 import json
 import shlex
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from configs import common
 from tests import tiny
@@ -15,8 +17,8 @@ CONFIG = "configs/common.py"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def network():
-    with tiny.registered():
+def network(tmp_path_factory):
+    with tiny.registered(), tiny.compiled_once(tmp_path_factory.mktemp("compiled")):
         yield
 
 
@@ -121,9 +123,31 @@ def test_a_val_split_is_what_is_held_out(place, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("train", "val"),
+    [((2, 25), ()), ((1, 1), (1, 2))],
+    ids=str,
+)
+def test_few_images_of_a_class(train, val, place, tmp_path):
+    rng = np.random.default_rng(0)
+    for split, counts in {"train": train, "test": [1] * len(train), "val": val}.items():
+        for label, count in enumerate(counts):
+            (tmp_path / split / f"{label}").mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / f"{label}" / f"{i}.png")
+    values = config(place, **{"data.name": "folder", "data.examples_per_class": (0,)})
+    values.data.data_dir = str(tmp_path)
+    if val:
+        values.data.val = "val"
+    result, _ = advise(values, tmp_path / "run", limit=0)
+    assert result["data"]["looked_at"] == sum(train) + sum(val)
+    assert result["similarity"]["held_out"] == (sum(val) or sum(train))
+
+
+@pytest.mark.parametrize(
     ("fields", "limit", "message"),
     [
-        ({}, 5, "--images of at least 20"),
+        ({}, 5, "--images of at least 20, two of each class, or 0"),
         ({"data.examples_per_class": (1,)}, 0, "two images each at least, got 10 images of 10"),
         ({"data.examples_per_class": (101,)}, 0, "101 examples per class were asked for"),
         ({"extract.pooling": "grid"}, 0, "expected pooling"),

@@ -16,6 +16,15 @@ def test_every_start_of_the_order_is_stratified():
     assert (order != sample.stratified_order(LABELS, 1)).any()
 
 
+def test_no_class_is_too_rare_for_a_start():
+    labels = np.array([0] * 2000 + [1] * 3 + [2])
+    for seed in range(5):
+        start = labels[sample.stratified_order(labels, seed)]
+        assert set(start[:3]) == {0, 1, 2}
+        assert np.bincount(start[:5]).tolist() == [2, 2, 1]
+        assert np.bincount(start[5:1000], minlength=3)[1] <= 1  # then in proportion
+
+
 @pytest.mark.parametrize(("copies", "folds", "once"), [(1, 5, 100), (5, 3, 500), (20, 1, 667)])
 def test_folds(copies, folds, once):
     labels = np.tile(LABELS, copies)
@@ -33,6 +42,21 @@ def test_few_rows_of_many_classes_make_equal_folds():
     assert held.sum(axis=1).tolist() == [4, 4, 4, 4, 4]
 
 
+@pytest.mark.parametrize("counts", [(2, 2), (1, 2, 2), (2, 60), (3, 300), (2, 3000), (2,) * 200])
+def test_every_fold_has_classes_to_train_on(counts):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    held = sample.folds(labels)
+    assert held.any(axis=1).all()
+    for fold in held:
+        assert set(labels[~fold]) >= set(np.flatnonzero(np.array(counts) > 1))
+
+
+def test_many_classes_are_divided_once():
+    assert len(sample.folds(np.repeat(np.arange(99), 5))) == 3
+    (held,) = sample.folds(np.repeat(np.arange(100), 5))
+    assert held.sum() == pytest.approx(500 / 3, abs=34)
+
+
 def test_rows_are_those_a_run_would_use():
     labels = np.array([0, 1, -1, 0, 1, 0, 1])
     rows = sample.choose_rows(labels, 0, seed=0)
@@ -45,16 +69,36 @@ def test_rows_are_those_a_run_would_use():
     assert rows.count == 6
 
 
-@pytest.mark.parametrize("labels", [[0, 0, 0, 0], [0, 1], [0, 0, 1, 2, 3]])
-def test_too_few_images(labels):
-    with pytest.raises(UserError, match="two classes with two images each at least"):
+@pytest.mark.parametrize(
+    ("labels", "got"),
+    [
+        ([0, 0, 0, 0], r"got 4 images of 1 class\(es\); give"),
+        ([0, 1], r"got 2 images of 2 class\(es\), 2 of them with a single one"),
+        ([0, 0, 1, 2, 3], r"got 5 images of 4 class\(es\), 3 of them with a single one"),
+        ([0] * 9 + [1], r"got 10 images of 2 class\(es\), 1 of them with a single one"),
+        ([-1, -1], r"got 0 images of 0 class\(es\); give"),
+    ],
+)
+def test_too_few_images(labels, got):
+    with pytest.raises(UserError, match=f"two classes with two images each at least, {got}"):
         sample.choose_rows(np.array(labels), 0, seed=0)
 
 
+def test_single_images_do_where_others_have_two_or_val_is_a_split():
+    assert sample.choose_rows(np.array([0, 0, 1, 1, 2, 3, 4]), 0, seed=0).count == 7
+    assert sample.choose_rows(np.array([0, 1]), 0, seed=0, val_labels=np.array([1])).count == 3
+    with pytest.raises(UserError, match="advice needs two classes at least, got 3 images of 1"):
+        sample.choose_rows(np.zeros(3, int), 0, seed=0, val_labels=np.array([0, 1]))
+    with pytest.raises(UserError, match="no image of val has a label"):
+        sample.choose_rows(np.array([0, 1]), 0, seed=0, val_labels=np.array([-1]))
+
+
 def test_what_half_a_minute_allows():
-    assert sample.affordable(1.0) == 200
-    assert sample.affordable(35.7) == 800
-    assert sample.affordable(1000.0) == 3000
+    assert sample.affordable(1.0, 10) == 200
+    assert sample.affordable(35.7, 10) == 800
+    assert sample.affordable(1000.0, 10) == 3000
+    assert sample.affordable(1.0, 200) == 1000  # five of each class
+    assert sample.affordable(1.0, 1000) == 3000
 
 
 def test_the_first_batch_is_not_timed(monkeypatch):

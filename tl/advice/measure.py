@@ -102,7 +102,6 @@ def head_entropy(logits: np.ndarray) -> float:
 def _subsets(sample: Sample) -> dict[int, list[list[np.ndarray]]]:
     """Returns size to subsets, each the training rows of every fold; the size is their mean."""
     training = [np.flatnonzero(~held) for held in sample.held]
-    classes = len(np.unique(sample.labels))
     subsets: dict[int, list[list[np.ndarray]]] = {}
     for fraction in FRACTIONS:
         chosen = []
@@ -110,7 +109,8 @@ def _subsets(sample: Sample) -> dict[int, list[list[np.ndarray]]]:
             rows_of_folds = []
             for rows in training:
                 order = rows[stratified_order(sample.labels[rows], seed)]
-                count = max(min(classes, len(rows)), round(fraction * len(rows)))
+                classes = len(np.unique(sample.labels[rows]))
+                count = max(classes, round(fraction * len(rows)))  # a row of each at least
                 rows_of_folds.append(order[:count])
             chosen.append(rows_of_folds)
         subsets[round(np.mean([len(rows) for rows in chosen[0]]))] = chosen

@@ -14,7 +14,6 @@ from tl.advice.measure import Measured
 from tl.advice.rule import FINAL
 from tl.data import imagenet, sources, transforms
 from tl.endpoints import Extraction
-from tl.errors import UserError
 from tl.models import registry
 from tl.runs import write_report
 from tl.weights.load import Pretrained, load
@@ -55,8 +54,6 @@ def advise(
     """
     start = time.perf_counter()
     options.check_lists(config)
-    if limit and limit < 20:
-        raise UserError(f"expected --images of at least 20, or 0 for what time allows; got {limit}")
     network = load(config.weights, like=config.weights_like, prefix=config.weights_prefix)
     preprocessing = transforms.with_overrides(network.spec.preprocessing, **config.preprocess)
     opened = sources.open_sources(config.data)

@@ -14,6 +14,7 @@ from ml_collections import config_flags
 
 from tl import workdir
 from tl.errors import Stopped, UserError, nearest
+from tl.fields import flat
 
 RUN_FLAGS = ("config", "workdir", "overwrite", "multihost")
 
@@ -143,7 +144,7 @@ def _config_files() -> str:
 
 
 def _check_field(config: ml_collections.ConfigDict, field: str, value: str) -> None:
-    fields = dict(_fields(config))
+    fields = flat(config)
     if field not in fields:
         near = nearest(f"--config.{field}", [f"--config.{name}" for name in fields])
         raise UserError(f"no field is called --config.{field}{near}")
@@ -158,11 +159,3 @@ def _check_field(config: ml_collections.ConfigDict, field: str, value: str) -> N
                     f"--config.{field} takes {kind.__name__} values such as {default[:3]}, got "
                     f"{value!r}"
                 ) from None
-
-
-def _fields(config: ml_collections.ConfigDict, prefix: str = ""):
-    for name, value in config.items():
-        if isinstance(value, ml_collections.ConfigDict):
-            yield from _fields(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -13,7 +13,8 @@ import numpy as np
 import tensorstore as ts
 
 from tl.errors import UserError, nearest
-from tl.fingerprint import Fingerprint, differences, directory_name, images_name
+from tl.fields import differences
+from tl.fingerprint import Fingerprint, directory_name, images_name
 
 CORRUPT = -1  # the label of an example that could not be decoded and was skipped
 UNWRITTEN = -2  # the label of a row that is not there yet

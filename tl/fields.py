@@ -1,0 +1,51 @@
+"""Nested fields, as configs and JSON have them, under dotted names such as 'train.epochs'."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def flat(tree: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
+    """Returns the dotted name and the value of every field that is not itself a mapping, in order.
+
+    >>> flat({"run": "probe", "data": {"name": "digits", "seed": 0}})
+    {'run': 'probe', 'data.name': 'digits', 'data.seed': 0}
+    """
+    fields = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping | ConfigDict):
+            fields |= {f"{name}.{inner}": leaf for inner, leaf in flat(value).items()}
+        else:
+            fields[name] = value
+    return fields
+
+
+def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the tree that `flat` makes the fields of.
+
+    >>> nested({"run": "probe", "data.name": "digits"})
+    {'run': 'probe', 'data': {'name': 'digits'}}
+    """
+    tree: dict[str, Any] = {}
+    for field, value in fields.items():
+        *sections, leaf = field.split(".")
+        here = tree
+        for section in sections:
+            here = here.setdefault(section, {})
+        here[leaf] = value
+    return tree
+
+
+def differences(asked: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
+    """Returns one line for each field that differs, with both sides.
+
+    >>> differences({"data": {"split": "val", "count": 3}}, {"data": {"split": "test", "count": 3}})
+    ["data.split: asked 'val', stored 'test'"]
+    """
+    asked, stored = flat(asked), flat(stored)
+    return [
+        f"{name}: asked {asked.get(name)!r}, stored {stored.get(name)!r}"
+        for name in sorted(asked | stored)
+        if asked.get(name) != stored.get(name)
+    ]

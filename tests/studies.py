@@ -4,6 +4,7 @@ import numpy as np
 
 from configs import common
 from tl import workdir
+from tl.ablations import folder as files
 from tl.ablations.config import study
 from tl.ablations.plan import make_plan
 from tl.evidence import PREDICTIONS, Predictions
@@ -30,9 +31,10 @@ def plan(axes=None, **arguments):
     return make_plan(config(axes, **arguments))
 
 
-def result(top1=0.5, seconds=2.0):
+def result(top1=0.5, seconds=2.0, kind="finetune"):
     """Returns what of `result.json` a study reads."""
     return {
+        "kind": kind,
         "val": {"top1": 0.75, "count": 20},
         "test": {"top1": top1, "top1_ci95": [top1 - 0.1, top1 + 0.1], "count": 100},
         "selected": {"endpoint": "stem"},
@@ -45,19 +47,27 @@ def finish(values, path, log, **fields):
     """A job that finishes at once."""
     log("at work")
     workdir.write_json(path / "result.json", result(**fields))
+    return result(**fields)
 
 
-def predict(path, right, ids=None):
+def finished(folder, run, *args, **fields):
+    """Has a run of a study be finished in its folder."""
+    path = workdir.start(run.config, str(files.place(folder, run)), run.name)
+    return finish(run.config, path, lambda line: None, *args, kind=run.kind, **fields)
+
+
+def predict(path, right, ids=None, labels=None):
     """Writes the predictions of a run that has test images right where `right` [S, N] says so."""
     right = np.atleast_2d(right)
     seeds, count = right.shape
+    labels = np.zeros(count, int) if labels is None else labels
     path.mkdir(parents=True, exist_ok=True)
     Predictions(
         seeds=np.arange(seeds),
         classes=["a", "b"],
         test_ids=[str(i) for i in range(count)] if ids is None else ids,
-        test_labels=np.zeros(count),
-        test_predicted=1 - right,
+        test_labels=labels,
+        test_predicted=np.where(right, labels, 1 - labels),
         test_logits=np.zeros((count, 2)),
         val_ids=["v"],
         val_labels=[0],

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tests import studies
+from tl.ablations import claims
 from tl.ablations.claims import judge
 from tl.ablations.plan import Claim
 
@@ -55,14 +56,34 @@ def test_another_is_clearly_better(tmp_path):
     assert verdict["why"].startswith("a has 50.0 %, the best, b, 75.0 %: -25.0 points")
 
 
-def test_another_is_better_within_noise(tmp_path):
-    a, b = first(100), first(100)
-    b[:3], b[150:154] = False, True  # one more, of seven that differ
-    verdict = judge(CLAIM, study(tmp_path, {("a", "0"): a, ("b", "0"): b}), tmp_path)
-    assert (verdict["verdict"], verdict["best"]) == ("holds", "b")
-    assert verdict["ci95"][0] < verdict["difference"] < 0 < verdict["ci95"][1]
+@pytest.mark.parametrize(("ahead", "sign"), [("a", 1), ("b", -1)])
+def test_one_is_better_within_noise(tmp_path, ahead, sign):
+    less, more = first(100), first(100)
+    more[:3], more[150:154] = False, True  # one more, of seven that differ
+    right = {("a", "0"): more, ("b", "0"): less}
+    if ahead == "b":
+        right = {("a", "0"): less, ("b", "0"): more}
+    verdict = judge(CLAIM, study(tmp_path, right), tmp_path)
+    assert (verdict["verdict"], verdict["best"]) == ("within noise", ahead)
+    assert verdict["difference"] == pytest.approx(sign * 0.005)
+    assert verdict["ci95"][0] < 0 < verdict["ci95"][1]
     assert verdict["p_value"] == 1.0
     assert verdict["why"].endswith("; within noise.")
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ((0.001, 0.2), "holds"),
+        ((0.0, 0.2), "within noise"),
+        ((-0.2, 0.0), "within noise"),
+        ((-0.2, -0.001), "does not hold"),
+    ],
+)
+def test_an_interval_that_ends_at_0_includes_it(monkeypatch, tmp_path, ends, expected):
+    monkeypatch.setattr(claims, "paired_interval", lambda ours, theirs: (0.0, *ends))
+    rows = study(tmp_path, {("a", "0"): first(50), ("b", "0"): first(50)})
+    assert judge(CLAIM, rows, tmp_path)["verdict"] == expected
 
 
 def test_seeds_are_averaged_first(tmp_path):
@@ -81,7 +102,8 @@ def test_seeds_are_averaged_first(tmp_path):
 def test_all_the_same(tmp_path):
     rows = study(tmp_path, {("a", "0"): first(50), ("b", "0"): first(50)})
     verdict = judge(CLAIM, rows, tmp_path)
-    assert (verdict["verdict"], verdict["best"], verdict["p_value"]) == ("holds", "a", 1.0)
+    assert (verdict["verdict"], verdict["best"]) == ("within noise", "a")
+    assert (verdict["p_value"], verdict["ci95"]) == (1.0, [0.0, 0.0])
 
 
 @pytest.mark.parametrize("status", ["failed", "missing"])
@@ -100,5 +122,8 @@ def test_undecided_without_another_level_or_predictions_or_on_other_images(tmp_p
     verdict = judge(CLAIM, rows, tmp_path)
     assert verdict["verdict"] == "undecided"
     assert verdict["why"] == "x-a-0 and x-b-0 were tested on different images"
+    studies.predict(tmp_path / "runs" / "x-b-0", first(50), labels=np.arange(200) % 2)
+    verdict = judge(CLAIM, rows, tmp_path)
+    assert verdict["why"] == "x-a-0 and x-b-0 were tested on different labels"
     (tmp_path / "runs" / "x-b-0" / "predictions.npz").unlink()
     assert "x-b-0 has no predictions.npz" in judge(CLAIM, rows, tmp_path)["why"]

@@ -15,9 +15,10 @@ from tl.evidence import Predictions
 def judge(claim: Claim, rows: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
     """Returns a claim with its verdict.
 
-    A claim holds where the advised level has the highest mean test accuracy, or where the lead of
-    the best other level is within noise: its paired 95 % bootstrap interval over test images, on
-    correctness averaged over the seeds, includes 0.
+    A claim holds where the advised level leads the best other one by more than noise: the paired
+    95 % bootstrap interval of its lead over test images, on correctness averaged over the seeds, is
+    above 0. It does not hold where that interval is below 0; where it includes 0, the two are
+    within noise, whichever is ahead.
 
     Args:
       claim: to be judged.
@@ -25,7 +26,8 @@ def judge(claim: Claim, rows: Sequence[Mapping[str, Any]], folder: Path) -> dict
       folder: of the study, for the runs' predictions.
 
     Returns:
-      As `claims` of `study.json`; `difference` is the advised level's accuracy less that of the
+      As `claims` of `study.json`; `verdict` is `holds`, `within noise`, `does not hold` or, while
+      runs are missing, `undecided`; `difference` is the advised level's accuracy less that of the
       best other level, a fraction, with its interval `ci95`.
     """
     verdict = {
@@ -47,19 +49,23 @@ def _correct(
     """Returns, by level, the share of its runs that has each test image right, float [N].
 
     Raises:
-      UserError: a run is missing or failed; or the levels were tested on different images.
+      UserError: a run is missing or failed; or the runs were tested on different images, or on
+        images with different labels.
     """
     here = [row for row in rows if all(row["levels"][axis] == x for axis, x in claim.where.items())]
     if absent := [row["name"] for row in here if row["status"] != "done"]:
         raise UserError(f"{len(absent)} of {len(here)} runs are not finished, such as {absent[0]}")
     if len({row["levels"][claim.axis] for row in here}) < 2:
         raise UserError(f"there is no other {claim.axis} to compare with")
-    ids, correct = None, {}
+    tested, correct = None, {}
     for row in here:
         predictions = Predictions.load(folder / row["folder"])
-        if ids is not None and not np.array_equal(ids, predictions.test_ids):
-            raise UserError(f"{here[0]['name']} and {row['name']} were tested on different images")
-        ids = predictions.test_ids
+        images = predictions.test_ids, predictions.classes[predictions.test_labels]
+        for ours, first, what in zip(images, tested or images, ("images", "labels")):
+            if not np.array_equal(ours, first):
+                names = f"{here[0]['name']} and {row['name']}"
+                raise UserError(f"{names} were tested on different {what}")
+        tested = images
         of_level = correct.setdefault(row["levels"][claim.axis], [])
         of_level.append(predictions.correct.mean(axis=0))
     return {level: np.mean(of_level, axis=0) for level, of_level in correct.items()}
@@ -72,6 +78,7 @@ def _verdict(correct: Mapping[str, np.ndarray], advised: str) -> dict[str, Any]:
     ours, theirs = correct[advised], correct[other]
     difference, low, high = paired_interval(ours, theirs)
     ahead = difference >= 0
+    verdict = "holds" if low > 0 else "does not hold" if high < 0 else "within noise"
     said = (
         f"{advised} has {_percent(means[advised])} %, "
         + ("the best of the others" if ahead else "the best")
@@ -80,13 +87,13 @@ def _verdict(correct: Mapping[str, np.ndarray], advised: str) -> dict[str, Any]:
         "images)"
     )
     return {
-        "verdict": "holds" if ahead or high >= 0 else "does not hold",
+        "verdict": verdict,
         "best": advised if ahead else other,
         "difference": difference,
         "ci95": [low, high],
         # Images that one of the two has right in more of its runs, as if by a fair coin.
         "p_value": mcnemar_exact(ours > theirs, theirs > ours).p_value,
-        "why": said + ("; within noise." if not ahead and high >= 0 else "."),
+        "why": said + ("; within noise." if verdict == "within noise" else "."),
     }
 
 

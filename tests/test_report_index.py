@@ -56,6 +56,11 @@ def test_accuracy_over_cost_names_the_best(root):
     assert "of 3 runs" in alt and "day 1/tuned: 96.7" in alt
 
 
+def test_names_that_no_font_draws_are_said(undrawn, tmp_path):  # noqa: F811
+    reported.write_probe(tmp_path / "run 𒀀")
+    assert "can draw 𒀀; in the pictures □ stands" in Page(index(tmp_path)).text
+
+
 def test_damaged_ones_say_why(root):
     damaged = Page(index(root)).sections["damaged"]
     assert "broken" in damaged and "result.json is damaged" in damaged

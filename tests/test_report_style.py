@@ -116,3 +116,11 @@ def test_a_log_axis_has_plain_numbers(values, labels):
     style.log_axis(axes)
     figure.draw_without_rendering()
     assert labels <= {text.get_text() for text in axes.get_xticklabels()}
+
+
+def test_a_figure_is_saved_on_white_under_its_title(tmp_path):
+    with style.theme(dark=False):
+        style.save(line(), "a title of \udcff", tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+        assert image.size == (3 * 150, 2 * 150)

@@ -170,6 +170,11 @@ class Section:
         return re.sub(r"\W+", "-", self.title.lower()).strip("-")
 
 
+def paragraphs(*texts: str) -> list[Text]:
+    """Returns a paragraph for each text that says something."""
+    return [Text(text) for text in texts if text]
+
+
 def percent(fraction: float | None) -> Cell:
     """Returns a cell that shows a fraction in percent."""
     return Cell(formats.percent(fraction), None if fraction is None else float(fraction))

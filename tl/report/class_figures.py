@@ -10,8 +10,9 @@ from tl.analysis import calibration, confusion
 from tl.analysis.calibration import Reliability
 from tl.report import style
 
-# Classes: so many have numbers in the cells of a matrix, a name on its edge, a cell, a legend.
-_NUMBERS, _NAMES, _CELLS, _LEGEND = 12, 40, 250, 20
+# Classes: so many have numbers in the cells of a matrix, a name on its edge, a cell; a legend.
+_NUMBERS, _NAMES, _CELLS = 12, 40, 250
+LEGEND = 20
 
 
 def confusion_matrix(matrix, names: Sequence[str], normalised: bool) -> Figure:
@@ -121,7 +122,7 @@ def scatter(points, labels, names: Sequence[str], title_axes: str) -> Figure:
     """
     points, labels = np.asarray(points), np.asarray(labels)
     look = {"s": 16, "alpha": 0.8, "linewidths": 0}
-    if len(names) > _LEGEND:
+    if len(names) > LEGEND:
         figure = Figure(figsize=(5.2, 5.2), layout="constrained")
         axes = figure.subplots()
         axes.scatter(

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from tl.report import fonts
+
 # Inches: the width of an image, the gap between images, the height of a line of text.
 _WIDTH, _GAP, _CAPTION_LINE, _TITLE_LINE = 1.6, 0.15, 0.14, 0.2
 _CAPTION_CHARACTERS = 26  # of a line under an image
@@ -33,10 +35,16 @@ def contact_sheet(
             f"expected at least one image and a caption for each; got {len(images)} images and "
             f"{len(captions)} captions"
         )
-    columns = min(columns, len(images))
+    with fonts.fallbacks():
+        _draw(images, captions, title, path, min(columns, len(images)))
+
+
+def _draw(
+    images: np.ndarray, captions: Sequence[str], title: str, path: Path, columns: int
+) -> None:
     width = columns * (_WIDTH + _GAP) + _GAP
-    title = textwrap.fill(title, int(width * _TITLE_CHARACTERS))
-    captions = [textwrap.fill(caption, _CAPTION_CHARACTERS) for caption in captions]
+    title = textwrap.fill(fonts.legible(title), int(width * _TITLE_CHARACTERS))
+    captions = [textwrap.fill(fonts.legible(caption), _CAPTION_CHARACTERS) for caption in captions]
 
     image_height = _WIDTH * images.shape[1] / images.shape[2]
     tops = [2 * _GAP + _lines(title) * _TITLE_LINE]

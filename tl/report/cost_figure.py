@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from tl.report import style
+from tl.report import fonts, style
 
 # Where a name may stand, from the best place on: at which end of the interval (-1, 0 for the point
 # itself, 1), on which side of it, and how far off in points.
@@ -89,7 +89,9 @@ def _name(axes: Axes, named: Sequence[Mapping[str, Any]], rows: Sequence[Mapping
         low, high = _interval(row)
         heights = {0: 100 * row["top1"], 1: 100 * high, -1: 100 * low}
         look = {"xytext": (0, 0), "textcoords": "offset points", "fontsize": 9}
-        text = axes.annotate(style.shortened(row["name"], 32), (row["seconds"], 0), **look)
+        text = axes.annotate(
+            fonts.legible(style.shortened(row["name"], 32)), (row["seconds"], 0), **look
+        )
         if (box := _placed(text, heights, axes.bbox, taken)) is None:
             text.remove()
         else:

@@ -8,14 +8,14 @@ from typing import Any
 from urllib.parse import quote
 
 from tl.errors import UserError
-from tl.report import figures, formats, html
+from tl.report import figures, fonts, formats, html
 from tl.report.blocks import (
     Cell,
     Details,
     Section,
     Table,
-    Text,
     interval,
+    paragraphs,
     percent,
     picture,
     seconds,
@@ -130,7 +130,10 @@ def _sections(
         )
         yield Section(
             "Accuracy over cost",
-            [Text(about), picture(partial(figures.accuracy_over_cost, tested), alt)],
+            [
+                *paragraphs(about, fonts.about(row["name"] for row in tested)),
+                picture(partial(figures.accuracy_over_cost, tested), alt),
+            ],
         )
     if damaged:
         lines = [[_name(root, folder), reason] for folder, reason in damaged.items()]

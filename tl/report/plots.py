@@ -36,6 +36,4 @@ def learning_curve(curve: Sequence[Mapping[str, Any]], kept: float, title: str, 
 
 def _write(draw: Callable[[], Figure], title: str, path: Path) -> None:
     with style.theme(dark=False):
-        figure = draw()
-        figure.suptitle(title, fontsize=11)
-        figure.savefig(path, dpi=150, facecolor="white", metadata={"Software": None})
+        style.save(draw(), title, path)

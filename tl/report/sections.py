@@ -11,7 +11,7 @@ from tl.analysis import calibration, confusion, projection
 from tl.errors import UserError
 from tl.evidence.examples import EXAMPLES
 from tl.evidence.projection import FEATURES
-from tl.report import figures, formats
+from tl.report import figures, fonts, formats
 from tl.report.blocks import (
     Cell,
     Details,
@@ -21,10 +21,12 @@ from tl.report.blocks import (
     Text,
     Thumbnail,
     interval,
+    paragraphs,
     percent,
     picture,
     thumbnail,
 )
+from tl.report.class_figures import LEGEND
 from tl.report.run import Run
 
 GROUPS = {  # of examples.json
@@ -114,6 +116,8 @@ def confusions(run: Run) -> list[object]:
     """Returns the confusion matrix, as counts and row by row as shares."""
     names, matrix, about = _confusion(run)
     order = confusion.order(matrix)
+    named = fonts.class_names(names)
+    drawn = [named[i] for i in order]
     matrix, names = matrix[np.ix_(order, order)], [names[i] for i in order]
     right, total = int(np.trace(matrix)), int(matrix.sum())
     wrong = matrix - np.diag(np.diag(matrix))
@@ -129,20 +133,22 @@ def confusions(run: Run) -> list[object]:
     ordered = " Classes that are confused stand together." if len(names) > confusion.FEW else ""
     pictures = [
         picture(
-            partial(figures.confusion_matrix, matrix, names, normalised=normalised),
+            partial(figures.confusion_matrix, matrix, drawn, normalised=normalised),
             f"Confusion matrix of {len(names)} classes, {kind}. {summary}",
             f"{kind[0].upper()}{kind[1:]}.",
         )
         for normalised, kind in ((False, "counts"), (True, "shares of each true class"))
     ]
-    text = Text(f"{about}{ordered} {summary}")
+    text = f"{about}{ordered} {summary}"
     # Beside each other, the names of many classes would be too small to read.
-    return [text, *(pictures if len(names) > confusion.FEW else [Pair(pictures)])]
+    shown = pictures if len(names) > confusion.FEW else [Pair(pictures)]
+    return [*paragraphs(text, fonts.about_classes(names)), *shown]
 
 
 def classes(run: Run) -> list[object]:
-    """Returns recall and precision class by class."""
+    """Returns recall and precision class by class; their numbers where pictures go by them."""
     names, matrix, about = _confusion(run)
+    numbered = len(names) > LEGEND or not all(map(fonts.drawable, names))
     seeds = len(run.predictions.seeds)
     rows = []
     for i, row in enumerate(confusion.per_class(matrix)):
@@ -151,6 +157,7 @@ def classes(run: Run) -> list[object]:
         rows.append(
             [
                 Cell(names[i], names[i]),
+                *([Cell(str(i), i)] if numbered else []),
                 Cell(f"{row['count'] // seeds:,}", row["count"] // seeds),
                 *(percent(row[key]) for key in ("recall", "precision", "f1")),
                 Cell(formats.NONE)
@@ -159,6 +166,8 @@ def classes(run: Run) -> list[object]:
             ]
         )
     columns = ["class", "test images", "recall", "precision", "F1", "most often taken for"]
+    if numbered:
+        columns.insert(1, "number")
     return [Table(about, columns, rows)]
 
 
@@ -207,14 +216,14 @@ def features(run: Run) -> list[object]:
     )
     pictures = [
         picture(
-            partial(figures.scatter, points, labels, names, axes),
+            partial(figures.scatter, points, labels, fonts.class_names(names), axes),
             f"{name} of {count} in {len(names)} classes, a colour for each class.",
             f"{name} of {found.endpoint}." + (f" {share} of the variance." * (name == "PCA")),
         )
         for name, points, axes in views
     ]
     text = f"{count}, as the classifier saw them{_seed(run)}, coloured by class."
-    return [Text(text), Pair(pictures)]
+    return [*paragraphs(text, fonts.about_classes(names)), Pair(pictures)]
 
 
 def gallery(group: str, run: Run) -> list[object]:

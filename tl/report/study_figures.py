@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from tl.report import style
+from tl.report import fonts, style
 
 # Axes of a study as the axes of a plot name them; others go by their own name.
 UNITS = {
@@ -51,9 +51,8 @@ def save(of_study: Study, folder: Path) -> list[Path]:
     paths = []
     with style.theme(dark=False):
         for name, figure in study(of_study).items():
-            figure.suptitle(of_study["title"], fontsize=11)
             paths.append(folder / f"{name}.png")
-            figure.savefig(paths[-1], dpi=150, facecolor="white", metadata={"Software": None})
+            style.save(figure, of_study["title"], paths[-1])
     return paths
 
 
@@ -80,9 +79,8 @@ def _others(study: Study) -> list[str]:
 
 def _said(levels: Mapping[str, str]) -> str:
     """Returns levels as a title; numbers with what they are numbers of."""
-    return ", ".join(
-        f"{axis} {level}" if _numbers([level]) else level for axis, level in levels.items()
-    )
+    said = (f"{axis} {level}" if _numbers([level]) else level for axis, level in levels.items())
+    return fonts.legible(", ".join(said))
 
 
 def _numbers(levels: Sequence[str]) -> list[float]:
@@ -119,7 +117,7 @@ def _dots(study: Study, rows: Cells) -> Figure:
         axes.set_xlabel(_ACCURACY)
         axes.tick_params(labelbottom=True)
     axes = panels[0, 0]
-    axes.set_yticks(range(len(levels)), levels)
+    axes.set_yticks(range(len(levels)), map(fonts.legible, levels))
     axes.set_ylim(len(levels) - 0.5, -0.5)
     axes.set_xlim(*_limits(rows))
     for left in panels[:, 0]:
@@ -173,14 +171,14 @@ def _lines(study: Study, rows: Cells) -> Figure:
             linewidth=1.6,
             elinewidth=1,
             capsize=3,
-            label=", ".join(names),
+            label=fonts.legible(", ".join(names)),
         )
     axes.set_xlabel(UNITS.get(columns, columns))
     axes.set_ylabel(_ACCURACY)
     axes.set_ylim(*_limits(rows))
     axes.grid(axis="y")
     if not numbers:
-        axes.set_xticks(range(len(levels)), levels, rotation=40, ha="right")
+        axes.set_xticks(range(len(levels)), map(fonts.legible, levels), rotation=40, ha="right")
     else:
         if min(numbers) > 0 and max(numbers) >= _LOG_FROM * min(numbers):
             axes.set_xscale("log")
@@ -198,14 +196,16 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> Figure:
     axes = figure.subplots()
     axes.axvline(0, color=style.quiet(), linewidth=1)
     for at, claim in enumerate(claims):
-        holds = claim["verdict"] == "holds"
+        fails = claim["verdict"] == "does not hold"
+        colour = style.colour(1 if fails else 0)
         axes.errorbar(
             100 * claim["difference"],
             at,
             xerr=style.error_lengths([(claim["difference"], claim["ci95"])]),
-            color=style.colour(0 if holds else 1),
-            marker="o" if holds else "X",
+            color=colour,
+            marker="X" if fails else "o",
             markersize=7,
+            markerfacecolor=colour if claim["verdict"] != "within noise" else "none",
             elinewidth=1.4,
             capsize=3,
         )

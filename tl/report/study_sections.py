@@ -9,8 +9,18 @@ from urllib.parse import quote
 
 from matplotlib.figure import Figure
 
-from tl.report import formats, study_figures
-from tl.report.blocks import Cell, Facts, Table, Text, interval, percent, picture, seconds
+from tl.report import fonts, formats, study_figures
+from tl.report.blocks import (
+    Cell,
+    Facts,
+    Table,
+    Text,
+    interval,
+    paragraphs,
+    percent,
+    picture,
+    seconds,
+)
 from tl.report.facts import Headline
 from tl.report.run import Run
 
@@ -98,10 +108,12 @@ def plots(run: Run) -> list[object]:
         "accuracy": f"{_metric(study)} of {cells}, from {_named(low)} to {_named(high)}.",
         "claims": f"Leads of what was advised, in percentage points, with intervals. {judged}.",
     }
-    return [
+    pictures = [
         picture(partial(_figure, study, name), alts.get(name, name))
         for name in study_figures.study(study)
     ]
+    levels = (level for levels in study["axes"].values() for level in levels)
+    return [*paragraphs(fonts.about(levels)), *pictures]
 
 
 def _figure(study: Mapping[str, Any], name: str) -> Figure:

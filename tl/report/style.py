@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -10,7 +12,9 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+
+from tl.report import fonts
 
 # Okabe and Ito's colour-blind safe colours; the marker tells the lines apart in grey, too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -32,35 +36,38 @@ def theme(dark: bool) -> Iterator[None]:
       dark: whether the page is (about #14171a); a light one is about #ffffff.
     """
     text, quiet, line = _TEXT[dark], _QUIET[dark], _LINE[dark]
-    with matplotlib.rc_context(
-        {
-            "figure.facecolor": "none",
-            "axes.facecolor": "none",
-            "savefig.facecolor": "none",
-            "text.color": text,
-            "text.parse_math": False,  # a dollar sign in the name of a class is one
-            "axes.labelcolor": text,
-            "axes.titlecolor": text,
-            "axes.edgecolor": quiet,
-            "axes.titlesize": 10.5,
-            "axes.prop_cycle": cycler(color=[*COLOURS[:-1], text]),
-            "axes.axisbelow": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.unicode_minus": True,
-            "xtick.color": quiet,
-            "ytick.color": quiet,
-            "xtick.labelcolor": text,
-            "ytick.labelcolor": text,
-            "xtick.labelsize": 9,
-            "ytick.labelsize": 9,
-            "grid.color": line,
-            "grid.linewidth": 0.8,
-            "legend.frameon": False,
-            "legend.fontsize": 9,
-            "font.size": 10,
-            "image.cmap": "cividis",
-        }
+    with (
+        fonts.fallbacks(),
+        matplotlib.rc_context(
+            {
+                "figure.facecolor": "none",
+                "axes.facecolor": "none",
+                "savefig.facecolor": "none",
+                "text.color": text,
+                "text.parse_math": False,  # a dollar sign in the name of a class is one
+                "axes.labelcolor": text,
+                "axes.titlecolor": text,
+                "axes.edgecolor": quiet,
+                "axes.titlesize": 10.5,
+                "axes.prop_cycle": cycler(color=[*COLOURS[:-1], text]),
+                "axes.axisbelow": True,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "axes.unicode_minus": True,
+                "xtick.color": quiet,
+                "ytick.color": quiet,
+                "xtick.labelcolor": text,
+                "ytick.labelcolor": text,
+                "xtick.labelsize": 9,
+                "ytick.labelsize": 9,
+                "grid.color": line,
+                "grid.linewidth": 0.8,
+                "legend.frameon": False,
+                "legend.fontsize": 9,
+                "font.size": 10,
+                "image.cmap": "cividis",
+            }
+        ),
     ):
         yield
 
@@ -79,6 +86,18 @@ def png(draw: Callable[[], Figure], dark: bool, dpi: int = 144) -> bytes:
         figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
         figure.clear()
     return content.getvalue()
+
+
+def save(figure: Figure, title: str, path: Path) -> None:
+    """Writes a figure that was drawn within a light theme as a PNG on white, within it, too.
+
+    Args:
+      figure: gets the title.
+      title: above the axes.
+      path: of the PNG to write.
+    """
+    figure.suptitle(fonts.legible(title), fontsize=11)
+    figure.savefig(path, dpi=150, facecolor="white", metadata={"Software": None})
 
 
 def colour(i: int) -> str:
@@ -130,7 +149,11 @@ def text_on(background: tuple[float, ...]) -> str:
 
 
 def shortened(name: str, longest: int = 24) -> str:
-    """Returns a name of at most `longest` characters, the last a … where some are left out."""
+    """Returns a name of at most `longest` characters, the last a … where some are left out.
+
+    >>> shortened("a long name", 8)
+    'a long…'
+    """
     return name if len(name) <= longest else name[: longest - 1].rstrip() + "…"
 
 
@@ -140,6 +163,11 @@ def log_axis(axes: Axes) -> None:
     low, high = axes.get_xlim()
     if high < 1000 * low:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    else:  # at which decades Matplotlib writes a number differs by its version
+        first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
+        every = -(-(last - first) // 8)
+        decades = [10.0**k for k in range(first, last + 1) if k % every == 0]
+        axes.xaxis.set_major_locator(FixedLocator(decades))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tl.report import fonts
 from tl.report.contact_sheet import contact_sheet
 from tl.train.inputs import Inputs
 from tl.train.mixing import Mixing, mix, one_hot_targets
@@ -31,6 +32,7 @@ def draw(
     stream = dataclasses.replace(fed, threads=0).stream(batch_size, seed)
     batch, _ = next(stream)
     stream.close()
+    classes = fonts.class_names(classes)
     targets = one_hot_targets(jnp.asarray(batch["label"]), len(classes))
     images, targets = mix(
         jnp.asarray(batch["image"], jnp.float32), targets, jax.random.key(seed), mixing

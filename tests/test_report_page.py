@@ -2,14 +2,20 @@ import base64
 import io
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
 
-from tests import reported
+from tests import commands, reported
 from tests.pages import Page, undrawn  # noqa: F401
 from tl.errors import UserError
-from tl.report import page
+from tl.report import figures, fonts, page, style
+
+PIXEL = base64.b64decode(
+    b"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
 
 # What users call their folders.
 CLASSES = ("<script>alert(1)</script>", "a \"quoted\" & 'plain' one", "кошка", "$x^2$")
@@ -78,6 +84,37 @@ def test_class_numbers(probe):
     assert row in shown.sections["classes"]
     # Precision of class 1: 19 of 21, for the two of class 0.
     assert "10 95.0 % 90.5 % 92.7 %" in shown.sections["classes"]
+
+
+def test_names_that_no_font_draws_go_by_their_numbers(monkeypatch, tmp_path):
+    monkeypatch.setattr(fonts, "drawable", lambda text: "猫" not in text)
+    monkeypatch.setattr(fonts, "_drawable", lambda character: character != "猫")
+    draws = []
+    monkeypatch.setattr(style, "png", lambda draw, dark, dpi: draws.append(draw) or PIXEL)
+    shown = Page(page.build(reported.write_probe(tmp_path / "run", ("cat", "猫", "dog"))))
+    names = [draw.args[1] for draw in draws if draw.func is figures.confusion_matrix]
+    assert names == [["cat", "#1", "dog"]] * 4  # counts and shares, light and dark
+    named = [draw.args[2] for draw in draws if draw.func is figures.scatter]
+    assert named == [["cat", "#1", "dog"]] * 4
+    for section in ("confusion-matrix", "features"):
+        assert (
+            "can draw 猫; in the pictures such a class goes by its number"
+            in (shown.sections[section])
+        )
+    assert "class number test images" in shown.sections["classes"]
+    assert "猫 1 10 95.0 %" in shown.sections["classes"]
+
+
+def test_of_many_classes_the_table_has_the_numbers_that_colours_stand_for(
+    undrawn,  # noqa: F811
+    tmp_path,
+):
+    names = tuple(f"breed {'abcdefghijklmnopqrstu'[i]}" for i in range(21))
+    many = Page(page.build(reported.write_probe(tmp_path / "many", names)))
+    assert "breed u 20 10 100.0 %" in many.sections["classes"]
+    few = Page(page.build(reported.write_probe(tmp_path / "few", names[:20])))
+    assert "number" not in few.sections["classes"]
+    assert "No font" not in few.text
 
 
 def test_nothing_is_loaded_from_elsewhere(probe):
@@ -154,6 +191,56 @@ def test_finetuning(undrawn, tmp_path):  # noqa: F811
     assert "from 30.0\u202f% to 90.0\u202f%" in alt
 
 
+def test_a_run_by_a_rule_shows_what_ran(undrawn, tmp_path):  # noqa: F811
+    rule = {
+        "preprocess.size": 128,
+        "augment.mixup": 0.1,
+        "train.steps": 500,
+        "optim.warmup": 0.2,
+        "optim.boundaries": [0.4, 0.6, 0.8],
+    }
+    folder = reported.write_finetune(tmp_path / "run", rule=rule)
+    config = json.loads((folder / "config.json").read_text())
+    config["train"] |= {"rule": "bit", "steps": 0, "epochs": 7.0}
+    config["optim"] |= {"schedule": "step", "boundaries": [], "warmup": 0.0}
+    reported.write(folder / "config.json", config)
+    ran = Page(page.build(folder)).sections["what-ran"]
+    assert "preprocessing size 128 " in ran
+    assert (
+        "rule bit: preprocess.size 128, augment.mixup 0.1, train.steps 500, optim.warmup 0.2, "
+        "optim.boundaries 0.4, 0.6, 0.8 training 500 steps, batches of" in ran
+    )
+    assert "step, warm-up 20 %" in ran and "augmentation mixup 0.1" in ran
+    assert "7 epochs" not in ran
+    assert "train.steps 500, by the rule" in ran and "preprocess.size 128, by the rule" in ran
+
+    result = json.loads((folder / "result.json").read_text())
+    del result["rule"]  # as of a run from before it was recorded
+    reported.write(folder / "result.json", result)
+    ran = Page(page.build(folder)).sections["what-ran"]
+    assert "rule bit: what it set was not recorded" in ran
+
+
+@pytest.mark.parametrize("kind", ["page", "command"])
+def test_pages_do_without_jax(kind, tmp_path):
+    """Its import takes a second, and reading a run's files needs nothing of it."""
+    folder = reported.write_finetune(tmp_path / "run")
+    code = {
+        "page": "from pathlib import Path; from tl.report import page\n"
+        "page.build(Path(sys.argv[1])); page.index(Path(sys.argv[1]))",
+        "command": "runpy.run_module('experiments.report', run_name='__main__', alter_sys=True)",
+    }[kind]
+    said = "atexit.register(lambda: print('jax' in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import atexit, runpy, sys; {said}\n{code}", folder],
+        cwd=commands.ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split()[-1] == "False", done.stderr
+    assert (folder / page.PAGE).exists()
+
+
 def test_a_study(undrawn, tmp_path):  # noqa: F811
     folder = reported.write_study(tmp_path / "study")
     page_of_run = folder / "runs" / "stage2-0" / "report.html"
@@ -192,6 +279,7 @@ def test_a_study_without_claims(undrawn, tmp_path):  # noqa: F811
             ["does not hold", "undecided", "does not hold"],
             "0 of 3 claims hold 2 do not hold 1 undec",
         ),
+        (["within noise", "holds", "within noise"], "1 of 3 claims hold 2 within noise runs"),
     ],
 )
 def test_the_headline_of_a_study_counts_verdicts(undrawn, tmp_path, verdicts, notes):  # noqa: F811

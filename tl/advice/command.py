@@ -1,6 +1,5 @@
 """A choice as the command that carries it out, complete, and about how long it takes."""
 
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,8 @@ from ml_collections import ConfigDict
 
 from tl import devices
 from tl.advice.rule import PROBES, Choice
+from tl.fields import flat
+from tl.report import formats
 
 # What any fine-tuning starts from, whatever else the user's config was made for.
 PLAIN = {
@@ -19,6 +20,11 @@ PLAIN = {
     "train.cache_prefix": False,
     "train.rule": "",
     "train.steps": 0,
+    "train.accumulate": 1,
+    "train.eval_every": 0,
+    "train.patience": 0,
+    "optim.multipliers": (),
+    "optim.layer_decay": 1.0,
     "optim.name": "adamw",
     "optim.schedule": "cosine",
     "optim.warmup": 0.1,
@@ -64,7 +70,7 @@ def changes(
         epochs = min(30.0, max(5.0, round(IMAGES / num_train)))
         wanted |= PLAIN | RECIPES[similar] | {"seeds": config.seeds[:1]}
         wanted |= {"train.epochs": epochs, "train.batch_size": 16 if num_train < 500 else 48}
-    have = flattened(config)
+    have = flat(config)
     return {field: value for field, value in wanted.items() if have[field] != value}
 
 
@@ -86,15 +92,15 @@ def command(
       workdir: for the run.
     """
     module = "experiments.probe" if choice.method in PROBES else "experiments.finetune"
-    have = flattened(base)
+    have = flat(base)
     flags = [
         f"--config.{field}={_text(value)}"
-        for field, value in flattened(wanted).items()
+        for field, value in flat(wanted).items()
         if have.get(field) != value
     ]
     python = sys.orig_argv[0] if sys.orig_argv else "python"
     arguments = [python, "-m", module, f"--config={config_file}", *flags, f"--workdir={workdir}"]
-    return " ".join(map(_quoted, arguments))
+    return " ".join(map(formats.shell_word, arguments))
 
 
 def seconds(
@@ -112,38 +118,21 @@ def seconds(
     Args:
       choice: what to do.
       config: of its run.
-      counts: rows of 'train', with val, and of 'test'.
+      counts: rows of 'train', with val, that the run uses; images of their 'sources', all of which
+        a probe's store has; rows of 'test'.
       width: features of the probe.
       backbone: name of the network.
       images_per_second: of the frozen network, measured.
       stored: whether the features of train are there.
     """
     if choice.method in PROBES:
-        images = counts["test"] + (0 if stored else counts["train"])
+        images = counts["test"] + (0 if stored else counts["sources"])
         fit = FIT_SECONDS * counts["train"] * width * len(config.probe.l2) / 10
         return START_SECONDS["probe"] + images / images_per_second + fit * len(config.seeds)
     kind = "accelerator" if not devices.is_cpu() else backbone.rstrip("0123456789").split("_")[0]
     passes = config.train.epochs * STEP_OVER_FEATURES.get(kind, STEP_OVER_FEATURES["resnet"])
     images = counts["train"] * passes + counts["test"]
     return START_SECONDS["finetune"] + images / images_per_second
-
-
-def flattened(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """Returns dotted field to value."""
-    fields: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            fields |= flattened(value, f"{prefix}{name}.")
-        else:
-            fields[f"{prefix}{name}"] = value
-    return fields
-
-
-def _quoted(argument: str) -> str:
-    """Returns an argument for a shell, in double quotes where it holds single ones."""
-    if "'" in argument and not set(argument) & set('"$`\\!'):
-        return f'"{argument}"'
-    return shlex.quote(argument)
 
 
 def _text(value: Any) -> str:

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tl.fields import flat, nested
 from tl.report import formats
 from tl.report.blocks import Command, Details, Facts, Text
 from tl.report.run import KINDS, Run
@@ -87,18 +88,13 @@ def by_lines(command: str) -> str:
     """Returns a shell command with every flag on a line of its own."""
     words = shlex.split(command)
     first = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
-    return " \\\n  ".join([shlex.join(words[:first]), *map(_quoted, words[first:])])
-
-
-def _quoted(word: str) -> str:
-    """Returns a word as a shell reads it, in double quotes where single ones would be many."""
-    plain = "'" in word and not set(word) & set('"$`\\!')
-    return f'"{word}"' if plain else shlex.quote(word)
+    return " \\\n  ".join([shlex.join(words[:first]), *map(formats.shell_word, words[first:])])
 
 
 def config(run: Run) -> list[object]:
     """Returns every field of a run's config."""
-    fields = {name: formats.value(item) for name, item in _flat(run.config)}
+    fields = {name: formats.value(item) for name, item in flat(run.config).items()}
+    fields |= {name: f"{formats.value(v)}, by the rule" for name, v in _by_rule(run).items()}
     return [Details(f"Every field of the config ({len(fields)})", [Facts("", fields)])]
 
 
@@ -155,10 +151,10 @@ def _data(run: Run) -> dict[str, str]:
 
 
 def _protocol(run: Run) -> dict[str, str]:
-    """Returns how a run chose and tested, from its config."""
-    c = run.config
-    if not c:
+    """Returns how a run chose and tested, from its config and what a rule filled in it."""
+    if not run.config:
         return {}
+    c = nested(flat(run.config) | _by_rule(run))
     changed = [f"{k} {formats.value(v)}" for k, v in c["preprocess"].items() if v]
     facts = {"preprocessing": ", ".join(changed) or "as belongs to the weights"}
     if run.kind == "probe":
@@ -178,6 +174,7 @@ def _protocol(run: Run) -> dict[str, str]:
         facts |= {
             "start": f"{train['start']}; head: {train['head']}; frozen: "
             f"{formats.value(train['freeze'])}; batch normalisation: {train['norm']}",
+            **_rule(run),
             "training": f"{length}, batches of {train['batch_size']}, {train['dtype']}",
             "optimizer": f"{optim['name']}, learning rate {optim['learning_rate']:g}, "
             f"{optim['schedule']}, warm-up {100 * optim['warmup']:g} %, weight decay "
@@ -187,6 +184,18 @@ def _protocol(run: Run) -> dict[str, str]:
             "test": "the kept network, scored once; the interval is a bootstrap over test images",
         }
     return facts | {"seeds": formats.value(c["seeds"])}
+
+
+def _by_rule(run: Run) -> Mapping[str, Any]:
+    """Returns the fields that `train.rule` filled, dotted, with their values."""
+    return run.result.get("rule") or {}
+
+
+def _rule(run: Run) -> dict[str, str]:
+    """Returns the rule that a run followed, and all that it filled."""
+    name = run.config["train"].get("rule")
+    filled = ", ".join(f"{field} {formats.value(v)}" for field, v in _by_rule(run).items())
+    return {"rule": f"{name}: {filled or 'what it set was not recorded'}"} if name else {}
 
 
 def _val(config: Mapping[str, Any]) -> str:
@@ -220,11 +229,3 @@ def _versions(environment: Mapping[str, Any]) -> dict[str, str]:
         "platform": environment.get("platform", formats.NONE),
         "devices": f"{devices or formats.NONE}; {formats.value(environment.get('cpus'))} CPU cores",
     }
-
-
-def _flat(config: Mapping[str, Any], prefix: str = ""):
-    for name, item in config.items():
-        if isinstance(item, dict):
-            yield from _flat(item, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", item

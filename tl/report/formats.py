@@ -1,6 +1,7 @@
 """Numbers as the pages show them: percent, intervals, times; fractions go in."""
 
 import datetime
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,6 +76,16 @@ def plural(count: int, noun: str, nouns: str = "") -> str:
     ('1 seed', '3 seeds', '2 classes')
     """
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def shell_word(word: str) -> str:
+    """Quotes a word for a shell, in double quotes where single ones would be many.
+
+    >>> print(shell_word("--config.endpoints=('stem',)"), shell_word("a $5"), shell_word("plain"))
+    "--config.endpoints=('stem',)" 'a $5' plain
+    """
+    plain = "'" in word and not set(word) & set('"$`\\!')
+    return f'"{word}"' if plain else shlex.quote(word)
 
 
 def value(item: Any) -> str:

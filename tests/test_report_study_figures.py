@@ -146,6 +146,20 @@ def test_claims_lead_or_trail(cases):
     assert "percentage points" in panel.get_xlabel()
 
 
+@pytest.mark.parametrize(
+    ("verdict", "marker", "filled"),
+    [("holds", "o", True), ("within noise", "o", False), ("does not hold", "X", True)],
+)
+def test_verdicts_look_different(cases, verdict, marker, filled):
+    cases["claims"] = [{**cases["claims"][0], "verdict": verdict}]
+    (panel,) = drawn(cases, "claims").axes
+    point = panel.containers[0].lines[0]
+    assert point.get_marker() == marker
+    assert (point.get_markerfacecolor() != "none") is filled
+    (label,) = panel.get_yticklabels()
+    assert label.get_text() == f"small, a\n{verdict}"
+
+
 def test_nothing_finished_nothing_drawn(cases):
     cells = [{**cell, "mean": None} for cell in cases["cells"]]
     assert study_figures.study({**cases, "cells": cells, "claims": []}) == {}

@@ -117,7 +117,7 @@ def _dots(study: Study, rows: Cells) -> Figure:
         axes.set_xlabel(_ACCURACY)
         axes.tick_params(labelbottom=True)
     axes = panels[0, 0]
-    axes.set_yticks(range(len(levels)), map(fonts.legible, levels))
+    axes.set_yticks(range(len(levels)), [fonts.legible(level) for level in levels])
     axes.set_ylim(len(levels) - 0.5, -0.5)
     axes.set_xlim(*_limits(rows))
     for left in panels[:, 0]:
@@ -178,7 +178,9 @@ def _lines(study: Study, rows: Cells) -> Figure:
     axes.set_ylim(*_limits(rows))
     axes.grid(axis="y")
     if not numbers:
-        axes.set_xticks(range(len(levels)), map(fonts.legible, levels), rotation=40, ha="right")
+        axes.set_xticks(
+            range(len(levels)), [fonts.legible(level) for level in levels], rotation=40, ha="right"
+        )
     else:
         if min(numbers) > 0 and max(numbers) >= _LOG_FROM * min(numbers):
             axes.set_xscale("log")

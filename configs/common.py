@@ -46,7 +46,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.extract.fold_batch_norm = True
     config.extract.mapper = "pmap"  # or jit: how a batch is spread over the devices
     config.extract.threads = 4  # that decode and resize
-    # Endpoints to store beside those of `endpoints`, so that runs on different ones share a store.
+    # Endpoints to store, where the network has them, beside those of `endpoints`, so that runs on
+    # different ones share a store.
     config.extract.endpoints = ()
     config.extract.verify_rows = 0  # recompute so many stored rows and compare
     config.extract.feature_dir = ""  # '': features/ in $TL_CACHE or ~/.cache/tl

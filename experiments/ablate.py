@@ -8,6 +8,7 @@ once. study.json, study.csv and the plots hold the results.
 """
 
 import sys
+from pathlib import Path
 
 from absl import flags
 
@@ -20,6 +21,7 @@ flags.DEFINE_bool("dry_run", False, "Print the runs and what they cost, and do n
 
 def main(_):
     """Does or describes the study that the flags name."""
+    from tl.ablations import folder as files
     from tl.ablations import study
     from tl.ablations.plan import make_plan
 
@@ -38,6 +40,8 @@ def main(_):
     if values.dry_run:
         study.dry_run(plan, values.workdir)
         return
+    if values.workdir and not values.overwrite:  # before anything of another study is replaced
+        files.check(Path(values.workdir).expanduser(), *plan.runs)
     config, folder = cli.start_run()
     if failed := study.run(config, plan, folder, overwrite=values.overwrite):
         print(

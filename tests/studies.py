@@ -46,14 +46,16 @@ def result(top1=0.5, seconds=2.0, kind="finetune"):
 def finish(values, path, log, **fields):
     """A job that finishes at once."""
     log("at work")
+    workdir.begin(path)
     workdir.write_json(path / "result.json", result(**fields))
     return result(**fields)
 
 
-def finished(folder, run, *args, **fields):
+def finished(folder, run, **fields):
     """Has a run of a study be finished in its folder."""
     path = workdir.start(run.config, str(files.place(folder, run)), run.name)
-    return finish(run.config, path, lambda line: None, *args, kind=run.kind, **fields)
+    workdir.leave(path)
+    return finish(run.config, path, lambda line: None, kind=run.kind, **fields)
 
 
 def predict(path, right, ids=None, labels=None):

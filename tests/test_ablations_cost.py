@@ -30,6 +30,22 @@ def test_epochs_and_lp_ft():
     assert Estimator().cost(run) == expected
 
 
+def test_a_rule_chooses_the_size():
+    fields = {"train.rule": "bit", "train.batch_size": 16, "train.steps": 10}
+    (run,) = studies.plan({"method": {"tune": fields}}).runs
+    # Digits are 8 px: BiT-HyperRule takes 128 of 160 for images below 96.
+    assert Estimator().cost(run).size == 128
+
+
+def test_whatever_is_wrong_is_for_the_run_to_say(monkeypatch):
+    def broken(data):
+        raise PermissionError("no")
+
+    monkeypatch.setattr(cost.sources, "open_sources", broken)
+    (run,) = studies.plan({"method": {"tune": TUNE}}).runs
+    assert Estimator().known_cost(run) is None
+
+
 def test_a_probe_reads_every_image():
     (run,) = studies.plan({"resolution": (32,)}, run="probe").runs
     assert Estimator().cost(run) == Cost(0, 0, 0, read=1797, size=32)
@@ -54,7 +70,8 @@ def test_data_that_are_not_at_hand(partly):
 def test_what_a_study_comes_to(partly):
     assert cost.describe(partly, costs_of(partly), {"digits-seed0": 9.0}).splitlines() == [
         "A study: 4 runs (4 probe), 1 finished, 3 to do now",
-        "extractions to share: 2, of 1,797 images in all",
+        # Digits are extracted; of the other nothing is known.
+        "extractions to do, each shared: 1, of 0 images in all",
         "training: 0 steps, 0 images forward and backward, 0 to evaluate on",
         "not counted: 2 runs whose data are not at hand",
         # One takes 9 s as before; of the others nothing is known but that they are two.

@@ -16,17 +16,17 @@ def started(folder, run):
 
 
 def test_how_a_run_stands(tmp_path, run):
-    assert files.status(tmp_path, run) == "missing"
+    assert files.standing(tmp_path, run) == files.Standing("missing")
     path = started(tmp_path, run)
-    assert files.status(tmp_path, run) == "missing"
-    workdir.write_json(path / files.ERROR, {})
-    assert files.status(tmp_path, run) == "failed"
-    studies.finish(None, path, lambda line: None, seconds=3.0)
-    assert files.status(tmp_path, run) == "done"
+    assert files.standing(tmp_path, run) == files.Standing("missing")
+    workdir.write_json(path / files.ERROR, {"error": "no luck"})
+    assert files.standing(tmp_path, run) == files.Standing("failed", error={"error": "no luck"})
+    result = studies.finish(None, path, lambda line: None, seconds=3.0)
+    assert files.standing(tmp_path, run) == files.Standing("done", result=result)
     assert files.seconds(tmp_path, studies.plan()) == {run.name: 3.0}
 
 
-def test_a_run_of_another_config(tmp_path, run):
+def test_an_interrupted_run_of_another_config(tmp_path, run):
     path = started(tmp_path, run)
     run.config.train.steps = 5
     files.check(tmp_path, run)  # nothing has been done yet
@@ -36,35 +36,68 @@ def test_a_run_of_another_config(tmp_path, run):
         files.check(tmp_path, run)
     run.config.train.steps = 4
     files.check(tmp_path, run)
+    # It goes on by its very config only, as experiments.finetune has it.
+    run.config.extract.threads = 1
+    assert files.changes(tmp_path, run) == ["extract.threads: asked 1, stored 4"]
+
+
+def test_a_finished_run_of_another_config_is_no_result(tmp_path, run):
+    studies.finished(tmp_path, run)
+    run.config.train.steps = 5
+    with pytest.raises(UserError, match=r"holds a run of another config(.|\n)*train\.steps: asked"):
+        files.check(tmp_path, run)
+    assert files.standing(tmp_path, run) == files.Standing("missing")
+    assert files.seconds(tmp_path, studies.plan()) == {run.name: 2.0}
+
+
+@pytest.mark.parametrize(("before", "now"), [("probe", "finetune"), ("finetune", "probe")])
+def test_a_run_of_another_kind_is_no_result(tmp_path, before, now):
+    axes = {"norm": ("train",)}
+    (there,), (asked,) = (studies.plan(axes, run=kind).runs for kind in (before, now))
+    asked.config.extract.endpoints = there.config.extract.endpoints
+    studies.finished(tmp_path, there)
+    assert files.changes(tmp_path, there) == []
+    assert files.changes(tmp_path, asked) == [f"run: asked {now!r}, stored {before!r}"]
+    assert files.standing(tmp_path, asked).status == "missing"
+
+
+def test_an_interrupted_run_is_no_probe(tmp_path):
+    (run,) = studies.plan({"norm": ("train",)}, run="probe").runs
+    (started(tmp_path, run) / "checkpoints").mkdir()
+    assert files.changes(tmp_path, run) == ["run: asked 'probe', stored 'finetune'"]
 
 
 def test_what_changes_no_result_is_no_other_config(tmp_path, run):
-    path = started(tmp_path, run)
-    studies.finish(None, path, lambda line: None)
+    studies.finished(tmp_path, run)
     run.config.extract.endpoints = ("stem",)
     run.config.extract.threads = 1
+    run.config.data.download = False
     assert files.changes(tmp_path, run) == []
     run.config.extract.pooling = "max"
     assert files.changes(tmp_path, run) == ["extract.pooling: asked 'max', stored 'mean'"]
 
 
-def test_a_config_that_cannot_be_read(tmp_path, run):
-    path = started(tmp_path, run)
-    studies.finish(None, path, lambda line: None)
-    (path / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config\.json, which cannot be read"):
+@pytest.mark.parametrize("name", ["config.json", "result.json"])
+def test_damaged_files(tmp_path, run, name):
+    studies.finished(tmp_path, run)
+    (files.place(tmp_path, run) / name).write_text("{")
+    with pytest.raises(UserError, match=rf"{name}, which is (missing or )?damaged"):
         files.check(tmp_path, run)
+    assert files.standing(tmp_path, run).status == "missing"
+
+
+def test_endpoints_that_a_run_stored(tmp_path):
+    (run,) = studies.plan({"endpoint": ("stem+stage1",)}, run="probe").runs
+    assert files.stored_endpoints(tmp_path, run) == ()
+    studies.finished(tmp_path, run)
+    assert files.stored_endpoints(tmp_path, run) == ("stem", "stage1")
 
 
 def test_weights_are_dropped_and_nothing_else(tmp_path, run):
     path = started(tmp_path, run)
+    before = set(path.iterdir())
     (path / "checkpoints" / "4").mkdir(parents=True)
     (path / "model.safetensors").write_text("")
     files.drop_weights(tmp_path, run)
-    assert {p.name for p in path.iterdir()} == {"config.json", "environment.json"}
+    assert set(path.iterdir()) == before
     files.drop_weights(tmp_path, run)  # nothing is left to drop
-
-
-def test_a_run_that_went_on_took_longer_than_its_last_process():
-    assert files.taken({"seconds": {"total": 9.0}}) == 9.0
-    assert files.taken({"seconds": {"total": 9.0, "train": 30.0}}) == 30.0

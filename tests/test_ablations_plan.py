@@ -71,6 +71,16 @@ def test_an_integer_serves_as_a_float():
     assert run.config.optim.learning_rate == 1.0
 
 
+def test_names_are_those_of_folders():
+    axes = {"a/b": {"/x": {}, "日本" * 60: {}, "//": {}}}
+    one, long, none = (run.name for run in studies.plan(axes).runs)
+    assert (one, none) == ("x", "a_b")
+    assert long == "日本" * 25  # 150 bytes
+    # Some file systems take these for the same.
+    names = [run.name for run in studies.plan({"weights": ("tiny", "Tiny")}).runs]
+    assert names == ["tiny", "Tiny-2"]
+
+
 def test_names_that_would_be_the_same():
     names = [run.name for run in studies.plan({"weights": ("a/b", "a_b", "///")}).runs]
     assert names == ["a_b", "a_b-2", "weights"]
@@ -116,6 +126,7 @@ def test_claims_and_the_runs_to_do_now():
         ({"a": {"b": {"train.steps": "1"}}}, {}, "expected train.steps to be such as 0, got '1'"),
         ({"a": {"b": {"train.steps": True}}}, {}, "expected train.steps to be such as 0, got True"),
         ({"a": {"b": {"seeds": ("0",)}}}, {}, r"expected seeds to be such as \(0,\), got \('0',\)"),
+        ({"norm": ("train",), "seed": (True,)}, {}, r"expected seeds to be .*, got \(True,\)"),
         ({"a": {"b": {"seeds": 1}}}, {}, r"expected seeds to be such as \(0,\), got 1"),
         ({"norm": ("a",), "seed": ("x",)}, {}, "axes.seed: expected seeds to be"),
         ({"a": {"b": {"run": "tune"}}}, {}, "no kind of run is called 'tune'; the nearest are 'fi"),
@@ -140,6 +151,7 @@ def test_mistakes_in_axes(axes, arguments, message):
         ({"seed": 2}, {"method": "probe"}, "claim 'c': seed has no level '2'"),
         ({}, {"method": "prob"}, "method has no level 'prob'; the nearest are 'probe'"),
         ({}, {}, "claim 'c': expected one axis under advised"),
+        ({"method": "tune"}, {"method": "probe"}, "claim 'c': method is under where and under adv"),
     ],
 )
 def test_mistakes_in_claims(where, advised, message):
@@ -148,9 +160,21 @@ def test_mistakes_in_claims(where, advised, message):
         make_plan(config)
 
 
+@pytest.mark.parametrize("claim", [3, {"text": "c", "advised": {"method": "probe"}}])
+def test_claims_that_are_none(claim):
+    config = studies.config()
+    config.claims = (claim,)
+    with pytest.raises(UserError, match=r"--config.claims to have text, where and advised, got"):
+        make_plan(config)
+
+
 @pytest.mark.parametrize(
     ("only", "message"),
-    [("methd=probe", "no axis is called 'methd'"), ("seed=7", "seed has no level '7'")],
+    [
+        ("methd=probe", "no axis is called 'methd'"),
+        ("seed=7", "seed has no level '7'"),
+        (3, "no axis is called '3'"),
+    ],
 )
 def test_mistakes_in_only(only, message):
     config = studies.config()

@@ -19,12 +19,12 @@ def study(tmp_path):
     )
     results = {("a", "0"): 0.90, ("a", "1"): 0.92, ("b", "0"): 0.5}
     for run in plan.runs:
-        path = files.place(tmp_path, run)
-        path.mkdir(parents=True)
         key = run.levels["method"], run.levels["seed"]
         if key in results:
-            workdir.write_json(path / files.RESULT, studies.result(results[key]))
+            studies.finished(tmp_path, run, top1=results[key])
         elif key == ("b", "1"):
+            path = files.place(tmp_path, run)
+            path.mkdir(parents=True)
             workdir.write_json(path / files.ERROR, {"error": "no luck", "type": "E"})
     return tmp_path, summary.write(plan, tmp_path)
 
@@ -75,8 +75,7 @@ def test_the_cells(study):
 def test_seeds_that_do_not_differ_tell_nothing(tmp_path):
     plan = studies.plan({"norm": ("train",), "seed": (0, 1)})
     for run in plan.runs:
-        files.place(tmp_path, run).mkdir(parents=True)
-        workdir.write_json(files.place(tmp_path, run) / files.RESULT, studies.result(0.5))
+        studies.finished(tmp_path, run)
     (cell,) = summary.summarise(plan, tmp_path)["cells"]
     assert (cell["seeds"], cell["interval"]) == (2, "bootstrap over test images")
     assert cell["ci95"] == [0.4, 0.6]
@@ -93,12 +92,35 @@ def test_the_csv(study):
     assert (failed["error"], failed["test_top1"]) == ("no luck", "")
 
 
+def test_results_of_another_config_do_not_count(study):
+    folder, _ = study
+    methods = {"a": {"run": "probe"}, "b": {"train.steps": 9}, "c": {}}
+    plan = studies.plan({"method": methods, "examples": (5,), "seed": (0, 1)})
+    found = summary.summarise(plan, folder)
+    status = {row["name"]: (row["status"], row["test_top1"]) for row in found["runs"]}
+    assert status["a-examples5-seed0"] == ("done", 0.90)
+    assert status["b-examples5-seed0"] == ("missing", None)
+    assert [cell["seeds"] for cell in found["cells"]] == [2, 0, 0]
+
+
+def test_an_axis_may_have_the_name_of_a_column_and_a_level_commas(tmp_path):
+    axes = {"kind": {'one, or "two"': {}}, "status": {"x": {}}}
+    plan = studies.plan(axes)
+    (run,) = plan.runs
+    studies.finished(tmp_path, run)
+    summary.write(plan, tmp_path)
+    with (tmp_path / "study.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["axis kind"], row["axis status"]) == ('one, or "two"', "x")
+    assert (row["kind"], row["status"]) == ("finetune", "done")
+
+
 def test_the_table(study):
     text = summary.tables(study[1])
     assert "t over 2 seeds; bootstrap over test images" in text
     head, _, row = text.split("\n\n")[1].splitlines()
     assert head.split() == ["examples", "a", "b", "c"]
-    assert row.split() == ["5", "91.0", "(78.3-100.0)", "50.0", "(40.0-60.0)"]
+    assert row.split() == ["5", "91.0", "(78.3-100.0)", "50.0", "(40.0-60.0),", "1", "failed"]
     assert text.endswith("a: undecided. 3 of 6 runs are not finished, such as c-examples5-seed0")
 
 
@@ -106,6 +128,7 @@ def test_the_table_says_where_all_failed(study):
     found = study[1]
     for cell in found["cells"]:
         cell.update(mean=None, ci95=None, interval=None, failed=1)
+    assert summary.tables(found).startswith("test top-1 %\n\n")
     assert summary.tables(found).split("\n\n")[1].splitlines()[2].split() == [
         "5",
         *["failed"] * 3,

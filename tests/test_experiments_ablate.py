@@ -3,14 +3,15 @@
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from tests import commands, tiny
+from tests import commands, studies, tiny
+from tl.ablations.plan import make_plan
 
 COMMAND = """
 import runpy
@@ -18,6 +19,25 @@ from tests import tiny
 tiny.register()
 runpy.run_module("experiments.ablate", run_name="__main__", alter_sys=True)
 """
+# It kills itself within the third run, at the first word of it.
+KILLED = (
+    """
+import os, signal
+from tl.ablations import work
+
+probe = work.JOBS["probe"]
+
+def job(values, path, log):
+    def say(line):
+        if len(list(path.parent.glob("*/result.json"))) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        log(line)
+    return probe(values, path, say)
+
+work.JOBS["probe"] = job
+"""
+    + COMMAND
+)
 CONFIG = "--config=configs/study_solvers.py"
 RUNS = 8  # 2 solvers, 2 numbers of examples, 2 seeds
 
@@ -47,10 +67,10 @@ def start(tmp_path_factory):
         "report": False,
     }
 
-    def started(path, **other):
+    def started(path, command=COMMAND, **other):
         arguments = [f"--config.{name}={value}" for name, value in {**flags, **other}.items()]
         return subprocess.Popen(
-            [sys.executable, "-c", COMMAND, CONFIG, *arguments, f"--workdir={path}"],
+            [sys.executable, "-c", command, CONFIG, *arguments, f"--workdir={path}"],
             cwd=commands.ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -66,13 +86,11 @@ def finished(path):
 
 
 def test_killed_and_gone_on_with_by_two_processes(start, tmp_path):
-    killed = start(tmp_path)
-    while killed.poll() is None and len(finished(tmp_path)) < 2:
-        time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    killed = start(tmp_path, KILLED)
+    output = killed.communicate()
+    assert killed.returncode == -signal.SIGKILL, output
     before = {path: path.stat().st_mtime_ns for path in finished(tmp_path)}
-    assert 2 <= len(before) < RUNS
+    assert len(before) == 2
     assert not (tmp_path / "study.json").exists()
 
     both = [start(tmp_path), start(tmp_path)]
@@ -108,6 +126,35 @@ def test_a_failing_run_makes_the_status_1_and_is_named(start, tmp_path):
     )
     study = json.loads((tmp_path / "study.json").read_text())
     assert [run["status"] for run in study["runs"]] == ["failed", "done"]
+
+
+@pytest.fixture
+def another(tmp_path):
+    """The folder of a study that was begun with another tolerance: its first run is finished."""
+    config = runpy.run_path(CONFIG.removeprefix("--config="))["get_config"]()
+    config.base.probe.tolerance = 0.5
+    studies.finished(tmp_path, make_plan(config).runs[0])
+    (tmp_path / "config.json").write_text("as it was")
+    return tmp_path
+
+
+def test_a_study_that_is_refused_writes_nothing(another):
+    before = {path: path.stat().st_mtime_ns for path in another.rglob("*")}
+    error = commands.run("experiments.ablate", CONFIG, f"--workdir={another}", status=2)
+    assert f"{another}/runs/logistic-examples5-seed0 holds a run of another config" in error
+    assert "--overwrite" in error
+    assert "\n  probe.tolerance: asked 1e-08, stored 0.5\n" in error
+    assert {path: path.stat().st_mtime_ns for path in another.rglob("*")} == before
+
+
+def test_a_dry_run_says_what_is_in_the_way(another):
+    out = commands.run("experiments.ablate", CONFIG, "--dry_run", f"--workdir={another}")
+    first, second, *_ = out.splitlines()
+    assert first.endswith(
+        "px, missing, and a run of another config is in its place, for --overwrite to replace"
+    )
+    assert second.endswith("px, missing")
+    assert "36 runs (36 probe), 0 finished, 36 to do now" in out
 
 
 def test_a_dry_run_writes_nothing(tmp_path):

@@ -5,6 +5,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from tl.fields import nested
+
 
 def study(
     title: str,
@@ -36,7 +38,7 @@ def study(
     config.axes = ConfigDict(sort_keys=False)
     for axis, levels in axes.items():
         if isinstance(levels, Mapping):
-            levels = ConfigDict({k: _nested(v) for k, v in levels.items()}, sort_keys=False)
+            levels = ConfigDict({str(k): nested(v) for k, v in levels.items()}, sort_keys=False)
         config.axes[axis] = levels
     config.columns = columns
     config.claims = tuple(map(dict, claims))
@@ -45,19 +47,3 @@ def study(
     config.keep_weights = False  # of finished fine-tuning runs: checkpoints, model.safetensors
     config.report = True  # write report.html at the end
     return config
-
-
-def _nested(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns dotted fields as a tree.
-
-    >>> _nested({"run": "probe", "data.name": "digits"})
-    {'run': 'probe', 'data': {'name': 'digits'}}
-    """
-    tree: dict[str, Any] = {}
-    for field, value in fields.items():
-        *sections, leaf = field.split(".")
-        here = tree
-        for section in sections:
-            here = here.setdefault(section, {})
-        here[leaf] = value
-    return tree

@@ -56,10 +56,9 @@ class Estimator:
           UserError: the data are not at hand, or the config is wrong.
         """
         config, opened = run.config, self._open(run.config.data)
-        size = config.preprocess.size or _own_size(config)
         read = sum(map(len, opened.values())) if run.extraction else 0
         if run.kind == "probe":
-            return Cost(0, 0, 0, read, size)
+            return Cost(0, 0, 0, read, _size(config))
         train, val = splits.train_and_val(
             opened["train"].labels(),
             options.examples_per_class(config),
@@ -67,7 +66,7 @@ class Estimator:
             options.seed(config),
         )
         num_val = len(opened["val"]) if val is None else len(val)
-        config = options.with_rule(config, len(train), opened["train"].image_shape)
+        config, _ = options.with_rule(config, len(train), opened["train"].image_shape)
         cadence = options.cadence(config, len(train))
         evaluations = 1 + -(-cadence.steps // cadence.eval_every)  # before the first step, too
         return Cost(
@@ -75,14 +74,14 @@ class Estimator:
             trained=cadence.steps * config.train.batch_size,
             evaluated=evaluations * num_val + len(opened["test"]),
             read=read,
-            size=size,
+            size=_size(config),
         )
 
     def known_cost(self, run: Run) -> Cost | None:
         """Returns what a run costs, or None where that is not known before its data are there."""
         try:
             return self.cost(run)
-        except UserError:
+        except Exception:  # of whatever kind: the run itself says it, and the others go on
             return None
 
     def _open(self, data: ConfigDict) -> dict[str, sources.Source]:
@@ -99,7 +98,9 @@ class Estimator:
         return opened
 
 
-def _own_size(config: ConfigDict) -> int:
+def _size(config: ConfigDict) -> int:
+    if config.preprocess.size:
+        return config.preprocess.size
     known = config.weights_like or config.weights
     return catalog.get(known).preprocessing.size if known in catalog.names() else _USUAL_SIZE
 
@@ -122,15 +123,20 @@ def describe(plan: Plan, costs: Mapping[str, Cost | None], seconds: Mapping[str,
       seconds: measured, of each run that is finished.
     """
     left = [run for run in plan.runs if run.name in plan.chosen and run.name not in seconds]
+    extracted = {run.extraction for run in plan.runs if run.name in seconds}
     kinds = collections.Counter(run.kind for run in plan.runs)
     known = [costs[run.name] for run in left if costs[run.name]]
-    extractions = {run.extraction: costs[run.name] for run in left if run.extraction}
+    extractions = {
+        run.extraction: costs[run.name]
+        for run in left
+        if run.extraction and run.extraction not in extracted
+    }
     images = sum(cost.read for cost in extractions.values() if cost)
     lines = [
         f"{plan.title}: {len(plan.runs)} runs ("
         + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         + f"), {len(seconds)} finished, {len(left)} to do now",
-        f"extractions to share: {len(extractions)}, of {images:,} images in all",
+        f"extractions to do, each shared: {len(extractions)}, of {images:,} images in all",
         f"training: {sum(cost.steps for cost in known):,} steps, "
         f"{sum(cost.trained for cost in known):,} images forward and backward, "
         f"{sum(cost.evaluated for cost in known):,} to evaluate on",

@@ -1,5 +1,6 @@
 """The folder of a study: where its runs are, how each stands, and whether it is the one planned."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
@@ -9,11 +10,33 @@ from typing import Any
 from tl import finetune, workdir
 from tl.ablations.plan import Plan, Run
 from tl.errors import UserError
-from tl.fingerprint import differences
+from tl.fields import differences, flat
 
 RESULT, ERROR, TRACEBACK, LOG = "result.json", "error.json", "error.txt", "log.txt"
 # No result depends on them, and a study that has grown shares more endpoints.
-_IMMATERIAL = ("endpoints", "feature_dir", "threads", "verify_rows")  # of `extract`
+_IMMATERIAL = (
+    "data.download",
+    "extract.endpoints",
+    "extract.feature_dir",
+    "extract.threads",
+    "extract.verify_rows",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """How a run stands.
+
+    Attributes:
+      status: `done`, `failed` or `missing`, which a run that is being done still is, and one whose
+        folder holds a run of another config.
+      result: what `result.json` holds of a run that is done.
+      error: what `error.json` holds of one that failed.
+    """
+
+    status: str
+    result: Mapping[str, Any] | None = None
+    error: Mapping[str, Any] | None = None
 
 
 def place(folder: Path, run: Run) -> Path:
@@ -21,58 +44,72 @@ def place(folder: Path, run: Run) -> Path:
     return folder / "runs" / run.name
 
 
-def status(folder: Path, run: Run) -> str:
-    """Returns `done`, `failed` or `missing`, which a run that is being done still is."""
+def standing(folder: Path, run: Run) -> Standing:
+    """Returns how a run stands, while other processes may be at work on it."""
     path = place(folder, run)
-    if (path / RESULT).exists():
-        return "done"
-    return "failed" if (path / ERROR).exists() else "missing"
+    # First: a run of another config loses its result before its folder gets the new config.
+    differ = changes(folder, run)
+    if not differ and (result := _read(path / RESULT)):
+        return Standing("done", result=result)
+    if error := _read(path / ERROR):
+        return Standing("failed", error=error)
+    return Standing("missing")
 
 
-def result(folder: Path, run: Run) -> dict[str, Any]:
-    """Returns what a finished run's `result.json` holds."""
-    return json.loads((place(folder, run) / RESULT).read_text())
-
-
-def taken(found: Mapping[str, Any]) -> float:
+def taken(result: Mapping[str, Any]) -> float:
     """Returns the seconds a run took, by its `result.json`."""
-    of_run = found["seconds"]
-    # Of a run that was interrupted the total is that of its last process only.
-    return max(of_run["total"], of_run.get("train", 0.0))
+    return result["seconds"]["total"]
 
 
 def seconds(folder: Path, plan: Plan) -> dict[str, float]:
     """Returns what each finished run took, by its name."""
-    return {
-        run.name: taken(result(folder, run)) for run in plan.runs if status(folder, run) == "done"
-    }
+    results = {run.name: standing(folder, run).result for run in plan.runs}
+    return {name: taken(result) for name, result in results.items() if result}
 
 
-def check(folder: Path, run: Run) -> None:
+def check(folder: Path, *runs: Run) -> None:
     """Raises UserError where a finished or interrupted run of another config is in the way."""
-    if lines := changes(folder, run):
-        raise UserError(
-            f"{place(folder, run)} holds a run of another config; give that one, another "
-            "--workdir, or --overwrite to replace such runs. They differ in\n  "
-            + "\n  ".join(lines)
-        )
+    for run in runs:
+        if lines := changes(folder, run):
+            raise UserError(
+                f"{place(folder, run)} holds a run of another config; give that one, another "
+                "--workdir, or --overwrite to replace such runs. They differ in\n  "
+                + "\n  ".join(lines)
+            )
 
 
 def changes(folder: Path, run: Run) -> list[str]:
-    """Returns what tells a finished or interrupted run from the one that its folder is for."""
+    """Returns what tells a finished or interrupted run from the one that its folder is for.
+
+    That is also its kind, as `run`. Of an interrupted run, which goes on only by the very config
+    that it began with, every field counts; of a finished one those that its result may depend on.
+    """
     path = place(folder, run)
-    if status(folder, run) != "done" and not (path / workdir.CHECKPOINTS).is_dir():
+    there = _config(path)
+    finished = (path / RESULT).exists()
+    if not finished and not (path / workdir.CHECKPOINTS).is_dir():
         return []
-    try:
-        there = json.loads((path / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        return [f"config.json, which cannot be read: {error}"]
+    if there is None:
+        return ["config.json, which is missing or damaged"]
+    kind = "finetune"  # which alone leaves checkpoints
+    if finished:
+        result = _read(path / RESULT)
+        if result is None:
+            return ["result.json, which is damaged"]
+        kind = result.get("kind")
     # As JSON gives them back: tuples are lists there.
-    asked = json.loads(json.dumps(run.config.to_dict(), default=str))
-    for config in (asked, there):
-        for name in _IMMATERIAL:
-            config.get("extract", {}).pop(name, None)
-    return differences(asked, there)
+    asked = flat(json.loads(json.dumps(run.config.to_dict(), default=str)))
+    there = flat(there)
+    for name in _IMMATERIAL if finished else ():
+        asked.pop(name, None)
+        there.pop(name, None)
+    return differences({"run": run.kind, **asked}, {"run": kind, **there})
+
+
+def stored_endpoints(folder: Path, run: Run) -> tuple[str, ...]:
+    """Returns the endpoints that a finished run found stored, or stored, beside its own."""
+    config = _config(place(folder, run)) or {}
+    return tuple(config.get("extract", {}).get("endpoints", ()))
 
 
 def drop_weights(folder: Path, run: Run) -> None:
@@ -80,3 +117,15 @@ def drop_weights(folder: Path, run: Run) -> None:
     path = place(folder, run)
     shutil.rmtree(path / workdir.CHECKPOINTS, ignore_errors=True)
     (path / finetune.WEIGHTS).unlink(missing_ok=True)
+
+
+def _config(path: Path) -> dict[str, Any] | None:
+    return _read(path / "config.json")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Returns what a file holds as JSON; None where there is no such file, or not in JSON."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from tl.ablations import sharing
 from tl.errors import UserError, nearest
+from tl.fields import flat
 
 KINDS = ("probe", "finetune")
 # Axes that are one field of a run's config.
@@ -26,7 +27,7 @@ FIELDS = {
     "interpolation": "preprocess.interpolation",
     "seed": "seeds",
 }
-_LONGEST_NAME = 150  # of a folder, in characters
+_LONGEST_NAME = 150  # of a folder, in bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,9 +113,10 @@ def make_plan(config: ConfigDict) -> Plan:
         levels = dict(zip(ordered, chosen))
         kind, run_config = _config(config, {axis: levels[axis][1] for axis in axes})
         levels = {axis: levels[axis][0] for axis in axes}
-        name = "-".join(_slug(axis, level) for axis, level in levels.items())[:_LONGEST_NAME]
-        names[name] += 1
-        name += f"-{names[name]}" if names[name] > 1 else ""
+        name = "-".join(_slug(axis, level) for axis, level in levels.items())
+        name = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+        names[key := name.casefold()] += 1  # some file systems take A and a for the same
+        name += f"-{names[key]}" if names[key] > 1 else ""
         runs.append(Run(name, kind, levels, run_config, sharing.key(kind, run_config)))
     sharing.share([run.config for run in runs if run.kind == "probe"])
     levels = {axis: tuple(of_axis) for axis, of_axis in axes.items()}
@@ -132,7 +134,7 @@ def make_plan(config: ConfigDict) -> Plan:
 def _levels(base: ConfigDict, axis: str, given: Any) -> dict[str, dict[str, Any]]:
     """Returns, for each level of an axis, the dotted fields it sets; `run` is its kind of run."""
     if isinstance(given, ConfigDict):
-        levels = {name: dict(_flat(given[name])) for name in given}
+        levels = {name: flat(given[name]) for name in given}
     elif axis not in FIELDS:
         raise UserError(
             f"--config.axes.{axis} is no field of its own: give it named levels, each with what it "
@@ -140,7 +142,7 @@ def _levels(base: ConfigDict, axis: str, given: Any) -> dict[str, dict[str, Any]
         )
     else:
         field = FIELDS[axis]
-        wrap = isinstance(dict(_flat(base))[field], tuple)
+        wrap = isinstance(flat(base)[field], tuple)
         levels = {_level_name(axis, value): {field: (value,) if wrap else value} for value in given}
         if len(levels) < len(given):
             raise UserError(f"expected the levels of --config.axes.{axis} once each; got {given}")
@@ -151,14 +153,6 @@ def _levels(base: ConfigDict, axis: str, given: Any) -> dict[str, dict[str, Any]
 
 def _level_name(axis: str, value: Any) -> str:
     return "all" if axis == "examples" and value == 0 else str(value)
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = ""):
-    for name, value in tree.items():
-        if isinstance(value, Mapping | ConfigDict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _config(study: ConfigDict, changes: Mapping[str, Mapping[str, Any]]) -> tuple[str, ConfigDict]:
@@ -178,27 +172,35 @@ def _config(study: ConfigDict, changes: Mapping[str, Mapping[str, Any]]) -> tupl
 
 
 def _set(config: ConfigDict, field: str, value: Any, where: str) -> None:
-    fields = dict(_flat(config))
+    fields = flat(config)
     if field not in fields:
         raise UserError(f"{where}: a run has no field {field!r}{nearest(field, fields)}")
     before = fields[field]
     if isinstance(before, tuple) and isinstance(value, tuple | list) and before and value:
-        kinds = (int, float) if isinstance(before[0], float) else type(before[0])
-        alike = all(isinstance(item, kinds) for item in value)
+        alike = all(_alike(item, before[0]) for item in value)
     else:
-        kinds = (int, float) if isinstance(before, float) else type(before)
-        alike = isinstance(value, kinds) and isinstance(value, bool) == isinstance(before, bool)
+        alike = _alike(value, before)
     if not alike:
         raise UserError(f"{where}: expected {field} to be such as {before!r}, got {value!r}")
     config.update_from_flattened_dict({field: value})
 
 
+def _alike(value: Any, before: Any) -> bool:
+    """Returns whether a value may take another's place; an integer may be where a float was."""
+    kinds = (int, float) if isinstance(before, float) else type(before)
+    return isinstance(value, kinds) and isinstance(value, bool) == isinstance(before, bool)
+
+
 def _slug(axis: str, level: str) -> str:
-    text = re.sub(r"[^\w.]+", "_", level).strip("_.")
+    axis, text = (re.sub(r"[^\w.]+", "_", part).strip("_.") for part in (axis, level))
     return f"{axis}{text}" if text.isdecimal() or not text else text
 
 
 def _claim(claim: Mapping[str, Any], axes: Mapping[str, Sequence[str]]) -> Claim:
+    if not isinstance(claim, Mapping) or not {"text", "where", "advised"} <= set(claim):
+        raise UserError(
+            f"expected each of --config.claims to have text, where and advised, got {claim!r}"
+        )
     where, advised = (
         {axis: _level_name(axis, level) for axis, level in claim[key].items()}
         for key in ("where", "advised")
@@ -214,6 +216,11 @@ def _claim(claim: Mapping[str, Any], axes: Mapping[str, Sequence[str]]) -> Claim
                 f"{nearest(level, axes[axis])}"
             )
     ((axis, level),) = advised.items()
+    if axis in where:
+        raise UserError(
+            f"claim {claim['text']!r}: {axis} is under where and under advised; where there is "
+            "only one level, none is best"
+        )
     return Claim(claim["text"], where, axis, level)
 
 
@@ -223,7 +230,7 @@ def _chosen(
     """Returns the names of the runs that --config.only names."""
     wanted = collections.defaultdict(set)
     for text in only:
-        axis, _, level = text.partition("=")
+        axis, _, level = str(text).partition("=")
         if axis not in axes:
             raise UserError(f"--config.only: no axis is called {axis!r}{nearest(axis, axes)}")
         if level not in axes[axis]:

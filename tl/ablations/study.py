@@ -9,8 +9,9 @@ from ml_collections import ConfigDict
 from tl.ablations import cost, summary, work
 from tl.ablations import folder as files
 from tl.ablations.plan import Plan
-from tl.errors import Stopped
+from tl.errors import Stopped, UserError
 from tl.runs import write_report
+from tl.workdir import begin
 
 Log = Callable[[str], Any]
 
@@ -30,7 +31,9 @@ def dry_run(plan: Plan, workdir: str | None, log: Log = print) -> None:
     for run in plan.runs:
         if run.name not in plan.chosen:
             continue
-        said = files.status(folder, run) if workdir else "missing"
+        said = files.standing(folder, run).status if workdir else "missing"
+        if workdir and files.changes(folder, run):
+            said += ", and a run of another config is in its place, for --overwrite to replace"
         log(f"{run.name}: {run.kind}, {cost.line(costs[run.name])}, {said}")
     log("\n" + cost.describe(plan, costs, finished))
 
@@ -49,16 +52,20 @@ def run(
       Names of the runs that failed.
 
     Raises:
-      UserError: runs of another config are there.
+      UserError: runs of another config are there, or the folder cannot be written.
       Stopped: on SIGTERM or Ctrl-C; the summary of what is finished has been written.
     """
+    begin(folder)
     try:
-        failed = work.do(plan, folder, overwrite=overwrite, log=log)
-    except Stopped:
-        summary.write(plan, folder)
-        raise
-    study = summary.write(plan, folder)
-    written = [folder / summary.STUDY, folder / summary.CSV, *_draw(study, folder)]
+        try:
+            failed = work.do(plan, folder, overwrite=overwrite, log=log)
+        except Stopped:
+            summary.write(plan, folder)
+            raise
+        study = summary.write(plan, folder)
+        written = [folder / summary.STUDY, folder / summary.CSV, *_draw(study, folder)]
+    except OSError as error:  # not of a run, whose errors are recorded
+        raise UserError(f"--workdir={folder} cannot be written: {error}") from error
     log("\n" + summary.tables(study))
     log("\nwritten: " + ", ".join(map(str, written)))
     write_report(config, folder, log)

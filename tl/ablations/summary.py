@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from tl.ablations import folder as files
 from tl.ablations.plan import Plan, Run
 from tl.analysis.intervals import seeds_interval
 from tl.report.tables import percent
-from tl.workdir import write_json
+from tl.workdir import replacing, write_json
 
 SCHEMA = 1
 STUDY, CSV = "study.json", "study.csv"
@@ -30,10 +29,10 @@ def summarise(plan: Plan, folder: Path) -> dict[str, Any]:
     """
     rows, warnings = [], []
     for run in plan.runs:
-        rows.append(_row(folder, run))
-        if rows[-1]["status"] == "done":
-            of_run = files.result(folder, run).get("warnings", ())
-            warnings += [f"{run.name}: {text}" for text in of_run]
+        found = files.standing(folder, run)
+        rows.append(_row(run, found))
+        of_run = (found.result or {}).get("warnings", ())
+        warnings += [f"{run.name}: {text}" for text in of_run]
     return {
         "schema": SCHEMA,
         "kind": "study",
@@ -53,28 +52,24 @@ def write(plan: Plan, folder: Path) -> dict[str, Any]:
     """Writes `study.json`, which it returns, and `study.csv`, of what is finished by now."""
     study = summarise(plan, folder)
     write_json(folder / STUDY, study)
-    partial = folder / f".{CSV}.{os.getpid()}"
-    partial.write_text(to_csv(study))
-    os.replace(partial, folder / CSV)
+    with replacing(folder / CSV) as partial:
+        partial.write_text(to_csv(study))
     return study
 
 
-def _row(folder: Path, run: Run) -> dict[str, Any]:
+def _row(run: Run, standing: files.Standing) -> dict[str, Any]:
     row = {
         "name": run.name,
         "folder": f"runs/{run.name}",
         "kind": run.kind,
         "levels": dict(run.levels),
-        "status": files.status(folder, run),
-        "error": None,
+        "status": standing.status,
+        "error": standing.error and standing.error["error"],
         **dict.fromkeys(
             ("val_top1", "test_top1", "test_top1_ci95", "count", "seconds", "selected")
         ),
     }
-    if row["status"] == "failed":
-        row["error"] = json.loads((files.place(folder, run) / files.ERROR).read_text())["error"]
-    if row["status"] == "done":
-        found = files.result(folder, run)
+    if found := standing.result:
         row |= {
             "val_top1": found["val"]["top1"],
             "test_top1": found["test"]["top1"],
@@ -125,15 +120,17 @@ def to_csv(study: Mapping[str, Any]) -> str:
     for run in study["runs"]:
         low, high = run["test_top1_ci95"] or (None, None)
         same = ("name", "kind", "status", "val_top1", "test_top1", "count", "seconds", "error")
-        rows.append(
-            {
-                **run["levels"],
-                **{name: run[name] for name in same},
-                "test_top1_low": low,
-                "test_top1_high": high,
-                "selected": json.dumps(run["selected"]) if run["selected"] else None,
-            }
-        )
+        row = {
+            **{name: run[name] for name in same},
+            "test_top1_low": low,
+            "test_top1_high": high,
+            "selected": json.dumps(run["selected"]) if run["selected"] else None,
+        }
+        # An axis may have the name of another column.
+        levels = {
+            f"axis {axis}" if axis in row else axis: level for axis, level in run["levels"].items()
+        }
+        rows.append(levels | row)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -151,10 +148,9 @@ def tables(study: Mapping[str, Any]) -> str:
         [*row, *(_cell(cells.get((*row, level))) for level in study["axes"][columns])]
         for row in rows
     ]
+    intervals = "; ".join(dict.fromkeys(c["interval"] for c in study["cells"] if c["interval"]))
     parts = [
-        "test top-1 %, in brackets its 95 % interval ("
-        + "; ".join(dict.fromkeys(c["interval"] for c in study["cells"] if c["interval"]))
-        + ")",
+        "test top-1 %" + (f", in brackets its 95 % interval ({intervals})" if intervals else ""),
         tabulate(
             texts,
             headers=[*others, *study["axes"][columns]],
@@ -175,4 +171,5 @@ def _cell(cell: Mapping[str, Any] | None) -> str:
     if cell is None or cell["mean"] is None:
         return "failed" if cell and cell["failed"] else ""
     low, high = cell["ci95"]
-    return f"{percent(cell['mean'])} ({percent(low)}-{percent(high)})"
+    text = f"{percent(cell['mean'])} ({percent(low)}-{percent(high)})"
+    return text + (f", {cell['failed']} failed" if cell["failed"] else "")

@@ -1,6 +1,7 @@
 """Doing a study's runs: each once, by whichever process comes first, again where one was killed."""
 
 import contextlib
+import datetime
 import hashlib
 import signal
 import threading
@@ -17,6 +18,7 @@ from tl.ablations import folder as files
 from tl.ablations.cost import Estimator, Pace, duration
 from tl.ablations.plan import Plan, Run
 from tl.errors import Stopped, UserError
+from tl.report.formats import plural
 
 JOBS = {"probe": runs.probe, "finetune": finetune.run}
 LOCKS = "locks"
@@ -46,8 +48,7 @@ def do(plan: Plan, folder: Path, *, overwrite: bool = False, log: Log = print) -
       Stopped: on SIGTERM or Ctrl-C.
     """
     if not overwrite:
-        for run in plan.runs:
-            files.check(folder, run)
+        files.check(folder, *plan.runs)
     todo = [run for run in plan.runs if run.name in plan.chosen]
     with _sigterm_interrupts() as sent:
         try:
@@ -56,13 +57,13 @@ def do(plan: Plan, folder: Path, *, overwrite: bool = False, log: Log = print) -
             status = (
                 stop.status if isinstance(stop, Stopped) else 128 + (sent or [signal.SIGINT])[0]
             )
-            done = sum(files.status(folder, run) == "done" for run in todo)
+            done = sum(files.standing(folder, run).status == "done" for run in todo)
             raise Stopped(
                 f"stopped with {done} of {len(todo)} runs finished; the same command with "
                 f"--workdir={folder} goes on from there",
                 status,
             ) from None
-    return [run.name for run in todo if files.status(folder, run) == "failed"]
+    return [run.name for run in todo if files.standing(folder, run).status == "failed"]
 
 
 def extraction_lock(run: Run) -> str:
@@ -95,17 +96,24 @@ class _Worker:
     def __init__(self, plan: Plan, folder: Path, overwrite: bool, log: Log):
         self._plan, self._folder, self._overwrite, self._log = plan, folder, overwrite, log
         self._began = time.time()
-        self._seconds = files.seconds(folder, plan)  # of finished runs
+        found = {run.name: files.standing(folder, run) for run in plan.runs}
+        # Of finished runs, by name.
+        self._seconds = {n: files.taken(f.result) for n, f in found.items() if f.result}
         self._before = frozenset(self._seconds)
+        self._failed = {n: f.error for n, f in found.items() if f.error}
         estimator = Estimator()
         self._costs = {run.name: estimator.known_cost(run) for run in plan.runs}
         (folder / LOCKS).mkdir(parents=True, exist_ok=True)
 
     def work(self, todo: list[Run]) -> None:
         """Does runs, and waits for those that others are doing."""
+        waiting = False
         while todo:
             left = [run for run in todo if not self._attempt(run)]
             if len(left) == len(todo):
+                if not waiting:
+                    self._log(f"waiting for other processes: {plural(len(left), 'run')} to be done")
+                waiting = True
                 time.sleep(_WAIT_SECONDS)
             todo = left
 
@@ -114,7 +122,11 @@ class _Worker:
         with contextlib.ExitStack() as held:
             try:
                 held.enter_context(self._lock(run.name))
+                if not self._overwrite:  # another process may have done it since, by another config
+                    files.check(self._folder, run)
                 if self._is_over(run):
+                    if run.name in self._seconds:
+                        self._tidy(run)
                     return True
                 if run.extraction and not self._is_extracted(run):
                     held.enter_context(self._lock(extraction_lock(run)))
@@ -133,49 +145,59 @@ class _Worker:
         return FileLock(self._folder / LOCKS / f"{name}.lock", timeout=0)
 
     def _is_over(self, run: Run) -> bool:
-        if not self._overwrite:  # another process may have done it since, by another config
-            files.check(self._folder, run)
-        status = files.status(self._folder, run)
-        if status == "done" and not files.changes(self._folder, run):
-            self._tidy(run)
+        """Returns whether a run is finished, or has failed since this process began."""
+        if run.name in self._seconds:
             return True
-        # Tried by another process since.
-        error = files.place(self._folder, run) / files.ERROR
-        return status == "failed" and error.stat().st_mtime > self._began
+        found = files.standing(self._folder, run)
+        if found.result:
+            self._seconds[run.name] = files.taken(found.result)
+        return bool(found.result or (found.error and found.error != self._failed.get(run.name)))
 
     def _is_extracted(self, run: Run) -> bool:
         """Returns whether a finished run has left the features that this one reads."""
         return any(
-            files.status(self._folder, other) == "done"
+            self._is_over(other)
+            and other.name in self._seconds
+            # A study that has grown stores more.
+            and files.stored_endpoints(self._folder, other) == run.config.extract.endpoints
             for other in self._plan.runs
             if other.extraction == run.extraction
         )
 
     def _do(self, run: Run) -> None:
         path = files.place(self._folder, run)
+        replaced = bool(files.changes(self._folder, run))
         path.mkdir(parents=True, exist_ok=True)
         for name in (files.ERROR, files.TRACEBACK):
             (path / name).unlink(missing_ok=True)
         try:
-            with (path / files.LOG).open("a", buffering=1) as log:
+            with (path / files.LOG).open("w" if replaced else "a", buffering=1) as log:
                 workdir.start(
                     run.config,
                     str(path),
                     run.name,
-                    overwrite=bool(files.changes(self._folder, run)),
+                    overwrite=replaced,
                     resumable=run.kind == "finetune",
                 )
-                JOBS[run.kind](run.config, path, lambda line: print(line, file=log))
+                result = JOBS[run.kind](run.config, path, lambda line: print(line, file=log))
         except Stopped:
             raise
         except Exception as error:  # of whatever kind: the other runs are not to suffer
+            path.mkdir(parents=True, exist_ok=True)  # where it was removed meanwhile
             (path / files.TRACEBACK).write_text(traceback.format_exc())
             text = str(error) or repr(error)
-            workdir.write_json(path / files.ERROR, {"error": text, "type": type(error).__name__})
+            failure = {
+                "error": text,
+                "type": type(error).__name__,
+                # Which tells it from an earlier failure of the same kind.
+                "time": datetime.datetime.now(datetime.UTC).isoformat(),
+            }
+            workdir.write_json(path / files.ERROR, failure)
             self._log(f"{self._counted(run)}: failed: {text.splitlines()[0]}")
             return
+        finally:
+            workdir.leave(path)
         self._tidy(run)
-        result = files.result(self._folder, run)
         self._log(
             f"{self._counted(run)}: test top-1 {100 * result['test']['top1']:.1f} % in "
             f"{duration(files.taken(result))}{self._left()}"
@@ -187,20 +209,15 @@ class _Worker:
 
     def _counted(self, run: Run) -> str:
         plan = self._plan
-        over = sum(files.status(self._folder, r) != "missing" for r in plan.runs)
+        over = sum(map(self._is_over, plan.runs))
         levels = ", ".join(f"{axis}={level}" for axis, level in run.levels.items())
         return f"[{over}/{len(plan.runs)}] {levels}"
 
     def _left(self) -> str:
         """Returns a clause with the time left, where finished runs tell."""
-        left = []
-        for run in self._plan.runs:
-            status = files.status(self._folder, run)
-            if status == "done" and run.name not in self._seconds:
-                self._seconds[run.name] = files.taken(files.result(self._folder, run))
-            elif status == "missing" and run.name in self._plan.chosen:
-                left.append(run)
-        expected = Pace(self._plan, self._costs, self._seconds).seconds(left)
+        plan = self._plan
+        left = [run for run in plan.runs if run.name in plan.chosen and not self._is_over(run)]
+        expected = Pace(plan, self._costs, self._seconds).seconds(left)
         if not left or expected is None:
             return ""
         # Several processes finish more seconds of runs in a second than one.

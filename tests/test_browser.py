@@ -8,6 +8,39 @@ from tl.report import page
 pytestmark = pytest.mark.browser
 
 WIDTHS = (360, 1280)  # a phone's and a desktop's, CSS pixels
+# As long as names may be: of a folder, a data set, a file of weights, a method.
+FOLDER = "finetune-efficientnet_lite0-oxford_flowers102-20261125-035818-again"
+LONG = {
+    "data": {
+        "name": "oxford_flowers102_of_tensorflow_datasets",
+        "version": "2.1.1",
+        "splits": {"train": "train"},
+        "classes": 3,
+        "images": 1000,
+        "looked_at": 1000,
+    },
+    "weights": {
+        "name": "/a/long/path/to/the/weights/of_a_network.safetensors",
+        "sha256": "57" * 32,
+    },
+}
+CHOICE = {
+    "method": "a probe of several earlier layers, concatenated",
+    "endpoint": "stage3+stage4+stage5",
+    "top1": 0.9,
+    "top1_interval": [0.85, 0.95],
+    "seconds": 3000.0,
+    "command": "python -m experiments.probe --config=X",
+}
+ENDPOINT = {
+    "endpoint": "stage3+stage4+stage5",
+    "width": 1280,
+    "logme": 1.2534,
+    "h_score": 103.51,
+    "knn_top1": 0.8,
+    "l2": 0.0003162,
+    "top1": {"100": 0.7, "200": 0.8, "400": 0.85, "800": 0.9},
+}
 CLASSES = ("<script>alert(1)</script>", "a \"quoted\" & 'plain' one", "кошка", "a" * 80)
 
 
@@ -16,9 +49,11 @@ def pages(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     return {
         "probe": page.build(reported.write_probe(root / "probe", CLASSES)),
-        "finetune": page.build(reported.write_finetune(root / "finetune")),
+        "finetune": page.build(reported.write_finetune(root / FOLDER, **LONG)),
         "study": page.build(reported.write_study(root / "study")),
-        "advice": page.build(reported.write_advice(root / "advice")),
+        "advice": page.build(
+            reported.write_advice(root / "advice", choices=[CHOICE], endpoints=[ENDPOINT], **LONG)
+        ),
         "index": page.index(root),
     }
 
@@ -42,6 +77,9 @@ def test_a_page_is_whole(chromium, pages, name, width, dark):
     chromium.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     # A phone's view grows with what is too wide for it, so the width given counts.
     assert chromium.evaluate("document.documentElement.scrollWidth") == width
+    if width == max(WIDTHS):  # where a table has room it is not to be scrolled to see its end
+        scrolled = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.{})"
+        assert chromium.evaluate(scrolled.format("clientWidth") + ".map(e => e.ariaLabel)") == []
     images = "[...document.images]"
     assert name == "advice" or chromium.evaluate(f"{images}.length") > 0
     assert chromium.evaluate(f"{images}.filter(i => !i.complete || !i.naturalWidth).length") == 0

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import jax
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs import common
 from tests import tiny
-from tl import checkpoint, evidence, runs, tree
+from tl import checkpoint, evidence, finetune, options, runs, tree, workdir
 from tl.data.digits import Digits
 from tl.devices import DataParallel
 from tl.errors import Stopped, UserError
@@ -102,7 +104,7 @@ def test_result_json(trained):
     assert written == json.loads(json.dumps(result))
     assert set(written) == {
         *("schema", "kind", "data", "weights", "selected", "val", "test", "curve", "steps"),
-        *("parameters", "seeds", "seconds"),
+        *("rule", "parameters", "seeds", "seconds"),
     }  # fmt: skip
     assert written["schema"] == 1
     assert written["kind"] == "finetune"
@@ -129,6 +131,7 @@ def test_result_json(trained):
     assert written["test"]["count"] == 797
     assert written["seeds"] == [{"seed": 0, "test_top1": written["test"]["top1"]}]
     assert written["steps"] == {"planned": 10, "done": 10}
+    assert written["rule"] == {}
     assert written["parameters"] == {"all": 5042, "trained": 5042}
     seconds = written["seconds"]
     assert 0 < seconds["train"] + seconds["test"] < seconds["total"]
@@ -385,6 +388,81 @@ def test_a_stopped_run_goes_on_to_the_same_end(stopped, trained, config, tmp_pat
     }
     weights = "model.safetensors"
     assert (path / weights).read_bytes() == (whole / weights).read_bytes()
+
+
+def test_the_seconds_of_all_processes_add_up(stopped, config, tmp_path, monkeypatch):
+    _, about = checkpoint.read(stopped / "checkpoints", 5)
+    before = about["progress"]
+    assert 0 < before["seconds"] < before["total"]
+    path = shutil.copytree(stopped, tmp_path / "run")
+    clock = time.perf_counter  # of another process, which counts from another moment
+    monkeypatch.setattr("time.perf_counter", lambda: clock() - 1e6)
+    start = time.perf_counter()
+    result, _ = tiny.run(config(**AVERAGED), path)
+    taken = time.perf_counter() - start
+    seconds = result["seconds"]
+    assert before["total"] < seconds["total"] < before["total"] + taken
+    assert before["seconds"] < seconds["train"] < seconds["total"] - seconds["test"]
+    _, about = checkpoint.read(path / "checkpoints", 10)
+    assert before["total"] < about["progress"]["total"] < seconds["total"] - seconds["test"]
+
+
+def test_what_a_rule_set_is_recorded(config, tmp_path, monkeypatch):
+    ruled = {"train.steps": 4, "augment.mixup": 0.1, "optim.warmup": 0.5, "preprocess.size": 12}
+    monkeypatch.setitem(options.RULES, "bit", lambda num_examples, image_shape: ruled)
+    result, log = tiny.run(config(**{"train.rule": "bit", "preprocess.size": 16}), tmp_path)
+    assert result["rule"] == {"train.steps": 4, "augment.mixup": 0.1, "optim.warmup": 0.5}
+    assert result["steps"] == {"planned": 4, "done": 4}
+    asked = json.loads((tmp_path / "config.json").read_text())
+    assert asked["train"]["steps"] == 0  # as it must be for the run to go on
+    assert "the rule 'bit': 4 steps" in log
+
+
+def test_an_earlier_run_is_whole_until_the_new_one_is_found_valid(trained, config, tmp_path):
+    path = shutil.copytree(trained[0], tmp_path / "run")
+    (path / "notes.txt").write_text("my own")
+    before = contents(path)
+    for fields, message in (
+        ({"train.head": "head"}, "there is no 'head'"),
+        ({"optim.name": "adamm"}, "adamm"),
+        ({"data.name": "digit"}, "digit"),
+        ({"augment.mixup": -1.0}, "mixup"),
+        ({"extract.batch_size": 0}, "batch_size of at least 1, got 0"),
+        ({"train.head": "probe", "probe.l2": (-1.0,)}, "expected l2 > 0"),
+        ({"weights": str(tmp_path / "missing.safetensors")}, "missing"),
+        ({"weights": str(path)}, "lies in the run that --overwrite would replace"),
+    ):
+        values = config(**fields)
+        with pytest.raises(UserError, match=message):
+            workdir.start(values, str(path), "test", resumable=True, overwrite=True)
+            finetune.run(values, path, lambda line: None)
+        assert contents(path) == before
+    values = config(**{"train.steps": 2, "train.eval_every": 1, "train.freeze": ("stem",)})
+    began = time.time_ns()
+    workdir.start(values, str(path), "test", resumable=True, overwrite=True)
+    finetune.run(values, path, lambda line: None)
+    files = [file for file in path.rglob("*") if file.is_file() and file.name != ".lock"]
+    assert [file.name for file in files if file.stat().st_mtime_ns < began] == ["notes.txt"]
+    assert sorted(p.name for p in (path / "checkpoints").iterdir()) == ["0", "1", "2"]
+
+
+def test_a_run_of_another_kind_removes_all_that_this_one_wrote(trained, tmp_path):
+    path = shutil.copytree(trained[0], tmp_path / "run")
+    (path / "report.html").touch()
+    values = common.get_config()
+    workdir.start(values, str(path), "test", overwrite=True)
+    workdir.begin(path)
+    left = {str(p.relative_to(path)) for p in path.rglob("*")}
+    assert left == {"config.json", "environment.json", ".lock"}
+
+
+def contents(path):
+    """Returns what the files of a run hold, but for those of its checkpoints and its lock."""
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in path.rglob("*")
+        if file.is_file() and "checkpoints" not in file.parts and file.name != ".lock"
+    }
 
 
 def test_a_run_that_was_stopped_before_its_first_step_keeps_that_evaluation(

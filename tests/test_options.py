@@ -140,9 +140,10 @@ def test_a_rule_fills_what_is_left_open_and_nothing_else(monkeypatch):
 
     monkeypatch.setitem(options.RULES, "bit", rule)
     given = config(**{"train.rule": "bit", "train.steps": 7})
-    filled = options.with_rule(given, 1000, (32, 32, 3))
+    filled, ruled = options.with_rule(given, 1000, (32, 32, 3))
     assert (filled.preprocess.size, filled.train.steps, filled.train.patience) == (100, 7, 3)
     assert (given.preprocess.size, given.train.patience) == (0, 0)
-    assert options.with_rule(config(), 1000, (32, 32, 3)) == config()
+    assert ruled == {"preprocess.size": 100, "train.patience": 3}
+    assert options.with_rule(config(), 1000, (32, 32, 3)) == (config(), {})
     with pytest.raises(UserError, match=r"rule: there is no 'bitt'; the nearest are 'bit'"):
         options.with_rule(config(**{"train.rule": "bitt"}), 1000, None)

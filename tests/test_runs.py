@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -181,6 +182,50 @@ def test_mistakes(fields, message, features, tmp_path):
     with pytest.raises(UserError, match=message):
         run(runs.probe, config(features, **fields), tmp_path)
     assert not (tmp_path / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"probe.solvers": ("logistics",)}, "no solver is called"),
+        ({"endpoints": ("stage99",)}, "no endpoint 'stage99'"),
+        ({"weights": "resnet5"}, "no weight set is called"),
+        ({"data.name": "folder", "data.data_dir": "/missing"}, "/missing"),
+        ({"data.examples_per_class": (5, 101)}, "101 examples per class were asked for"),
+        ({"probe.l2": (0.1, -1.0)}, "expected l2 > 0, got -1"),
+        ({"probe.solvers": ("head",), "probe.dropout": 1.5}, "dropout"),
+    ],
+)
+def test_a_mistake_leaves_the_earlier_run(fields, message, probed, features, tmp_path):
+    path = shutil.copytree(probed[0], tmp_path / "run")
+    before = contents(path)
+    values = config(features, **fields)
+    with pytest.raises(UserError, match=message):
+        workdir.start(values, str(path), "test", overwrite=True)
+        runs.probe(values, path, lambda line: None)
+    assert contents(path) == before
+
+
+def test_overwriting_leaves_nothing_of_the_earlier_run_and_what_is_not_its(
+    probed, features, tmp_path
+):
+    path = shutil.copytree(probed[0], tmp_path / "run")
+    page.build(path)
+    own = ("notes.txt", "examples/mine.txt")
+    for name in own:
+        (path / name).write_text("my own")
+    values = config(features, endpoints=("pixels",))
+    workdir.start(values, str(path), "test", overwrite=True)
+    runs.extract(values, path, lambda line: None)
+    assert set(contents(path)) == {*own, "config.json", "environment.json", "result.json"}
+    assert json.loads((path / "result.json").read_text())["kind"] == "extract"
+    assert json.loads((path / "config.json").read_text())["endpoints"] == ["pixels"]
+
+
+def contents(path):
+    """Returns what the files of a run hold, but for its lock."""
+    files = [file for file in path.rglob("*") if file.is_file() and file.name != ".lock"]
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 
 def test_every_solver(probed, features, tmp_path):

@@ -33,12 +33,11 @@ def run(stores, records=None, with_headline=False, **fields):
         "classes": CLASSES,
         "endpoints": ("near", "far"),
         "solvers": [Logistic((0.1, 0.01, 1.0))],
-        "examples_per_class": (5,),
-        "seeds": (0, 1),
-        "val_fraction": 0.2,
         "record": (records if records is not None else []).append,
     }
-    summary, headline = study.run(stores, **{**arguments, **fields})
+    rows = {"examples_per_class": (5,), "seeds": (0, 1), "val_fraction": 0.2}
+    parts = study.parts(stores, **{name: fields.pop(name, rows[name]) for name in rows})
+    summary, headline = study.run(parts, **{**arguments, **fields})
     return (summary, headline) if with_headline else summary
 
 

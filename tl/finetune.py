@@ -17,7 +17,7 @@ from tl.checkpoint import Checkpoints
 from tl.data import sources, splits
 from tl.devices import DataParallel
 from tl.errors import Stopped, UserError
-from tl.fingerprint import differences
+from tl.fields import differences
 from tl.report import plots, tables
 from tl.runs import write_report
 from tl.train import freezing, inputs, interruption, kept, prefix, preview, start
@@ -29,7 +29,7 @@ from tl.train.recalibrate import recalibrated
 from tl.train.state import TrainState
 from tl.weights import own
 from tl.weights.load import Pretrained
-from tl.workdir import CHECKPOINTS, write_json
+from tl.workdir import CHECKPOINTS, begin, replaces, write_json
 
 SCHEMA = 1
 WEIGHTS = "model.safetensors"
@@ -62,7 +62,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     opened = sources.open_sources(config.data)
     parts = _parts(config, opened)
     num_train = len(parts["train"][1])
-    config = options.with_rule(config, num_train, opened["train"].image_shape)
+    config, ruled = options.with_rule(config, num_train, opened["train"].image_shape)
     cadence = options.cadence(config, num_train)
     if config.train.rule:
         log(
@@ -72,27 +72,35 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         )
     parallel = DataParallel.over()
     parallel.check_batch_size(config.train.batch_size, config.train.accumulate)
+    options.extraction(config)  # whose batches and threads serve evaluation
     network = start.network(config, opened["train"].classes, cadence.steps_per_epoch)
     plan = make_plan(config, network, cadence.steps)
     log("\n" + plan.tables(freezing.table) + "\n")
-    (workdir / LEAVES).write_text(plan.tables(freezing.leaf_table) + "\n")
     fed = _inputs(config, network, plan, parts, log)
-    if not fed.start:
-        preview.draw(
-            fed, options.mixing(config), network.spec.classes, config.train.batch_size,
-            options.seed(config), workdir / PREVIEW,
-        )  # fmt: skip
+    mixing = options.mixing(config)
     evaluator = Evaluator(network.model, fed, parallel, config.extract.batch_size)
     identity = _identity(network, parts)
+    # An earlier run is not replaced before this one has what it starts from.
+    begun = _begin(plan, parts, evaluator, log) if replaces(workdir) else None
+    begin(workdir)
+    (workdir / LEAVES).write_text(plan.tables(freezing.leaf_table) + "\n")
+    if not fed.start:
+        preview.draw(
+            fed, mixing, network.spec.classes, config.train.batch_size, options.seed(config),
+            workdir / PREVIEW,
+        )  # fmt: skip
     with Checkpoints(
         workdir / CHECKPOINTS, max_to_keep=config.train.max_to_keep, metric="top1"
     ) as checkpoints:
         if checkpoints.latest_step is None:
-            state, progress = _begin(plan, parts, evaluator, log), Progress()
+            state, progress = begun or _begin(plan, parts, evaluator, log), Progress()
         else:
             state, progress = _go_on(plan, parallel, checkpoints, identity)
             log(f"going on after step {int(state.step)} of {cadence.steps} in {workdir}")
-        _train(plan, cadence, evaluator, state, progress, checkpoints, identity, workdir, log)
+        began -= progress.total  # of the processes before
+        _train(
+            plan, cadence, evaluator, state, progress, began, checkpoints, identity, workdir, log
+        )
     best = progress.best()
     state, _ = checkpoint.read(workdir / CHECKPOINTS, best["step"])
     variables = own.kept(state)
@@ -113,6 +121,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         "test": test.as_dict(),
         "curve": progress.curve,
         "steps": {"planned": cadence.steps, "done": progress.curve[-1]["step"]},
+        "rule": ruled,
         "parameters": _parameters(plan),
         "seeds": [{"seed": options.seed(config), "test_top1": test.top1}],
         "seconds": {
@@ -206,12 +215,16 @@ def _train(
     evaluator: Evaluator,
     state: TrainState,
     progress: Progress,
+    began: float,
     checkpoints: Checkpoints,
     identity: Mapping[str, Any],
     workdir: Path,
     log: Log,
 ) -> None:
-    """Runs the loop with all that it writes and listens to; `progress` says what came of it."""
+    """Runs the loop with all that it writes and listens to; `progress` says what came of it.
+
+    The run began at `began` of `time.perf_counter`, had it not been interrupted.
+    """
     config, network = plan.config, plan.network
     fed, parallel = evaluator.fed, evaluator.parallel
     batch_size, first = config.train.batch_size, int(state.step)
@@ -221,6 +234,7 @@ def _train(
     network_of_checkpoint = own.describe(network.spec, network.spec.classes, network.sha256)
 
     def save(state: TrainState, progress: Progress, measured: Mapping[str, float] | None) -> None:
+        progress.total = time.perf_counter() - began
         metadata = {
             "config": config.to_dict(),
             "network": network_of_checkpoint,

@@ -1,12 +1,14 @@
 """A config's fields as the library's own objects, checked before anything is computed."""
 
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from tl.data.augment import Augmentation
 from tl.endpoints import DTYPES, Extraction
 from tl.errors import UserError, nearest
+from tl.fields import flat
 from tl.probes.solvers import SOLVERS, Solver
 from tl.train.hyperrule import bit_hyperrule
 from tl.train.loop import Cadence
@@ -174,7 +176,9 @@ def cadence(config: ConfigDict, num_examples: int) -> Cadence:
     )
 
 
-def with_rule(config: ConfigDict, num_examples: int, image_shape) -> ConfigDict:
+def with_rule(
+    config: ConfigDict, num_examples: int, image_shape: tuple[int, int, int] | None
+) -> tuple[ConfigDict, dict[str, Any]]:
     """Returns the config after `train.rule` has filled the fields that are left 0 or empty.
 
     Args:
@@ -182,17 +186,19 @@ def with_rule(config: ConfigDict, num_examples: int, image_shape) -> ConfigDict:
       num_examples: to train on.
       image_shape: (H, W, 3), or None where it varies.
 
+    Returns:
+      (config, dotted name of each field that was filled to its value).
+
     Raises:
       UserError: no such rule.
     """
     name = config.train.rule
     if not name:
-        return config
+        return config, {}
     if name not in RULES:
         raise UserError(f"--config.train.rule: there is no {name!r}{nearest(name, RULES)}")
+    given, ruled = flat(config), RULES[name](num_examples, image_shape)
+    ruled = {field: value for field, value in ruled.items() if not given[field]}
     filled = config.copy_and_resolve_references()
-    for field, value in RULES[name](num_examples, image_shape).items():
-        section, leaf = field.split(".")
-        if not filled[section][leaf]:
-            filled[section][leaf] = value
-    return filled
+    filled.update_from_flattened_dict(ruled)
+    return filled, ruled

@@ -1,5 +1,6 @@
 """The runs a user starts: extract, probe, evaluate. Each takes a config and writes to a folder."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,13 +11,14 @@ from ml_collections import ConfigDict
 
 from tl import devices, evidence, options, study
 from tl.data import imagenet, sources, transforms
+from tl.endpoints import PIXELS, output_shapes
 from tl.errors import UserError
 from tl.features import extract as extract_features
 from tl.probes.held_out import score_logits
 from tl.report import plots, tables
 from tl.store import CORRUPT, FeatureStore
 from tl.weights.load import Pretrained, load
-from tl.workdir import append_jsonl, write_json
+from tl.workdir import append_jsonl, begin, write_json
 
 SCHEMA = 1
 PLOT = "accuracy_over_endpoint.png"
@@ -42,6 +44,7 @@ def extract(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Fe
     network = _network(config)
     opened = sources.open_sources(config.data)
     stores = _extract(config, network, opened, log)
+    begin(workdir)
     write_json(
         workdir / "result.json",
         {
@@ -86,20 +89,20 @@ def probe(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]
     extracted = time.perf_counter()
 
     def record(cell: Mapping[str, Any]) -> None:
+        begin(workdir)  # the first one shows that the solvers' fields can be used
         append_jsonl(workdir / "metrics.jsonl", cell)
         log(tables.cell_line(cell))
 
     classes = opened["train"].classes
-    summary, headline = study.run(
+    parts = study.parts(
         stores,
-        classes=classes,
-        endpoints=config.endpoints,
-        solvers=solvers,
         examples_per_class=config.data.examples_per_class,
         seeds=config.seeds,
         # A folder may have a val split that the config does not name.
         val_fraction=None if "val" in stores else sources.carved_fraction(config.data.val),
-        record=record,
+    )
+    summary, headline = study.run(
+        parts, classes=classes, endpoints=config.endpoints, solvers=solvers, record=record
     )
     fitted = time.perf_counter()
     data = {**_data(opened, stores), **summary.pop("counts")}
@@ -163,6 +166,7 @@ def evaluate(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, A
         "published": {"top1": network.spec.top1, "top5": network.spec.top5},
         "seconds": {"total": time.perf_counter() - start},
     }
+    begin(workdir)
     write_json(workdir / "result.json", result)
     log("\n" + tables.evaluation_table(result))
     log(f"\nwritten: {workdir / 'result.json'}")
@@ -212,6 +216,18 @@ def _extract(
 ) -> dict[str, FeatureStore]:
     extraction = options.extraction(config)
     preprocessing = transforms.with_overrides(network.spec.preprocessing, **config.preprocess)
+    # Runs that share a store may ask for endpoints that a network or its images lack; only they
+    # are to fail.
+    there = {
+        *output_shapes(network.model, preprocessing.size),
+        *"+".join(config.endpoints).split("+"),
+    }
+    if all(source.image_shape for source in opened.values()):
+        there.add(PIXELS)
+    if lacking := [name for name in extraction.endpoints if name not in there]:
+        log(f"not stored, since there is no such endpoint: {', '.join(lacking)}")
+        kept = tuple(name for name in extraction.endpoints if name in there)
+        extraction = dataclasses.replace(extraction, endpoints=kept)
     root = options.feature_root(config)
     stores = {
         split: extract_features(

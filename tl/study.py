@@ -60,27 +60,48 @@ class Headline(NamedTuple):
         return [ids[row] for row in rows], store.labels()[rows]
 
 
-def run(
+def parts(
     stores: Mapping[str, FeatureStore],
+    *,
+    examples_per_class: Sequence[int],
+    seeds: Sequence[int],
+    val_fraction: float | None,
+) -> dict[int, dict[int, Parts]]:
+    """Returns the rows of every run of the protocol.
+
+    Args:
+      stores: features of `train`, `test` and, where val_fraction is None, `val`.
+      examples_per_class: of train and the val carved from it together; 0 is all there are.
+      seeds: of the subset, the carving and the head.
+      val_fraction: share of the chosen training rows that becomes val.
+
+    Returns:
+      By number of examples, the largest last, and by seed.
+
+    Raises:
+      UserError: too few examples.
+    """
+    return {
+        k: {seed: _parts(stores, k, seed, val_fraction) for seed in seeds}
+        for k in sorted(examples_per_class, key=lambda k: k or np.inf)
+    }
+
+
+def run(
+    parts: Mapping[int, Mapping[int, Parts]],
     *,
     classes: Sequence[str],
     endpoints: Sequence[str],
     solvers: Sequence[Solver],
-    examples_per_class: Sequence[int],
-    seeds: Sequence[int],
-    val_fraction: float | None,
     record: Callable[[Mapping[str, Any]], Any],
 ) -> tuple[dict[str, Any], Headline]:
     """Runs the protocol for every number of examples and every seed.
 
     Args:
-      stores: features of `train`, `test` and, where val_fraction is None, `val`.
+      parts: as the function of that name returns them.
       classes: names, in the order of the labels.
       endpoints: of the stores; 'a+b' concatenates.
       solvers: to choose from on val.
-      examples_per_class: of train and the val carved from it together; 0 is all there are.
-      seeds: of the subset, the carving and the head.
-      val_fraction: share of the chosen training rows that becomes val.
       record: takes each pair's outcome, once it is there.
 
     Returns:
@@ -89,18 +110,17 @@ def run(
       what that largest number's summary was made of.
 
     Raises:
-      UserError: too few examples; see the solvers.
+      UserError: see the solvers.
     """
     summaries = {}
-    for k in sorted(examples_per_class, key=lambda k: k or np.inf):
+    for k, of_seeds in parts.items():
         results = {}
-        parts = {seed: _parts(stores, k, seed, val_fraction) for seed in seeds}
-        for seed in seeds:
-            result = _cell(parts[seed], len(classes), endpoints, solvers, seed)
+        for seed, rows in of_seeds.items():
+            result = _cell(rows, len(classes), endpoints, solvers, seed)
             results[seed] = result
             outcome = {name: value for name, value in result.as_dict().items() if name != "grid"}
             record({"examples_per_class": k, "seed": seed, **outcome})
-        headline = Headline(results, parts[seeds[0]])
+        headline = Headline(results, next(iter(of_seeds.values())))
         counts = {split: len(rows) for split, (_, rows) in headline.parts.items()}
         summaries[k] = {"counts": counts, **summarise(results)}
     return {

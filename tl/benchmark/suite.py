@@ -11,6 +11,7 @@ from tl import workdir
 from tl.benchmark import features, limit, pipeline, probe, rows, startup, train
 from tl.benchmark.contest import Log
 from tl.benchmark.options import Options
+from tl.environment import environment
 
 SCHEMA = 1
 FILE = "benchmark.json"
@@ -53,7 +54,7 @@ def run(options: Options, folder: Path, log: Log = print) -> dict[str, Any]:
 
 
 def _environment() -> dict[str, Any]:
-    found = workdir.environment()
+    found = environment()
     found["processor"] = _processor()
     for name in PEER_PACKAGES:
         try:

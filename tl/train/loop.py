@@ -76,6 +76,7 @@ class Progress:
       sums: of loss and top1 over the steps since the last evaluation, and their number.
       seconds: of training so far, evaluations included.
       waiting: how many of these the host waited for the loader.
+      total: since the run began, all that its processes did until they saved.
     """
 
     position: dict | None = None
@@ -83,6 +84,7 @@ class Progress:
     sums: dict[str, float] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
     waiting: float = 0.0
+    total: float = 0.0
 
     def best(self) -> dict[str, Any]:
         """Returns the row with the highest val_top1, the latest of equals.

@@ -2,14 +2,13 @@
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from tl.workdir import append_jsonl
+from tl.workdir import append_jsonl, replacing
 
 _FLUSH_SECONDS = 5
 
@@ -78,9 +77,8 @@ def _drop_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     lines = path.read_text().splitlines(keepends=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text("".join(line for line in lines if _step(line) <= step))
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text("".join(line for line in lines if _step(line) <= step))
 
 
 def _step(line: str) -> float:

@@ -1,7 +1,6 @@
 """Dataclasses of arrays as npz files, each whole or not at all."""
 
 import dataclasses
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -11,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from tl.errors import UserError
+from tl.workdir import replacing
 
 
 def save(path: Path, arrays: Mapping[str, Any]) -> None:
     """Writes arrays by name."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    os.replace(partial, path)
 
 
 def load(path: Path, kind: type) -> Any:

@@ -1,6 +1,5 @@
 """Writes pages from the templates: every text escaped, every file whole or not at all."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import jinja2
 
 from tl.errors import UserError
 from tl.report import formats
+from tl.workdir import replacing
 
 PAGE = "report.html"
 INDEX = "index.html"
@@ -34,11 +34,10 @@ def write(path: Path, template: str, **values: Any) -> Path:
       UserError: the file cannot be written.
     """
     text = _TEMPLATES.get_template(template).render(**values)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        # Names of files may hold bytes that are no text.
-        partial.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            # Names of files may hold bytes that are no text.
+            partial.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
     return path

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from tl.fingerprint import digest_of_values
 from tl.models import registry
 from tl.weights import convert
 from tl.weights.spec import LocalFile, Preprocessing, WeightSpec
+from tl.workdir import replacing
 
 _KEY = "tl"  # of the description, in the file's metadata
 _STEP_FILE = "_CHECKPOINT_METADATA"  # Orbax writes one into the directory of each step
@@ -119,15 +119,8 @@ def write(
     data = safetensors.numpy.save(dict(tensors), metadata={"format": "pt", **(metadata or {})})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(_with_ordered_metadata(data))
-            os.chmod(temporary, 0o644)  # mkstemp's files are private
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with replacing(path) as partial:
+            partial.write_bytes(_with_ordered_metadata(data))
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
 

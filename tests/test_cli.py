@@ -78,6 +78,12 @@ def test_help_answers_quickly(name):
         ('Stopped("stopped by SIGTERM", 143)', 143, "stopped by SIGTERM\n"),
         ("KeyboardInterrupt", 130, ""),
         ('UserError("expected x")', 2, "error: expected x\n"),
+        (
+            'OSError(28, "No space left on device", "run/result.json")',
+            2,
+            "error: run/result.json cannot be written or read: No space left on device; mend that "
+            "and give the same command again\n",
+        ),
     ],
 )
 def test_how_a_run_ends(raised, status, err):

@@ -210,6 +210,10 @@ def test_folders_that_hold_nothing_to_compare(tmp_path):
         compare.read(str(tmp_path))
     with pytest.raises(UserError, match=r"has no predictions\.npz"):
         compare.read(str(folder(tmp_path / "before")))
+    other = folder(tmp_path / "other")
+    (other / "result.json").write_text('{"kind": "probe", "weights": {"name": "net"}}')
+    with pytest.raises(UserError, match=r"other/result\.json lacks 'selected', as of another vers"):
+        compare.read(str(other))
     with pytest.raises(UserError, match="kind 'extract', which leaves no predictions; expected ru"):
         compare.read(str(folder(tmp_path / "extracted", "extract")))
     study = {"kind": "study", "runs": [{"folder": "runs/a"}, {"folder": "runs/b"}]}

@@ -1,5 +1,6 @@
 """What every command has in common: its flags, and errors a person can read."""
 
+import errno
 import logging
 import os
 import runpy
@@ -16,6 +17,8 @@ from tl import workdir
 from tl.errors import Stopped, UserError, nearest
 from tl.fields import flat
 
+# What a user can mend, wherever it shows.
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 RUN_FLAGS = ("config", "workdir", "overwrite", "multihost")
 
 
@@ -27,7 +30,7 @@ def define_run_flags() -> None:
     flags.DEFINE_string(
         "workdir", None, "Folder the run writes to; runs/<config>-<date>-<time> where not given."
     )
-    flags.DEFINE_bool("overwrite", False, "Replace the finished run in --workdir.")
+    flags.DEFINE_bool("overwrite", False, "Replace the run in --workdir, once this one is valid.")
     flags.DEFINE_bool("multihost", False, "Join the same command on the cluster's other hosts.")
     for name in RUN_FLAGS:  # --help shows them with the command's own
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
@@ -77,6 +80,13 @@ def run(main: Callable[[Sequence[str]], object]) -> None:
             sys.exit(130)
         except BrokenPipeError:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            if error.errno not in _OF_THE_DISK:
+                raise
+            _fail(
+                f"{error.filename or 'a file'} cannot be written or read: {error.strerror}; mend "
+                "that and give the same command again"
+            )
 
     app.run(guarded, flags_parser=_parse_flags)
 

@@ -106,8 +106,8 @@ def read(folder: str) -> Contender:
     """Returns the run in a folder.
 
     Raises:
-      UserError: there is none, it is not finished, or it is a study or of a kind that leaves no
-        predictions.
+      UserError: there is none, it is not finished or damaged, or it is a study or of a kind that
+        leaves no predictions.
     """
     found = report_run.read(Path(folder).expanduser())
     if found.kind == "study":
@@ -121,8 +121,13 @@ def read(folder: str) -> Contender:
             f"{folder} is a run of the kind {found.kind!r}, which leaves no predictions; expected "
             "runs of experiments.probe or experiments.finetune"
         )
-    result = found.result
-    what = f"{result['weights']['name']}: {setting(result['selected'])}"
+    try:
+        what = f"{found.result['weights']['name']}: {setting(found.result['selected'])}"
+    except KeyError as error:
+        raise UserError(
+            f"{folder}/result.json lacks {error}, as of another version; make the run again with "
+            "--overwrite"
+        ) from error
     return Contender(folder, what, found.predictions)
 
 

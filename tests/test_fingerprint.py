@@ -29,17 +29,6 @@ def test_the_order_of_fields_does_not_matter_and_every_value_does():
     assert len({base, *(fp.digest(fp.fingerprint(**other)) for other in others)}) == 5
 
 
-def test_differences_name_nested_fields_and_both_sides():
-    asked = {"data": {"split": "val", "count": 3}, "pooling": "mean"}
-    stored = {"data": {"split": "test", "count": 3}, "code": "1"}
-    assert fp.differences(asked, stored) == [
-        "code: asked None, stored '1'",
-        "data.split: asked 'val', stored 'test'",
-        "pooling: asked 'mean', stored None",
-    ]
-    assert fp.differences(asked, asked) == []
-
-
 @pytest.mark.parametrize(
     ("name", "split", "expected"),
     [

@@ -5,7 +5,6 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +38,6 @@ def digest(fingerprint: Fingerprint) -> str:
     return hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def differences(asked: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
-    """Returns one line for each field that differs, with both sides.
-
-    >>> differences({"data": {"split": "val", "count": 3}}, {"data": {"split": "test", "count": 3}})
-    ["data.split: asked 'val', stored 'test'"]
-    """
-    asked, stored = dict(_leaves(asked)), dict(_leaves(stored))
-    return [
-        f"{key}: asked {asked.get(key)!r}, stored {stored.get(key)!r}"
-        for key in sorted(asked | stored)
-        if asked.get(key) != stored.get(key)
-    ]
-
-
 @functools.cache
 def code_version() -> str:
     """Returns the SHA-256 over the names and bytes of the files of CODE."""
@@ -83,12 +68,3 @@ def images_name(fingerprint: Fingerprint) -> str:
 def directory_name(fingerprint: Fingerprint) -> str:
     """Returns the name of its feature store, `images_name` and `digest`."""
     return f"{images_name(fingerprint)}-{digest(fingerprint)}"
-
-
-def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the dotted path and value of every field that is not a mapping."""
-    if not isinstance(tree, Mapping):
-        yield path, tree
-        return
-    for key, value in tree.items():
-        yield from _leaves(value, f"{path}.{key}" if path else key)

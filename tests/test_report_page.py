@@ -215,6 +215,9 @@ def test_a_run_by_a_rule_shows_what_ran(undrawn, tmp_path):  # noqa: F811
     assert "train.steps 500, by the rule" in ran and "preprocess.size 128, by the rule" in ran
 
     result = json.loads((folder / "result.json").read_text())
+    reported.write(folder / "result.json", result | {"rule": {}})
+    ran = Page(page.build(folder)).sections["what-ran"]
+    assert "rule bit: nothing, since every field of it was given" in ran
     del result["rule"]  # as of a run from before it was recorded
     reported.write(folder / "result.json", result)
     ran = Page(page.build(folder)).sections["what-ran"]

@@ -195,6 +195,8 @@ def _rule(run: Run) -> dict[str, str]:
     """Returns the rule that a run followed, and all that it filled."""
     name = run.config["train"].get("rule")
     filled = ", ".join(f"{field} {formats.value(v)}" for field, v in _by_rule(run).items())
+    if "rule" in run.result:
+        filled = filled or "nothing, since every field of it was given"
     return {"rule": f"{name}: {filled or 'what it set was not recorded'}"} if name else {}
 
 

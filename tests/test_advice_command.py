@@ -54,9 +54,14 @@ def test_fine_tuning_takes_one_seed_the_most_examples_and_no_leftovers():
     config.data.examples_per_class = (5, 0, 10)
     config.train.freeze = ("stem",)
     config.train.steps = 7
+    config.train.accumulate = 5
+    config.train.eval_every = 1000
+    config.optim.multipliers = ("stem=0.1",)
     wanted = changed(config, FINE_TUNE, num_train=4500, similar=True)
     assert (wanted.seeds, wanted.data.examples_per_class) == ((3,), (0,))
     assert (wanted.train.freeze, wanted.train.steps) == ((), 0)
+    assert (wanted.train.accumulate, wanted.train.eval_every) == (1, 0)
+    assert wanted.optim.multipliers == ()
     assert (wanted.train.head, wanted.train.epochs) == ("zero", 6.0)
     assert (wanted.augment.flip, wanted.train.batch_size) == (0.5, 48)
     other = changed(config, FINE_TUNE, num_train=100)
@@ -72,12 +77,13 @@ def test_pooling_that_is_too_wide():
 
 def test_seconds():
     config = changed(common.get_config(), FINE_TUNE)
-    fields = {"counts": {"train": 1000, "test": 200}, "width": 100, "images_per_second": 50.0}
+    counts = {"train": 1000, "sources": 4000, "test": 200}  # few-shot: a store has all
+    fields = {"counts": counts, "width": 100, "images_per_second": 50.0}
     known = {"backbone": "resnet50", "stored": False, **fields}
     # 25 epochs at six times the features' cost, and the test images once.
     assert command.seconds(FINE_TUNE, config, **known) == pytest.approx(30 + (25 * 6000 + 200) / 50)
     probe = command.seconds(PROBE, config, **known)
     fit = 2e-6 * 1000 * 100 * 4.5
-    assert probe == pytest.approx(8 + 1200 / 50 + fit)
+    assert probe == pytest.approx(8 + 4200 / 50 + fit)
     known["stored"] = True
-    assert command.seconds(PROBE, config, **known) == pytest.approx(probe - 20)
+    assert command.seconds(PROBE, config, **known) == pytest.approx(probe - 80)

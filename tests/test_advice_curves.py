@@ -2,12 +2,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tl.advice.curves import estimate, exponent
+from tl.advice import curves
+from tl.advice.curves import exponent
 
 
 def correct(*tops, rows=1000):
     """Returns one subset for each accuracy, the first rows right."""
     return np.stack([(np.arange(rows) < round(top * rows)).astype(float) for top in tops])
+
+
+def estimate(measured, num_train, unseen=None):
+    """Returns an estimate; the choice of the probe was no luck unless `unseen` says otherwise."""
+    return curves.estimate(
+        measured, num_train, measured[max(measured)].mean(axis=0) if unseen is None else unseen
+    )
 
 
 def test_exponent_of_a_power_law():
@@ -24,6 +32,14 @@ def test_as_many_rows_as_measured_give_what_was_measured():
     # Subsets agree, so that the interval is Clopper's and Pearson's.
     exact = stats.binomtest(800, 1000).proportion_ci(method="exact")
     assert (known.low, known.high) == pytest.approx((exact.low, exact.high))
+
+
+def test_what_to_expect_is_of_rows_that_did_not_choose():
+    measured = {100: correct(0.6, 0.6), 400: correct(0.8)}
+    lucky, known = estimate(measured, 400), estimate(measured, 400, correct(0.75)[0])
+    exact = stats.binomtest(750, 1000).proportion_ci(method="exact")
+    assert (known.top1, known.low, known.high) == pytest.approx((0.75, exact.low, exact.high))
+    assert known.exponent == lucky.exponent
 
 
 def test_more_rows_give_half_the_exponent_and_the_interval_all_or_nothing():

@@ -65,14 +65,57 @@ def test_two_hundred_classes():
             assert len(set(values.labels[rows])) == 200  # also among the fewest
 
 
-def test_paired_error():
-    def of(right):
-        return measure.Measured("x", 1, 0.0, 0.0, 0.0, 1.0, {5: np.array([right], float)})
+def test_standard_error():
+    # Variance 1/2, of the mean 1/8.
+    assert measure.standard_error(np.array([0, 1, 0, -1])) == pytest.approx(np.sqrt(1 / 8))
+    assert measure.standard_error(np.ones(3)) == 0.0
 
-    a, b = of([1, 1, 1, 0]), of([1, 0, 1, 1])
-    # Differences 0, 1, 0, -1: variance 1/2, of the mean 1/8.
-    assert measure.paired_error(a, b) == pytest.approx(np.sqrt(1 / 8))
-    assert measure.paired_error(a, a) == 0.0
+
+def probed(name, right, losses=None, width=1):
+    """Returns an endpoint of one subset whose strengths have [L, N] right."""
+    correct = np.atleast_2d(np.array(right, float))[:, None]
+    losses = np.zeros(correct.shape) if losses is None else np.array(losses, float)[:, None]
+    tried = measure.Tried(correct, losses)
+    return measure.Measured(name, width, 0.0, 0.0, 0.0, 1.0, {5: correct[tried.best()]}, tried)
+
+
+def test_the_lowest_loss_of_strengths_one_example_short_of_the_best():
+    right = [[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]]
+    losses = [[4, 4, 4, 4], [1, 1, 1, 9], [0, 0, 0, 0]]
+    tried = probed("a", right, losses).tried
+    assert tried.best() == 1
+    assert tried.best(np.array([False, False, True, True])) == 0
+
+
+def test_the_endpoint_is_the_best_by_a_standard_error_on_the_rows_asked_about():
+    late = np.arange(100) >= 50
+    pooled = probed("pooled", late, width=9)
+    early = probed("early", ~late)
+    even = probed("even", np.ones(100))
+    assert measure.choose([early, pooled])[0] is pooled  # as good
+    assert measure.choose([early, pooled], ~late)[0] is early
+    assert measure.choose([early, even, pooled])[0] is even
+    found, right = measure.choose([probed("a", np.arange(100) >= 48), pooled])
+    assert found.endpoint == "a" and right.sum() == 52  # two rows, both for it
+    mixed = np.where(
+        np.arange(100) < 60, np.arange(100) < 32, late
+    )  # 22 better: 32 for, 10 against
+    assert measure.choose([probed("b", mixed), pooled])[0].endpoint == "b"
+
+
+def test_luck_in_the_choice_is_not_expected_again():
+    # A hundred endpoints that guess: the best is better than a half on the rows that choose it.
+    rng = np.random.default_rng(0)
+    guesses = [probed(f"e{i}", rng.integers(0, 2, 200)) for i in range(99)]
+    guesses.append(probed("pooled", rng.integers(0, 2, 200)))
+    assert measure.choose(guesses)[1].mean() > 0.56
+    assert measure.unseen(guesses).mean() == pytest.approx(0.5, abs=2 * np.sqrt(0.25 / 200))
+
+
+def test_without_a_choice_all_rows_are_unseen():
+    right = np.arange(30) % 3 > 0
+    np.testing.assert_array_equal(measure.unseen([probed("pooled", right)]), right)
+    np.testing.assert_array_equal(measure.unseen([probed("pooled", [1])]), [1])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import json
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +89,16 @@ def test_the_commands_run(advised, place):
             tested = finetune.run(values, path, lambda line: None)
             assert tested["steps"]["done"] == 5  # 80 images in sixteens
         assert tested["test"]["count"] == 797
+
+
+def test_the_next_run_has_a_folder_of_its_own(tmp_path, monkeypatch):
+    assert run._beside(tmp_path / "a", "probe") == tmp_path / "a-probe"
+    (tmp_path / "a-probe").mkdir()
+    (tmp_path / "a-probe-2").mkdir()
+    assert run._beside(tmp_path / "a", "probe") == tmp_path / "a-probe-3"
+    monkeypatch.chdir(tmp_path / "a-probe")
+    for here, name in ((".", "a-probe-next"), ("..", f"{tmp_path.name}-next")):
+        assert run._beside(Path(here), "next").name == name
 
 
 def test_the_test_rows_are_not_read(place, tmp_path, monkeypatch):

@@ -93,6 +93,12 @@ def test_single_images_do_where_others_have_two_or_val_is_a_split():
         sample.choose_rows(np.array([0, 1]), 0, seed=0, val_labels=np.array([-1]))
 
 
+def test_images_are_two_of_each_class_at_least():
+    rows = sample.choose_rows(np.repeat(np.arange(200), 3), 0, seed=0)
+    with pytest.raises(UserError, match="--images of at least 400, two of each class, or 0"):
+        sample.draw(None, {}, rows, None, None, "", limit=399)
+
+
 def test_what_half_a_minute_allows():
     assert sample.affordable(1.0, 10) == 200
     assert sample.affordable(35.7, 10) == 800

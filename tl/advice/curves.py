@@ -46,24 +46,27 @@ def exponent(sizes: Sequence[int], errors: Sequence[float]) -> float:
     return float(np.clip(-np.sum(x * np.log(errors)) / np.sum(x**2), 0.0, 1.0))
 
 
-def estimate(correct: Mapping[int, np.ndarray], num_train: int) -> Estimate:
+def estimate(correct: Mapping[int, np.ndarray], num_train: int, unseen: np.ndarray) -> Estimate:
     """Returns the accuracy to expect with num_train rows, by what was measured with fewer.
 
+    It starts from `unseen`, not from what the chosen probe has right on the rows that chose it.
     The interval joins, as independent errors, the exact binomial one (Clopper and Pearson) of the
-    N held-out rows and twice the spread between two subsets of the next smaller size. It leaves
-    out that strength and endpoint were chosen on these rows.
+    N held-out rows and twice the spread between two subsets of the next smaller size.
 
     Args:
-      correct: number of training rows to float [subsets, N], 1 where a held-out row came out right.
+      correct: of the chosen probe, number of training rows to float [subsets, N], 1 where a
+        held-out row came out right; the exponent is fitted to it.
       num_train: rows to train on.
+      unseen: float [N], the same of the largest number, where other rows chose the probe.
     """
     sizes = sorted(correct)
-    count = correct[sizes[0]].shape[1]
+    count = len(unseen)
     errors = np.array([1 - correct[size].mean() for size in sizes])
     # Half an example: no sample shows that there are no errors.
     b = exponent(sizes, (errors * count + 0.5) / (count + 1))
     gain = max(1.0, num_train / sizes[-1]) ** -b
-    error, hits = errors[-1], count * errors[-1]
+    error = 1 - unseen.mean()
+    hits = count * error
     exact = stats.beta.ppf((0.025, 0.975), (hits, hits + 1), (count - hits + 1, count - hits))
     lowest, highest = np.where(np.isnan(exact), (0.0, 1.0), exact)  # of none or all wrong
     spread = max((2 * _spread(correct[size]) for size in sizes[-2:-1]), default=0.0)

@@ -2,16 +2,20 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from scipy.special import log_softmax
 
 from tl import metrics
+from tl.advice.rule import FINAL, best_probe
 from tl.advice.sample import Sample, stratified_order
 from tl.probes import solvers
 from tl.probes.transferability import h_score, logme
 
 FRACTIONS = (0.25, 0.5, 1.0)  # of a fold's training rows
 SUBSETS = 2  # of each size below the largest
+PARTS = 10  # that held-out rows are divided in; see `unseen`
 L2S = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)
 SOLVER = solvers.Logistic(L2S, max_iterations=200, search_tolerance=1e-5)
 KNN = solvers.Knn((5,), (0.07,))
@@ -25,10 +29,11 @@ class Measured:
       endpoint: its name; 'a+b' is a concatenation.
       width: features D.
       logme, h_score: see `tl.probes.transferability`.
-      knn_top1: of the 5 nearest neighbours by cosine, on held-out rows.
+      knn_top1: of the 5 nearest neighbours by cosine, weighted votes, on held-out rows.
       l2: strength that the largest probes liked best, the same for all folds.
       correct: number of training rows to float [subsets, N], 1 where the probe has a held-out row
         right; rows in the same order for every endpoint and size.
+      tried: of the largest probes, every strength's.
     """
 
     endpoint: str
@@ -38,6 +43,7 @@ class Measured:
     knn_top1: float
     l2: float
     correct: Mapping[int, np.ndarray] = dataclasses.field(repr=False)
+    tried: "Tried" = dataclasses.field(repr=False)
 
     @property
     def top1(self) -> float:
@@ -58,20 +64,43 @@ class Measured:
 _SCALARS = ("endpoint", "width", "logme", "h_score", "knn_top1", "l2")
 
 
+class Tried(NamedTuple):
+    """What probes of every strength in L2S come to, with subsets of one size.
+
+    Attributes:
+      correct: float [L, subsets, N], 1 where a held-out row came out right.
+      losses: float [L, subsets, N], its cross-entropy in nats.
+    """
+
+    correct: np.ndarray
+    losses: np.ndarray
+
+    def best(self, rows: np.ndarray | slice = slice(None)) -> int:
+        """Returns which strength is best by some of the held-out rows.
+
+        As in `tl.probes.protocol`: the lowest loss of those at most one example short of the best.
+        """
+        correct = self.correct[..., rows].sum(axis=(1, 2))
+        enough = correct >= correct.max() - self.correct.shape[1] - 1e-9
+        return int(np.argmin(np.where(enough, self.losses[..., rows].sum(axis=(1, 2)), np.inf)))
+
+
 def measure(sample: Sample, endpoint: str, num_classes: int) -> Measured:
     """Measures one endpoint, or several joined by '+'."""
     x = np.concatenate([sample.features[name] for name in endpoint.split("+")], axis=1)
-    correct, l2 = {}, 0.0
-    for size, subsets in _subsets(sample).items():
-        correct[size], l2 = _probe(x, sample, subsets, num_classes)
+    tried = {
+        size: _probe(x, sample, subsets, num_classes) for size, subsets in _subsets(sample).items()
+    }
+    largest = tried[max(tried)]
     return Measured(
         endpoint=endpoint,
         width=x.shape[1],
         logme=logme(x, sample.labels),
         h_score=h_score(x, sample.labels),
         knn_top1=_neighbours(x, sample, num_classes),
-        l2=l2,
-        correct=correct,
+        l2=L2S[largest.best()],
+        correct={size: of.correct[of.best()] for size, of in tried.items()},
+        tried=largest,
     )
 
 
@@ -85,10 +114,52 @@ def around(endpoints: Sequence[str], best: str) -> str:
     return "+".join(endpoints[max(0, at - 1) : at + 2])
 
 
-def paired_error(a: Measured, b: Measured) -> float:
-    """Returns the standard error of the difference between two endpoints' accuracies."""
-    difference = a.right - b.right
-    return float(difference.std() / np.sqrt(len(difference)))
+def choose(
+    measured: Sequence[Measured], rows: np.ndarray | slice = slice(None)
+) -> tuple[Measured, np.ndarray]:
+    """Returns the endpoint to probe, by some of the held-out rows, and what it has right of all.
+
+    Args:
+      measured: of the same sample, FINAL among them.
+      rows: bool [N], those to choose by.
+    """
+    rights = [row.tried.correct[row.tried.best(rows)].mean(axis=0) for row in measured]
+
+    def rank(i: int) -> tuple[float, bool, int]:
+        return rights[i][rows].mean(), measured[i].endpoint == FINAL, -measured[i].width
+
+    best = max(range(len(measured)), key=rank)
+    final = [row.endpoint for row in measured].index(FINAL)
+    difference = rights[best][rows] - rights[final][rows]
+    endpoint = best_probe(measured[best].endpoint, difference.mean(), standard_error(difference))
+    chosen = final if endpoint == FINAL else best
+    return measured[chosen], rights[chosen]
+
+
+def unseen(measured: Sequence[Measured]) -> np.ndarray:
+    """Returns which held-out rows come out right when others choose endpoint and strength.
+
+    The best of many on the rows that chose it is luckier than it will be on new ones. So a tenth
+    of the rows at a time is left out of the choice (Varma and Simon 2006, doi
+    10.1186/1471-2105-7-91).
+
+    Returns:
+      float [N].
+    """
+    count = len(measured[0].right)
+    if count == 1:
+        return choose(measured)[1]
+    part = np.random.default_rng(0).permutation(count) % PARTS
+    right = np.empty(count)
+    for number in np.unique(part):
+        own = part == number
+        right[own] = choose(measured, ~own)[1][own]
+    return right
+
+
+def standard_error(values: np.ndarray) -> float:
+    """Returns the standard error of the mean of values [N]."""
+    return float(np.std(values) / np.sqrt(len(values)))
 
 
 def head_entropy(logits: np.ndarray) -> float:
@@ -117,25 +188,20 @@ def _subsets(sample: Sample) -> dict[int, list[list[np.ndarray]]]:
     return subsets
 
 
-def _probe(x, sample: Sample, subsets, num_classes: int) -> tuple[np.ndarray, float]:
-    """Returns correctness [subsets, N] of one strength for all, the best over them, and it."""
-    hits: dict[float, list[np.ndarray]] = {l2: [] for l2 in L2S}
-    losses = dict.fromkeys(L2S, 0.0)
-    for rows_of_folds in subsets:
-        parts: dict[float, list[np.ndarray]] = {l2: [] for l2 in L2S}
+def _probe(x, sample: Sample, subsets, num_classes: int) -> Tried:
+    """Returns what every strength comes to, rows in the order of the folds."""
+    correct, losses = (np.empty((len(L2S), len(subsets), sample.held.sum())) for _ in range(2))
+    for subset, rows_of_folds in enumerate(subsets):
+        end = 0
         for rows, held in zip(rows_of_folds, sample.held, strict=True):
+            start, end = end, end + held.sum()
             train = solvers.Rows(x[rows], sample.labels[rows])
             for fit, logits in SOLVER.search(train, x[held], num_classes):
-                labels = sample.labels[held]
-                parts[fit.setting["l2"]].append(metrics.correct(logits, labels).astype(float))
-                losses[fit.setting["l2"]] += float(metrics.cross_entropy(logits, labels)[0])
-        for l2, chunks in parts.items():
-            hits[l2].append(np.concatenate(chunks))
-    correct = {l2: np.stack(rows) for l2, rows in hits.items()}
-    # As in `tl.probes.protocol`: the lowest loss of those at most one example short of the best.
-    enough = max(c.sum() for c in correct.values()) - len(subsets) - 1e-9
-    l2 = min((l2 for l2 in L2S if correct[l2].sum() >= enough), key=losses.__getitem__)
-    return correct[l2], l2
+                at = L2S.index(fit.setting["l2"]), subset, slice(start, end)
+                correct[at] = metrics.correct(logits, sample.labels[held])
+                own = np.arange(end - start), sample.labels[held]
+                losses[at] = -log_softmax(logits, axis=1)[own]
+    return Tried(correct, losses)
 
 
 def _neighbours(x, sample: Sample, num_classes: int) -> float:

@@ -1,5 +1,7 @@
 """Advice from a data set and a weight set, in about a minute: the data flow in call order."""
 
+import itertools
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +19,7 @@ from tl.endpoints import Extraction
 from tl.models import registry
 from tl.runs import write_report
 from tl.weights.load import Pretrained, load
-from tl.workdir import write_json
+from tl.workdir import begin, write_json
 
 SCHEMA = 1
 HEAD = "logits"
@@ -64,7 +66,7 @@ def advise(
         config.seeds[0],
         opened["val"].labels() if "val" in opened else None,
     )
-    counts["train"] = rows.count
+    counts |= {"train": rows.count, "sources": sum(map(len, opened.values()))}
     extraction = _extraction(config, network)
     drawn = sample.draw(
         network, opened, rows, preprocessing, extraction, options.feature_root(config),
@@ -120,6 +122,7 @@ def advise(
     result["verdict"]["sentences"] = text.sentences(result)
     result["headline"] = text.headline(result)
     result["notes"] = text.notes(result, extraction.pooling)
+    begin(workdir)
     write_json(workdir / "result.json", result)
     log("\n" + text.console(result))
     log(f"\nwritten: {workdir / 'result.json'}")
@@ -163,14 +166,11 @@ def _judge(
     final = by_name[FINAL]
     single = [row for row in measured if "+" not in row.endpoint]
     earlier = max((row for row in single if row.endpoint != FINAL), key=_rank)
-    best = max(measured, key=_rank)
     different = rule.is_different(final.top1, earlier.top1)
-    endpoint = rule.best_probe(
-        best.endpoint, best.top1 - final.top1, measure.paired_error(best, final)
-    )
-    estimate = curves.estimate(by_name[endpoint].correct, num_train)
+    best, _ = measure.choose(measured)
+    estimate = curves.estimate(best.correct, num_train, measure.unseen(measured))
     verdict = rule.decide(
-        examples_per_class, different=different, endpoint=endpoint, probe=estimate
+        examples_per_class, different=different, endpoint=best.endpoint, probe=estimate
     )
     return verdict, {
         "final_top1": final.top1,
@@ -203,7 +203,7 @@ def _carried_out(
     wanted.update_from_flattened_dict(
         command.changes(choice, config, counts["train"], similar, stored)
     )
-    folder = workdir.with_name(f"{workdir.name}-{choice.method.lower().replace(' ', '-')}")
+    folder = _beside(workdir, choice.method.lower().replace(" ", "-"))
     return {
         "method": choice.method,
         "endpoint": choice.endpoint or None,
@@ -220,6 +220,14 @@ def _carried_out(
         ),
         "command": command.command(choice, config_file, base, wanted, folder),
     }
+
+
+def _beside(workdir: Path, name: str) -> Path:
+    """Returns a folder that is not there yet, next to the run's."""
+    path = workdir if workdir.name not in ("", "..") else Path(os.path.abspath(workdir))
+    stem = path.with_name(f"{path.name}-{name}")
+    later = (stem.with_name(f"{stem.name}-{count}") for count in itertools.count(2))
+    return next(free for free in itertools.chain([stem], later) if not free.exists())
 
 
 def _resolution(source: Any, rows: np.ndarray, size: int, network: Pretrained) -> dict[str, int]:

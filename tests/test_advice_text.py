@@ -55,20 +55,28 @@ def test_headline():
 
 
 def test_sentences_say_which_case_and_what_to_do():
-    case, what = text.sentences(RESULT)
+    case, what, how = text.sentences(RESULT)
     assert "large (5000 images a class; large is from 50) and similar to ImageNet" in case
     assert "stage7, has 71.6 % of held-out images right, the final features 69.9 %." in case
     assert what.startswith("Use fine-tuning of the whole network")
     assert "falls as n^-0.12" in what
     assert "10.5 points over a linear classifier on the final features (pooled)." in what
+    assert "neither it nor the choice of endpoint and strength has seen" in how
+
+
+def test_a_case_is_not_contradicted_by_rounding():
+    case = text.sentences(with_(verdict__size="small", data__examples_per_class=49.8))[0]
+    assert "small (49 images a class; large is from 50)" in case
 
 
 def test_a_probe_that_fine_tuning_would_not_help():
     result = with_(verdict__gain_of_fine_tuning=0.0, verdict__similarity="different")
     result["choices"].reverse()
-    case, what = text.sentences(result)
+    case, what, _ = text.sentences(result)
     assert "different from ImageNet" in case
-    assert what.endswith("is expected to gain nothing over it and takes about 2.8 h.")
+    assert what.endswith("is expected to do no better and takes about 2.8 h.")
+    result["verdict"]["gain_of_fine_tuning"] = 0.004
+    assert "is expected to gain 0.4 points over it and takes" in text.sentences(result)[1]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +95,7 @@ def test_resolution(sides, expected):
 def test_notes():
     assert text.notes(with_(data__images=3000), "mean") == []
     (note,) = text.notes(with_(data__images=3000, verdict__similarity="different"), "mean")
-    assert "--config.extract.pooling=grid2" in note
+    assert "advise again with --config.extract.pooling=grid2" in note
     few, far = text.notes(with_(data__looked_at=90), "grid2")
     assert few.startswith("90 images of 10 classes are few")
     assert far == "What 50,000 images give is extrapolated from 90."
@@ -110,4 +118,25 @@ def test_the_screen():
     assert "0.94 of the final features' errors (different: up to 0.67)" in text.console(result)
     result["similarity"]["error_ratio"] = None
     assert "the final features make no error" in text.console(result)
-    assert len(lines) < 30
+    assert len(lines) < 33
+
+
+def test_no_line_is_wider_than_a_terminal_but_the_command():
+    result = copy.deepcopy(RESULT)
+    sizes = {"20": 0.5, "667": 0.6, "2000": 1.0}
+    result["endpoints"].append(
+        {"endpoint": "stage3+stage4+stage5", "logme": -10.123, "h_score": 103.5, "knn_top1": 1.0}
+    )
+    for row in result["endpoints"]:
+        row["top1"] = sizes
+    result["data"]["name"] = "a_data_set_with_a_name_of_its_own"
+    result["choices"].reverse()
+    result["choices"][0]["endpoint"] = "stage3+stage4+stage5"
+    result["choices"][0]["method"] = "earlier-layer probe"
+    result["verdict"]["sentences"] = text.sentences(result)
+    result["notes"] = text.notes(with_(data__looked_at=90, verdict__similarity="different"), "mean")
+    result["choices"][0]["command"] = "python " + "x" * 200
+    *lines, command = text.console(result).splitlines()
+    assert max(map(len, lines)) <= 100 < len(command)
+    assert max(len(line) for line in lines if line.startswith(("stage", "pooled"))) <= 80
+    assert any("--config.preprocess.size=224" in line for line in lines)  # in one piece

@@ -1,4 +1,4 @@
-"""Advice in words: one screen."""
+"""Advice in words: one screen, of lines that a terminal shows whole, but for the command."""
 
 import textwrap
 from collections.abc import Mapping
@@ -10,6 +10,8 @@ from tl.advice.rule import DIFFERENT, LARGE, PROBES
 from tl.report.tables import percent
 
 Result = Mapping[str, Any]
+
+WIDTH = 100
 
 
 def headline(result: Result) -> str:
@@ -23,12 +25,12 @@ def headline(result: Result) -> str:
 
 
 def sentences(result: Result) -> list[str]:
-    """Returns two sentences: which case it is and why, what to do and why."""
+    """Returns three: which case it is and why, what to do and why, how the numbers came about."""
     data, verdict, similarity = result["data"], result["verdict"], result["similarity"]
     first, second = result["choices"]
     per_class = data["examples_per_class"]
     case = (
-        f"Your data are {verdict['size']} ({per_class:.0f} images a class; large is from {LARGE}) "
+        f"Your data are {verdict['size']} ({int(per_class)} images a class; large is from {LARGE}) "
         f"and {verdict['similarity']} {'to' if verdict['similarity'] == 'similar' else 'from'} "
         f"ImageNet: the best earlier endpoint, {similarity['earlier_endpoint']}, has "
         f"{percent(similarity['earlier_top1'])} % of held-out images right, the final features "
@@ -36,9 +38,9 @@ def sentences(result: Result) -> list[str]:
     )
     gain = percent(verdict["gain_of_fine_tuning"])
     if first["method"] in PROBES:
-        more = "nothing" if gain == "0.0" else f"{gain} points"
+        more = f"gain {gain} points over it" if verdict["gain_of_fine_tuning"] else "do no better"
         what = (
-            f"Use {_named(first)}: {_named(second)} is expected to gain {more} over it and takes "
+            f"Use {_named(first)}: {_named(second)} is expected to {more} and takes "
             f"{_duration(second)}."
         )
     else:
@@ -47,7 +49,12 @@ def sentences(result: Result) -> list[str]:
             "its features limit it more than the number of images does, and training them is "
             f"expected to gain {gain} points over {_named(second)}."
         )
-    return [case, what]
+    how = (
+        "What to expect of a probe is its accuracy on images that neither it nor the choice of "
+        "endpoint and strength has seen, carried on to all images, with an interval of about 95 %; "
+        "what fine-tuning adds is a rule of thumb."
+    )
+    return [case, what, how]
 
 
 def resolution(result: Result) -> str:
@@ -74,7 +81,7 @@ def notes(result: Result, pooling: str) -> list[str]:
     if result["verdict"]["similarity"] == "different" and pooling == "mean":
         told.append(
             "Endpoints were averaged over the image. Where places in it matter, advise again with "
-            " --config.extract.pooling=grid2 (digits: 99 % where the mean has 97 %)."
+            "--config.extract.pooling=grid2 (digits: 99 % where the mean has 97 %)."
         )
     if data["looked_at"] < 10 * data["classes"]:
         told.append(
@@ -101,27 +108,48 @@ def console(result: Result) -> str:
         + ("not known" if entropy is None else f"{entropy:.2f} of log 1000"),
     }
     first, second = result["choices"]
-    return "\n\n".join(
-        (
-            tabulate(list(facts.items()), tablefmt="plain", disable_numparse=True),
-            _endpoints(result),
-            textwrap.fill(" ".join(result["verdict"]["sentences"]), 100),
-            f"first choice   {_expected(first)}\nsecond choice  {_expected(second)}",
-            *(["\n".join(f"note: {note}" for note in result["notes"])] if result["notes"] else []),
-            f"Run next:\n{first['command']}",
-        )
+    choices = {"first choice": _expected(first), "second choice": _expected(second)}
+    notes = "\n".join(_wrapped(f"note: {note}", WIDTH, indent=6) for note in result["notes"])
+    parts = (
+        _facts(facts),
+        _endpoints(result),
+        _wrapped(" ".join(result["verdict"]["sentences"]), WIDTH),
+        _facts(choices),
+        notes,
+        f"Run next:\n{first['command']}",
+    )
+    return "\n\n".join(part for part in parts if part)
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    room = WIDTH - max(map(len, facts)) - 2
+    rows = [(name, _wrapped(value, room)) for name, value in facts.items()]
+    return tabulate(rows, tablefmt="plain", disable_numparse=True)
+
+
+def _wrapped(text: str, width: int, indent: int = 0) -> str:
+    """Returns lines of words, which are not broken: a flag is to be copied."""
+    return textwrap.fill(
+        text,
+        width,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 
 def _endpoints(result: Result) -> str:
-    """Returns the table of endpoints; the best of each column has a star."""
+    """Returns the table of endpoints; the best of each column has a star.
+
+    A probe's accuracy stands under the number n of rows that it was fitted to.
+    """
     rows = result["endpoints"]
     sizes = list(rows[0]["top1"])
     columns = {
         "LogME": [row["logme"] for row in rows],
         "H-score": [row["h_score"] for row in rows],
         "5-NN %": [100 * row["knn_top1"] for row in rows],
-        **{f"probe %, n={size}": [100 * row["top1"][size] for row in rows] for size in sizes},
+        **{f"n={size}": [100 * row["top1"][size] for row in rows] for size in sizes},
     }
 
     def cells(name: str, values: list[float]) -> list[str]:
@@ -130,11 +158,14 @@ def _endpoints(result: Result) -> str:
 
     table = {"endpoint": [row["endpoint"] for row in rows]}
     table |= {name: cells(name, values) for name, values in columns.items()}
-    return tabulate(
-        table,
-        headers="keys",
-        disable_numparse=True,
-        colalign=["left", *["right"] * len(columns)],
+    return (
+        tabulate(
+            table,
+            headers="keys",
+            disable_numparse=True,
+            colalign=["left", *["right"] * len(columns)],
+        )
+        + "\n(n=: top-1 % on held-out images of a probe fitted to n others; *: the best)"
     )
 
 

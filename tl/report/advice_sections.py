@@ -65,10 +65,10 @@ def measured(run: Run) -> list[object]:
     rows = run.result["endpoints"]
     counts = list(dict.fromkeys(count for row in rows for count in row["top1"]))
     table = Table(
-        "Endpoints: transferability scores and top-1 on held-out rows, by number of training rows",
+        "Endpoints: transferability scores, and top-1 of probes by number of training rows",
         [
             *("endpoint", "width", "LogME", "H-score", "kNN top-1", "l2"),
-            *(f"top-1, {count} rows" for count in counts),
+            *(f"{count} rows" for count in counts),
         ],
         [
             [

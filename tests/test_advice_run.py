@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shlex
 from pathlib import Path
@@ -89,6 +90,24 @@ def test_the_commands_run(advised, place):
             tested = finetune.run(values, path, lambda line: None)
             assert tested["steps"]["done"] == 5  # 80 images in sixteens
         assert tested["test"]["count"] == 797
+
+
+def test_weights_without_a_head(place, tmp_path, monkeypatch):
+    whole = run.load(str(place / "tiny.safetensors"))
+    bare = dataclasses.replace(
+        whole,
+        spec=dataclasses.replace(whole.spec, num_classes=0, classes=()),
+        model=whole.model.clone(num_classes=0),
+        variables={
+            kind: {name: leaf for name, leaf in tree.items() if name != "head"}
+            for kind, tree in whole.variables.items()
+        },
+    )
+    assert bare.variables["params"].keys() < whole.variables["params"].keys()
+    monkeypatch.setattr(run, "load", lambda *_, **__: bare)
+    result, log = advise(config(place), tmp_path / "run", limit=60)
+    assert result["similarity"]["head_entropy"] is None
+    assert "entropy of the ImageNet head not known" in " ".join(log.split())
 
 
 def test_the_next_run_has_a_folder_of_its_own(tmp_path, monkeypatch):

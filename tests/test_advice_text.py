@@ -97,7 +97,9 @@ def test_notes():
     (note,) = text.notes(with_(data__images=3000, verdict__similarity="different"), "mean")
     assert "advise again with --config.extract.pooling=grid2" in note
     few, far = text.notes(with_(data__looked_at=90), "grid2")
-    assert few.startswith("90 images of 10 classes are few")
+    assert few == "90 images of 10 classes are few to judge by; --images=N looks at more."
+    (all_there_are,) = text.notes(with_(data__looked_at=90, data__images=90), "grid2")
+    assert all_there_are == "90 images of 10 classes are few to judge by."
     assert far == "What 50,000 images give is extrapolated from 90."
 
 

@@ -84,9 +84,9 @@ def notes(result: Result, pooling: str) -> list[str]:
             "--config.extract.pooling=grid2 (digits: 99 % where the mean has 97 %)."
         )
     if data["looked_at"] < 10 * data["classes"]:
+        more = "; --images=N looks at more" if data["looked_at"] < data["images"] else ""
         told.append(
-            f"{data['looked_at']} images of {data['classes']} classes are few to judge by; "
-            "--images=N looks at more."
+            f"{data['looked_at']} images of {data['classes']} classes are few to judge by{more}."
         )
     if data["images"] > 4 * data["looked_at"]:
         told.append(

@@ -6,23 +6,23 @@ Similar to ImageNet: CIFAR-10, in --config.base.data.data_dir=DIR or where TFDS 
 it is not at hand and cannot be downloaded, its runs fail and those on digits, which are different,
 go through. --config.only="('case=small_different','case=large_different')" leaves it out.
 
-Measured, mean test accuracy of 2 seeds, the images of CIFAR-10 through one JPEG compression; 44
-minutes on two busy CPU cores. Advised are, column by column, final_probe, fine_tune_all,
-earlier_probe, fine_tune_all.
+Measured, mean test accuracy of 2 seeds, the images of CIFAR-10 through one JPEG compression; about
+45 minutes on two quiet CPU cores. Advised are the first, the second, and twice the third.
 
                  CIFAR-10: 20 a class  2,500 in all   digits: 10 a class  100 a class
 final_probe                  62.2          73.7                 74.8          92.3 %
 earlier_probe                64.5          77.9                 94.2          98.7 %
-fine_tune_all                70.0          84.4                 89.1          98.9 %
-fine_tune_last               64.1          73.6                 80.1          95.3 %
-lp_ft                        64.0          81.4                 85.8          97.6 %
-random_init                  23.5          40.4                 81.9          96.9 %
+fine_tune_all                68.7          84.2                 92.9          99.5 %
+fine_tune_last               64.1          73.7                 80.1          95.5 %
+lp_ft                        61.9          81.1                 84.2          98.0 %
+random_init                  21.4          38.2                 83.9          96.4 %
 
-Where the paired 95 % interval of the advised method's lead over the best other one is above 0, the
-advice holds: on 2,500 of CIFAR-10 by 3.0 points (1.4 to 4.7), on 10 digits a class by 5.1 (3.5 to
-6.8). With 20 images a class of CIFAR-10 it does not: fine-tuning was 7.8 points better (5.5 to
-10.1). With 100 digits a class it is within noise: fine-tuning leads a probe by 0.1 (-0.7 to 1.0).
-Two thousand five hundred is not large, and the learning rates are from two or three tried on val.
+The first advice does not hold: with 20 images a class fine-tuning was 6.5 points better (paired
+95 % interval 4.1-8.8). On 10 digits a class the advised probe leads within noise, +1.3 points (-0.1
+to 2.8). The two others hold, +3.1 (1.4-4.8) and +0.8 (0.1-1.5). These intervals are of test images
+and leave out the luck of training: an earlier run, which differed in rounding alone, gave
+fine_tune_all 70.0, 84.4, 89.1 and 98.9, with which the second advice held, +5.1, and the last one's
+lead was within noise. 2,500 is not large, and the learning rates are from two or three tried on val.
 """
 
 from configs import common

@@ -21,8 +21,8 @@ The first advice does not hold: with 20 images a class fine-tuning was 6.5 point
 95 % interval 4.1-8.8). On 10 digits a class the advised probe leads within noise, +1.3 points (-0.1
 to 2.8). The two others hold, +3.1 (1.4-4.8) and +0.8 (0.1-1.5). These intervals are of test images
 and leave out the luck of training: an earlier run, which differed in rounding alone, gave
-fine_tune_all 70.0, 84.4, 89.1 and 98.9, with which the second advice held, +5.1, and the last one's
-lead was within noise. 2,500 is not large, and the learning rates are from two or three tried on val.
+fine_tune_all 70.0, 84.4, 89.1 and 98.9, with which the second advice held, +5.1, and the last one
+was within noise. 2,500 is not large, and the learning rates are of two or three tried on val.
 """
 
 from configs import common

@@ -281,8 +281,16 @@ def test_a_failure_of_another_process_is_not_tried_at_once(monkeypatch, done, tm
     assert done == ALL[1:]
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C interrupts, also where the suite was started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_the_study(monkeypatch, tmp_path, number, status):
+def test_a_signal_ends_the_study(monkeypatch, tmp_path, interruptible, number, status):
     tried = []
 
     def job(values, path, log, kind):

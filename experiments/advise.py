@@ -12,7 +12,7 @@ Measured with EfficientNet-Lite0 on two CPU cores, one seed; advised, expected, 
 digits, 10 a class         probe, stage 4          98.2 % (92.8-100)    94.4 %
 digits, 100 a class        probe, stages 3+4+5     98.6 % (97.4-99.3)   99.2 %
 CIFAR-10, 20 a class       fine-tune all           65.6 % (50.7-77.4)   66.2 %
-CIFAR-10, 250 a class      fine-tune all           84.2 % (70.1-94.7)   not followed
+CIFAR-10, 250 a class      fine-tune all           84.2 % (70.1-94.7)   85.4 %
 
 configs/four_cases.py, whose best methods have 94.2, 99.5, 68.7 and 84.2 % there, gave the rule its
 numbers.

@@ -174,7 +174,7 @@ def _check_own(path: Path) -> None:
 
 
 def _holds_study(path: Path) -> bool:
-    return "axes" in (_read_json(path / CONFIG) or {})
+    return "axes" in (read_json(path / CONFIG) or {})
 
 
 def _check_weights(path: Path, config: ml_collections.ConfigDict) -> None:
@@ -207,7 +207,7 @@ def _check_resumable(path: Path, config: ml_collections.ConfigDict, resumable: b
             f"{path} holds the checkpoints of a fine-tuning run; give another --workdir, or "
             "--overwrite to remove them"
         )
-    there = _read_json(path / CONFIG)
+    there = read_json(path / CONFIG)
     if there is None:
         raise UserError(
             f"{path} has checkpoints, but its config.json is missing or damaged; give another "
@@ -257,7 +257,7 @@ def write_json(path: Path, value: Any) -> None:
         partial.write_text(_json(value))
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     """Returns what a file holds; None where there is none, or no JSON in it."""
     try:
         return json.loads(path.read_text())

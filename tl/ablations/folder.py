@@ -12,7 +12,7 @@ from tl.ablations.plan import Plan, Run
 from tl.errors import UserError
 from tl.fields import differences, flat
 
-RESULT, ERROR, TRACEBACK, LOG = "result.json", "error.json", "error.txt", "log.txt"
+ERROR, TRACEBACK, LOG = "error.json", "error.txt", "log.txt"
 # No result depends on them, and a study that has grown shares more endpoints.
 _IMMATERIAL = (
     "data.download",
@@ -49,9 +49,9 @@ def standing(folder: Path, run: Run) -> Standing:
     path = place(folder, run)
     # First: a run of another config loses its result before its folder gets the new config.
     differ = changes(folder, run)
-    if not differ and (result := _read(path / RESULT)):
+    if not differ and (result := workdir.read_json(path / workdir.RESULT)):
         return Standing("done", result=result)
-    if error := _read(path / ERROR):
+    if error := workdir.read_json(path / ERROR):
         return Standing("failed", error=error)
     return Standing("missing")
 
@@ -86,14 +86,14 @@ def changes(folder: Path, run: Run) -> list[str]:
     """
     path = place(folder, run)
     there = _config(path)
-    finished = (path / RESULT).exists()
+    finished = (path / workdir.RESULT).exists()
     if not finished and not (path / workdir.CHECKPOINTS).is_dir():
         return []
     if there is None:
         return ["config.json, which is missing or damaged"]
     kind = "finetune"  # which alone leaves checkpoints
     if finished:
-        result = _read(path / RESULT)
+        result = workdir.read_json(path / workdir.RESULT)
         if result is None:
             return ["result.json, which is damaged"]
         kind = result.get("kind")
@@ -120,12 +120,4 @@ def drop_weights(folder: Path, run: Run) -> None:
 
 
 def _config(path: Path) -> dict[str, Any] | None:
-    return _read(path / "config.json")
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """Returns what a file holds as JSON; None where there is no such file, or not in JSON."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
+    return workdir.read_json(path / workdir.CONFIG)

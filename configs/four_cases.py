@@ -26,7 +26,7 @@ was within noise. 2,500 is not large, and the learning rates are of two or three
 """
 
 from configs import common
-from tl.ablations.config import study
+from tl.studies.config import study
 
 DIGITS = {"data.name": "digits", "preprocess.size": 64, "augment.shift": 0.1}
 CIFAR = {

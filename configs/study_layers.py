@@ -4,7 +4,7 @@ python -m experiments.ablate --config=configs/study_layers.py --workdir=STUDY
 """
 
 from configs import common
-from tl.ablations.config import study
+from tl.studies.config import study
 
 
 def get_config():

@@ -6,7 +6,7 @@ Digits are 8 px: whatever is more was interpolated. EfficientNet-Lite0 was train
 """
 
 from configs import common
-from tl.ablations.config import study
+from tl.studies.config import study
 
 
 def get_config():

@@ -11,7 +11,7 @@ several of one architecture, trained with ever more of that, put it to the test:
 """
 
 from configs import common
-from tl.ablations.config import study
+from tl.studies.config import study
 
 
 def get_config():

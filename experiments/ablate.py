@@ -12,8 +12,8 @@ from pathlib import Path
 
 from absl import flags
 
-from tl import cli
 from tl.errors import UserError
+from tl.runs import cli
 
 cli.define_run_flags()
 flags.DEFINE_bool("dry_run", False, "Print the runs and what they cost, and do none.")
@@ -21,9 +21,9 @@ flags.DEFINE_bool("dry_run", False, "Print the runs and what they cost, and do n
 
 def main(_):
     """Does or describes the study that the flags name."""
-    from tl.ablations import folder as files
-    from tl.ablations import study
-    from tl.ablations.plan import make_plan
+    from tl.studies import folder as study_folder
+    from tl.studies import study
+    from tl.studies.plan import make_plan
 
     values = flags.FLAGS
     if "axes" not in values.config:
@@ -41,7 +41,7 @@ def main(_):
         study.dry_run(plan, values.workdir)
         return
     if values.workdir and not values.overwrite:  # before anything of another study is replaced
-        files.check(Path(values.workdir).expanduser(), *plan.runs)
+        study_folder.check(Path(values.workdir).expanduser(), *plan.runs)
     config, folder = cli.start_run()
     if failed := study.run(config, plan, folder, overwrite=values.overwrite):
         print(

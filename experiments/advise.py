@@ -25,7 +25,7 @@ import runpy
 from absl import flags
 from ml_collections import config_flags
 
-from tl import cli
+from tl.runs import cli
 
 cli.define_run_flags()
 IMAGES = flags.DEFINE_integer("images", 0, "Images to look at; 0: what half a minute allows.")

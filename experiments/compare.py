@@ -10,15 +10,16 @@ from pathlib import Path
 
 from absl import flags
 
-from tl import cli
+from tl import files
 from tl.errors import UserError
+from tl.runs import cli
 
 JSON = flags.DEFINE_string("json", "", "file to write the numbers to")
 
 
 def main(folders: Sequence[str]) -> None:
     """Prints the comparison of the runs in some folders."""
-    from tl import compare, workdir
+    from tl.results import compare
 
     if len(folders) < 2:
         raise UserError(
@@ -30,7 +31,7 @@ def main(folders: Sequence[str]) -> None:
     if JSON.value:
         path = Path(JSON.value).expanduser()
         try:
-            workdir.write_json(path, compare.as_dict(comparisons))
+            files.write_json(path, compare.as_dict(comparisons))
         except OSError as error:
             raise UserError(f"--json={path} cannot be written: {error.strerror}") from error
         print(f"\nwritten: {path}")

@@ -5,16 +5,16 @@
 Prints top-1 and top-5 beside the published ones and writes result.json to --workdir.
 """
 
-from tl import cli
+from tl.runs import cli
 
 cli.define_run_flags()
 
 
 def main(_):
     """Runs the evaluation that the flags describe."""
-    from tl import runs
+    from tl.runs import evaluate
 
-    runs.evaluate(*cli.start_run())
+    evaluate.run(*cli.start_run())
 
 
 if __name__ == "__main__":

@@ -6,16 +6,16 @@ An interrupted extraction goes on where it was; features that are already there 
 again. Later probes on the same features start at once.
 """
 
-from tl import cli
+from tl.runs import cli
 
 cli.define_run_flags()
 
 
 def main(_):
     """Runs the extraction that the flags describe."""
-    from tl import runs
+    from tl.runs import extract
 
-    runs.extract(*cli.start_run())
+    extract.run(*cli.start_run())
 
 
 if __name__ == "__main__":

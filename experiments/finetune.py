@@ -6,14 +6,14 @@ The same command goes on where an interrupted run was, with the same losses as i
 interrupted. Afterwards RUN is a weight set: --config.weights=RUN in the other commands.
 """
 
-from tl import cli
+from tl.runs import cli
 
 cli.define_run_flags()
 
 
 def main(_):
     """Runs the training that the flags describe."""
-    from tl import finetune
+    from tl.runs import finetune
 
     finetune.run(*cli.start_run(resumable=True))
 

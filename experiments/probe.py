@@ -5,16 +5,16 @@
 Prints a table and writes result.json, and a plot of accuracy over endpoint, to --workdir.
 """
 
-from tl import cli
+from tl.runs import cli
 
 cli.define_run_flags()
 
 
 def main(_):
     """Runs the probe that the flags describe."""
-    from tl import runs
+    from tl.runs import probe
 
-    runs.probe(*cli.start_run())
+    probe.run(*cli.start_run())
 
 
 if __name__ == "__main__":

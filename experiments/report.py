@@ -9,8 +9,8 @@ from pathlib import Path
 
 from absl import flags
 
-from tl import cli
 from tl.errors import UserError
+from tl.runs import cli
 
 INDEX = flags.DEFINE_string("index", "", "folder of runs, such as runs/: write its index.html")
 

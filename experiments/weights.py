@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from tl import cli
 from tl.errors import UserError, nearest
+from tl.runs import cli
 
 LIKE = flags.DEFINE_string("like", "", "weight set whose preprocessing a local file takes")
 PREFIX = flags.DEFINE_string("prefix", "", "prefix rule of a self-supervised checkpoint")

@@ -5,14 +5,14 @@ import tempfile
 
 import pytest
 
+from experiments.benchmark import contest
+from experiments.benchmark.contest import Outcome
+from experiments.benchmark.options import Options
 from tests import tiny
-from tl.benchmark import contest
-from tl.benchmark.contest import Outcome
-from tl.benchmark.options import Options
 
 
 def here(contestants, *, rounds, seconds, log=print):
-    """As `tl.benchmark.contest.run`, one call a turn; a unit of work takes half a second."""
+    """As `contest.run`, one call a turn; a unit of work takes half a second."""
     outcomes = {}
     for contestant in contestants:
         if error := contest.absent(contestant):

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from configs import common
-from tl import evidence
+from tl.results.predictions import Predictions
+from tl.results.projection import Projection, save_features
 
 CLASSES = ("cat", "dog", "emu")
 VERSIONS = {"tl": "0.1.0", "jax": "0.10.2", "torch": None}
@@ -249,7 +250,7 @@ def write_evidence(folder: Path, classes, seeds, predicted) -> None:
     ids = [f"test-{i}" for i in range(len(labels))]
     noise = np.random.default_rng(0).normal(size=(len(labels), count))
     logits = 4 * np.eye(count)[predicted[0]] + 0.3 * noise
-    evidence.Predictions(
+    Predictions(
         seeds=np.array(seeds),
         classes=np.array(classes),
         test_ids=np.array(ids),
@@ -260,9 +261,9 @@ def write_evidence(folder: Path, classes, seeds, predicted) -> None:
         val_labels=labels[:15],
         val_logits=logits[:15],
     ).save(folder / "predictions.npz")
-    evidence.save_features(
+    save_features(
         folder,
-        evidence.Projection(
+        Projection(
             rows=np.arange(len(labels)),
             coordinates=(np.eye(count)[labels] + 0.1 * noise).astype(np.float32),
             explained=np.full(count, 1 / count, np.float32),

@@ -1,13 +1,14 @@
-"""Small studies, and jobs that finish at once, for the tests of `tl.ablations`."""
+"""Small studies, and jobs that finish at once, for the tests of `tl.studies`."""
 
 import numpy as np
 
 from configs import common
-from tl import workdir
-from tl.ablations import folder as files
-from tl.ablations.config import study
-from tl.ablations.plan import make_plan
-from tl.evidence import PREDICTIONS, Predictions
+from tl import files
+from tl.results.predictions import PREDICTIONS, Predictions
+from tl.runs import workdir
+from tl.studies import folder as study_folder
+from tl.studies.config import study
+from tl.studies.plan import make_plan
 
 METHODS = {
     "probe": {"run": "probe", "endpoints": ("stem+stage1",)},
@@ -47,13 +48,13 @@ def finish(values, path, log, **fields):
     """A job that finishes at once."""
     log("at work")
     workdir.begin(path)
-    workdir.write_json(path / "result.json", result(**fields))
+    files.write_json(path / "result.json", result(**fields))
     return result(**fields)
 
 
 def finished(folder, run, **fields):
     """Has a run of a study be finished in its folder."""
-    path = workdir.start(run.config, str(files.place(folder, run)), run.name)
+    path = workdir.start(run.config, str(study_folder.place(folder, run)), run.name)
     workdir.leave(path)
     return finish(run.config, path, lambda line: None, kind=run.kind, **fields)
 

@@ -10,10 +10,10 @@ from PIL import Image
 from configs import common
 from tests import tiny
 from tests.parsing import parse
-from tl import finetune, runs, workdir
 from tl.advice import run
 from tl.data.digits import Digits
 from tl.errors import UserError
+from tl.runs import finetune, probe, workdir
 
 CONFIG = "configs/common.py"
 
@@ -83,7 +83,7 @@ def test_the_commands_run(advised, place):
         workdir.start(values, str(path), "next")
         if module == "experiments.probe":
             assert values.endpoints == (choice["endpoint"],)
-            tested = runs.probe(values, path, lambda line: None)
+            tested = probe.run(values, path, lambda line: None)
             assert choice["top1_interval"][0] < tested["test"]["top1"]
         else:
             values.train.epochs = 1.0

@@ -284,7 +284,7 @@ def test_an_error_of_the_block_is_not_hidden(tmp_path):
 def test_nothing_is_printed(tmp_path):
     program = f"""
 import numpy as np
-from tl import cli
+from tl.runs import cli
 from tl.checkpoint import Checkpoints, read
 def main(arguments):
     state = {{"kernel": np.zeros(3)}}

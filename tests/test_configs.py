@@ -14,10 +14,10 @@ from PIL import Image
 from tests import tiny as tiny_network
 from tests.networks import random_variables
 from tests.test_data_tfds import TinyShapes
-from tl import finetune, runs, workdir
-from tl.ablations import study
-from tl.ablations.plan import make_plan
 from tl.models import registry
+from tl.runs import evaluate, finetune, probe, workdir
+from tl.studies import study
+from tl.studies.plan import make_plan
 from tl.weights import load
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("[!_]*.py"))
@@ -75,7 +75,7 @@ def test_runs(path, tiny, tmp_path):
     match "probe" if path.stem == "common" else command(path):
         case "evaluate":
             config.data.test = ""
-            result = runs.evaluate(config, folder)
+            result = evaluate.run(config, folder)
             assert result["test"]["count"] == 16
         case "finetune":
             config.seeds = (0,)
@@ -92,7 +92,7 @@ def test_runs(path, tiny, tmp_path):
             assert result["steps"] == {"planned": 2, "done": 2}
             assert (folder / "augmented.png").exists() != config.train.cache_prefix
         case _:
-            result = runs.probe(config, folder)
+            result = probe.run(config, folder)
             assert result["selected"]["endpoint"] in config.endpoints
     assert 0 <= result["test"]["top1"] <= 1
     assert (folder / "result.json").exists()

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from tests import commands, studies, tiny
-from tl.ablations.plan import make_plan
+from tl.studies.plan import make_plan
 
 COMMAND = """
 import runpy
@@ -23,7 +23,7 @@ runpy.run_module("experiments.ablate", run_name="__main__", alter_sys=True)
 KILLED = (
     """
 import os, signal
-from tl.ablations import work
+from tl.studies import work
 
 probe = work.JOBS["probe"]
 

@@ -1,8 +1,8 @@
 import json
 
 from tests import commands
-from tests.test_compare import contender, folder, right
-from tl.evidence import PREDICTIONS
+from tests.test_results_compare import contender, folder, right
+from tl.results.predictions import PREDICTIONS
 
 
 def test_two_folders(tmp_path):

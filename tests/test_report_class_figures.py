@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tl.analysis import calibration
 from tl.report import class_figures, style
+from tl.results import calibration
 
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["light", "dark"])

@@ -11,9 +11,9 @@ from tests.toy import PLAIN, NoiseSource, resnet
 from tl.data import transforms
 from tl.data.augment import Augmentation
 from tl.data.augment import augment as augment_image
-from tl.endpoints import Extraction, output_shapes
 from tl.errors import UserError
-from tl.features import extract
+from tl.features.extract import extract
+from tl.features.network import Extraction, output_shapes
 from tl.train import inputs
 from tl.weights.spec import Preprocessing
 

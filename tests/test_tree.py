@@ -129,3 +129,19 @@ def test_differences():
 def test_shapes_compare_with_arrays():
     arrays = {"a": jnp.zeros((2, 3)), "b": jnp.zeros((), jnp.int32)}
     assert tree.differences(jax.eval_shape(lambda: arrays), arrays) == []
+
+
+def test_the_digest_sees_names_types_shapes_and_numbers():
+    ones = np.ones((2, 3), np.float32)
+    changed = ones.copy()
+    changed[1, 2] = np.nextafter(np.float32(1), np.float32(2))
+    trees = [
+        {"a": ones, "b": ones},
+        {"a": ones, "c": ones},
+        {"a": ones, "b": ones.T},
+        {"a": ones, "b": ones.view(np.int32)},
+        {"a": ones, "b": changed},
+    ]
+    digests = [tree.digest(variables) for variables in trees]
+    assert len(set(digests)) == len(trees)
+    assert tree.digest({"b": ones.copy(), "a": ones}) == digests[0]

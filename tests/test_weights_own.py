@@ -12,9 +12,9 @@ import safetensors.numpy
 from absl.testing import flagsaver
 
 from experiments import weights
-from tl import fingerprint
 from tl.checkpoint import Checkpoints
 from tl.errors import UserError
+from tl.features import fingerprint
 from tl.models import registry
 from tl.weights import catalog, convert, load, own
 from tl.weights.spec import LocalFile

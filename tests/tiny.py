@@ -10,9 +10,9 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from configs import common
 from tests.networks import random_variables
-from tl import finetune, workdir
 from tl.models import registry
 from tl.models.resnet import ResNet
+from tl.runs import finetune, workdir
 from tl.weights import own
 from tl.weights.spec import LocalFile, Preprocessing, WeightSpec
 

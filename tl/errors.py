@@ -7,7 +7,7 @@ from collections.abc import Iterable
 class UserError(ValueError):
     """Input that cannot be used; the text says what was expected, what came and what to do.
 
-    `tl.cli.run` prints it as one message and exits with status 2, so library code may raise it
+    `tl.runs.cli.run` prints it as one message and exits with status 2, so library code may raise it
     wherever a user's mistake shows, and callers of the library may catch it as a `ValueError`.
     """
 

@@ -1,6 +1,7 @@
 """Trees of arrays by path: `stage1/block1/conv1/bn/scale` is a leaf of nested dictionaries."""
 
 import fnmatch
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -114,6 +115,16 @@ def differences(expected: Any, found: Any) -> list[str]:
         elif sides[0] != sides[1]:
             lines.append(f"{path}: expected {sides[0]}, found {sides[1]}")
     return lines
+
+
+def digest(variables: Any) -> str:
+    """Returns the SHA-256 over the names, types, shapes and bytes of a pytree of arrays."""
+    leaves, structure = jax.tree.flatten(variables)
+    sha256 = hashlib.sha256(str(structure).encode())
+    for leaf in map(np.asarray, leaves):
+        sha256.update(f"{leaf.dtype}{leaf.shape}".encode())
+        sha256.update(leaf.tobytes())
+    return sha256.hexdigest()
 
 
 def _describe(leaf: Any) -> str:

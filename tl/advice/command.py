@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from tl import devices
 from tl.advice.rule import PROBES, Choice
 from tl.fields import flat
-from tl.report import formats
+from tl.results import formats
 
 # What any fine-tuning starts from, whatever else the user's config was made for.
 PLAIN = {

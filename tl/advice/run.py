@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from tl import options
 from tl.advice import command, curves, measure, rule, sample, text
 from tl.advice.measure import Measured
 from tl.advice.rule import FINAL
 from tl.data import imagenet, sources, transforms
-from tl.endpoints import Extraction
+from tl.features.network import Extraction
+from tl.files import write_json
 from tl.models import registry
-from tl.runs import write_report
+from tl.runs import options
+from tl.runs.outcome import write_report
+from tl.runs.workdir import begin
 from tl.weights.load import Pretrained, load
-from tl.workdir import begin, write_json
 
 SCHEMA = 1
 HEAD = "logits"

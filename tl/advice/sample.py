@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from tl.data import splits
-from tl.endpoints import Extraction, compute_rows
 from tl.errors import UserError
-from tl.features import extract
+from tl.features.extract import extract
+from tl.features.network import Extraction, compute_rows
 from tl.weights.spec import Preprocessing
 
 SECONDS = 25.0  # that extraction may take
@@ -176,15 +176,15 @@ def draw(
       network: a `tl.weights.load.Pretrained`.
       opened: sources; only `train` and, where rows.val is there, `val` are read.
       rows: to draw from; each list from its start.
-      preprocessing, extraction: as in `tl.features.extract`.
+      preprocessing, extraction: as in `tl.features.extract.extract`.
       root: of the feature stores, which are used where the whole train split is drawn.
       limit: rows to draw; 0 for what SECONDS allow, by a timed start, but at least
         LEAST_PER_CLASS of each class and up to MOST_ROWS.
       log: takes a line of text.
 
     Raises:
-      UserError: as `tl.features.extract`; a limit below two rows of each class; rows that decoding
-        leaves out, so that too few are left.
+      UserError: as `tl.features.extract.extract`; a limit below two rows of each class; rows that
+        decoding leaves out, so that too few are left.
     """
     classes = len(np.unique(rows.train_labels))
     if 0 < limit < (least := max(20, 2 * classes)):

@@ -7,8 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tl.models.batch_norm import BatchNorm
-from tl.models.lowering import conv
+from tl.models.cpu.batch_norm import BatchNorm
+from tl.models.cpu.lowering import conv
 
 # Whose batch normalisation uses and updates the batch's statistics: every one's, none's, or that
 # of the ConvBN modules with these paths, such as `stage1/block1/conv1`.

@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tl.models.cpu.pooling import max_pool
 from tl.models.layers import ConvBN, Stage, Train, check_images, head, run
-from tl.models.pooling import max_pool
 
 
 class Block(nn.Module):

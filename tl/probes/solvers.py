@@ -6,7 +6,8 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from tl.probes import head, knn, logistic, ridge
+from tl.probes import keras_head as head
+from tl.probes import knn, logistic, ridge
 from tl.probes.heads import Fit
 
 
@@ -119,7 +120,7 @@ class Knn(Solver):
 
 @dataclass(frozen=True)
 class Head(Solver):
-    """`tl.probes.head`: as in the classic recipe, the best epoch is kept and not fitted again."""
+    """`tl.probes.keras_head`: the best epoch is kept and not fitted again, as in that recipe."""
 
     name: ClassVar[str] = "head"
     epochs: int = 10

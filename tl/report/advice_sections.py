@@ -1,9 +1,9 @@
 """What advice shows: the verdict, the choices it weighed, and what it measured."""
 
-from tl.report import formats
 from tl.report.blocks import Cell, Command, Details, Facts, Table, Text, interval, percent, seconds
 from tl.report.facts import Headline, by_lines
-from tl.report.run import Run
+from tl.results import formats
+from tl.results.run import Run
 
 LIKENESS = {  # what `similarity` of the result is called on the page
     "final_top1": "final features, top-1",

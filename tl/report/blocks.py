@@ -11,7 +11,8 @@ from typing import ClassVar
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tl.report import formats, style
+from tl.report import style
+from tl.results import formats
 
 _DPI = 144
 _CSS_DPI = 96

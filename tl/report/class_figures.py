@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from tl.analysis import calibration, confusion
-from tl.analysis.calibration import Reliability
 from tl.report import style
+from tl.results import calibration, confusion
+from tl.results.calibration import Reliability
 
 # Classes: so many have numbers in the cells of a matrix, a name on its edge, a cell; a legend.
 _NUMBERS, _NAMES, _CELLS = 12, 40, 250

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tl.fields import flat, nested
-from tl.report import formats
 from tl.report.blocks import Command, Details, Facts, Text
-from tl.report.run import KINDS, Run
+from tl.results import formats
+from tl.results.run import KINDS, Run
 
 
 @dataclasses.dataclass(frozen=True)

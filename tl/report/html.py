@@ -6,8 +6,8 @@ from typing import Any
 import jinja2
 
 from tl.errors import UserError
-from tl.report import formats
-from tl.workdir import replacing
+from tl.files import replacing
+from tl.results import formats
 
 PAGE = "report.html"
 INDEX = "index.html"

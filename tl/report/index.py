@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tl.errors import UserError
-from tl.report import figures, fonts, formats, html
+from tl.report import figures, fonts, html
 from tl.report.blocks import (
     Cell,
     Details,
@@ -20,7 +20,8 @@ from tl.report.blocks import (
     picture,
     seconds,
 )
-from tl.report.run import KINDS, RESULTS, Run, read
+from tl.results import formats
+from tl.results.run import KINDS, RESULTS, Run, read
 
 COLUMNS = (
     "run", "kind", "data", "weights", "test top-1", "95 % interval", "time", "started (UTC)",

@@ -8,7 +8,7 @@ from tl.errors import UserError
 from tl.report import advice_sections, facts, html, sections, study_sections
 from tl.report.blocks import Section
 from tl.report.index import index
-from tl.report.run import KINDS, Run, read
+from tl.results.run import KINDS, Run, read
 
 __all__ = ["PAGE", "build", "index"]
 

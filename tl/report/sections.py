@@ -6,12 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tl import evidence
-from tl.analysis import calibration, confusion, projection
 from tl.errors import UserError
-from tl.evidence.examples import EXAMPLES
-from tl.evidence.projection import FEATURES
-from tl.report import figures, fonts, formats
+from tl.report import figures, fonts
 from tl.report.blocks import (
     Cell,
     Details,
@@ -27,7 +23,11 @@ from tl.report.blocks import (
     thumbnail,
 )
 from tl.report.class_figures import LEGEND
-from tl.report.run import Run
+from tl.results import calibration, confusion, formats
+from tl.results import embedding as projection
+from tl.results.examples import EXAMPLES, load_examples
+from tl.results.projection import FEATURES, load_features
+from tl.results.run import Run
 
 GROUPS = {  # of examples.json
     "confident mistake": "Test images that were taken for another class, the highest probability "
@@ -203,7 +203,7 @@ def reliability(run: Run) -> list[object]:
 
 def features(run: Run) -> list[object]:
     """Returns test features in two dimensions, by PCA and by t-SNE."""
-    found = evidence.load_features(run.path)
+    found = load_features(run.path)
     if found is None:
         raise UserError(f"the run left no {FEATURES}")
     p = run.predictions
@@ -230,7 +230,7 @@ def gallery(group: str, run: Run) -> list[object]:
     """Returns the images of a group of examples, in order of rank."""
     if not (run.path / EXAMPLES).exists():
         raise UserError(f"the run left no {EXAMPLES}")
-    examples = [e for e in evidence.load_examples(run.path) if group in e["groups"]]
+    examples = [e for e in load_examples(run.path) if group in e["groups"]]
     examples.sort(key=lambda example: example["rank"][group])
     if not examples:
         return [Text("There are none.")]

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from matplotlib.figure import Figure
 
-from tl.report import fonts, formats, study_figures
+from tl.report import fonts, study_figures
 from tl.report.blocks import (
     Cell,
     Facts,
@@ -22,7 +22,8 @@ from tl.report.blocks import (
     seconds,
 )
 from tl.report.facts import Headline
-from tl.report.run import Run
+from tl.results import formats
+from tl.results.run import Run
 
 
 def headline(run: Run) -> Headline:

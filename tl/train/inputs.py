@@ -12,7 +12,7 @@ from tl.data import loader
 from tl.data.augment import Augmentation, augment
 from tl.data.sources import Source
 from tl.data.transforms import host_and_device
-from tl.store import FeatureStore
+from tl.features.store import FeatureStore
 from tl.weights.spec import Preprocessing
 
 Prepare = Callable[[jax.Array], jax.Array]

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 import optax
 from ml_collections import ConfigDict
 
-from tl import options, tree
+from tl import tree
 from tl.devices import DataParallel
+from tl.runs import options
 from tl.train import freezing
 from tl.train.inputs import Inputs
 from tl.train.loop import CompiledPhase, phase_at

@@ -10,12 +10,12 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from tl import options
 from tl.data import transforms
 from tl.errors import UserError, nearest
-from tl.features import extract_parts
+from tl.features.extract import extract_parts
 from tl.probes import protocol
 from tl.probes.solvers import Logistic, Rows
+from tl.runs import options
 from tl.train.hyperrule import kornblith_momentum
 from tl.weights.load import Pretrained, load
 

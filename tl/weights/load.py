@@ -29,7 +29,7 @@ class Pretrained:
       model: the Flax module.
       variables: `{'params', 'batch_stats'}`, float32 NumPy arrays.
       sha256: of the file they were read from, in hex; for a checkpoint, of the variables
-        (`tl.fingerprint.digest_of_values`).
+        (`tl.tree.digest`).
     """
 
     spec: WeightSpec

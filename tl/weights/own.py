@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from tl import tree
 from tl.errors import UserError
-from tl.fingerprint import digest_of_values
+from tl.files import replacing
 from tl.models import registry
 from tl.weights import convert
 from tl.weights.spec import LocalFile, Preprocessing, WeightSpec
-from tl.workdir import replacing
 
 _KEY = "tl"  # of the description, in the file's metadata
 _STEP_FILE = "_CHECKPOINT_METADATA"  # Orbax writes one into the directory of each step
@@ -199,7 +199,7 @@ def read_checkpoint(
         )
     spec = spec_from(metadata["network"], name)
     variables = kept(state)
-    return spec, convert.from_variables(variables, spec.scheme), digest_of_values(variables)
+    return spec, convert.from_variables(variables, spec.scheme), tree.digest(variables)
 
 
 def kept(state: Mapping[str, Any]) -> dict[str, Any]:

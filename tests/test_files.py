@@ -1,0 +1,41 @@
+"""Files are whole or not there; JSON in them is what was given."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tl import files
+
+
+def test_what_fails_leaves_the_old_file_alone(tmp_path):
+    path = tmp_path / "x.csv"
+    for text in ("old", "new"):
+        with files.replacing(path) as partial:
+            partial.write_text(text)
+            assert path.exists() == (text == "new")
+        assert path.read_text() == text
+    with pytest.raises(KeyboardInterrupt), files.replacing(path) as partial:
+        partial.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.csv"]
+
+
+def test_json_is_replaced_whole(tmp_path):
+    path = tmp_path / "x.json"
+    files.write_json(path, {"value": np.float32(0.5), "n": np.int64(3)})
+    assert json.loads(path.read_text()) == {"value": 0.5, "n": 3}
+    with pytest.raises(TypeError):
+        files.write_json(path, {("a", "b"): 1})
+    assert json.loads(path.read_text()) == {"value": 0.5, "n": 3}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_jsonl_appends(tmp_path):
+    for step in (1, 2):
+        files.append_jsonl(tmp_path / "m.jsonl", {"step": np.int32(step)})
+    assert [json.loads(line) for line in (tmp_path / "m.jsonl").open()] == [
+        {"step": 1},
+        {"step": 2},
+    ]

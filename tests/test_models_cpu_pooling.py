@@ -1,0 +1,46 @@
+"""Max pooling against `flax.linen.max_pool`, with its gradient, and its ties."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tl.models.cpu.pooling import max_pool
+
+CASES = [
+    # height, width, window, strides, pads
+    (8, 10, (3, 3), (2, 2), ((1, 1), (1, 1))),  # ResNet's
+    (9, 7, (3, 3), (2, 2), ((1, 1), (1, 1))),
+    (8, 9, (3, 3), (2, 2), ((0, 1), (0, 1))),
+    (9, 8, (2, 3), (3, 1), ((0, 0), (2, 0))),  # pixels that no window meets
+    (5, 6, (3, 2), (1, 1), ((0, 0), (0, 0))),
+    (1, 1, (3, 3), (2, 2), ((1, 1), (1, 1))),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("height,width,window,strides,pads", CASES)
+def test_equals_flax_forward_and_backward_with_ties(height, width, window, strides, pads, dtype):
+    rng = np.random.default_rng(0)
+    # Few distinct values, as after a ReLU, so that most windows have ties.
+    x = jnp.asarray(rng.integers(0, 4, (3, height, width, 5)), dtype)
+    native, pull_native = jax.vjp(lambda x: nn.max_pool(x, window, strides, padding=pads), x)
+    ours, pull = jax.vjp(lambda x: max_pool(x, window, strides, pads), x)
+    assert ours.dtype == native.dtype
+    np.testing.assert_array_equal(ours, native)
+    # Small whole numbers: their sums are exact in bfloat16, in any order.
+    grad = jnp.asarray(rng.integers(-4, 5, native.shape), dtype)
+    np.testing.assert_array_equal(pull(grad)[0], pull_native(grad)[0])
+
+
+def test_the_first_of_equal_pixels_gets_the_gradient():
+    x = jnp.zeros((1, 2, 2, 1))
+    grad = jax.grad(lambda x: max_pool(x, (2, 2), (2, 2), ((0, 0), (0, 0))).sum())(x)
+    np.testing.assert_array_equal(grad[0, ..., 0], [[1, 0], [0, 0]])
+
+
+def test_a_value_that_is_no_number_is_passed_on():
+    x = jnp.array([1.0, jnp.nan, 2.0, 3.0]).reshape(1, 2, 2, 1)
+    value, _ = jax.vjp(lambda x: max_pool(x, (2, 2), (2, 2), ((0, 0), (0, 0))), x)
+    assert jnp.isnan(value).all()

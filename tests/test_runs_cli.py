@@ -1,0 +1,113 @@
+"""Commands as a user types them; each one is a process of its own."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+QUICK = "--config=configs/quickstart.py"
+
+
+def run(*arguments, module="experiments.probe"):
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "which run? Give --config=FILE; there are configs/"),
+        (["--config=configs/quickstrt.py"], "no config file is called 'configs/quickstrt.py'"),
+        (
+            [QUICK, "--config.probe.l3=1"],
+            "no field is called --config.probe.l3; the nearest are '--config.probe.l2'",
+        ),
+        (["--config", "configs/quickstart.py", "--config.seed=1"], "'--config.seeds'"),
+        ([QUICK, "--config.seeds=a"], "takes int values such as (0, 1, 2), got 'a'"),
+        ([QUICK, "--config.probe.l2=(1,x)"], "--config.probe.l2 takes float values"),
+        ([QUICK, "--config.data.test_fraction=a"], "could not convert string to float: 'a'"),
+        ([QUICK, "--config.data.skip_corrupt", "false"], "--config.FIELD=VALUE, got 'false'"),
+        ([QUICK, "--multihost"], "--multihost needs --workdir=FOLDER, one that all hosts can"),
+        ([QUICK, "--multihost", "--workdir={tmp}"], "--multihost expected a cluster that JAX"),
+        ([QUICK, "--workdr=x"], "no flag is called --workdr; the nearest are 'workdir'"),
+        ([QUICK, "--workdir=pyproject.toml"], "--workdir=pyproject.toml cannot be written"),
+        ([QUICK, "--config.weights=resnet5", "--workdir={tmp}"], "no weight set is called"),
+    ],
+)
+def test_a_mistake_is_one_message(arguments, message, tmp_path):
+    done = run(*(a.format(tmp=tmp_path) for a in arguments))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("x = 1", "has no function get_config()"),
+        ("def get_config(): return 1 / 0", "ZeroDivisionError"),
+        ("def get_config(): return {}['x']", "does not run: KeyError: 'x'"),
+    ],
+)
+def test_a_broken_config_is_one_message(broken, message, tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text(broken)
+    done = run(f"--config={path}")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize("name", ["probe", "extract", "evaluate", "finetune", "weights"])
+def test_help_answers_quickly(name):
+    start = time.perf_counter()
+    done = run("--help", module=f"experiments.{name}")
+    seconds = time.perf_counter() - start
+    assert "--config" in done.stdout or name == "weights"
+    assert f"python -m experiments.{name}" in done.stdout
+    assert seconds < 3.0
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "err"),
+    [
+        ('Stopped("stopped by SIGTERM", 143)', 143, "stopped by SIGTERM\n"),
+        ("KeyboardInterrupt", 130, ""),
+        ('UserError("expected x")', 2, "error: expected x\n"),
+        (
+            'OSError(28, "No space left on device", "run/result.json")',
+            2,
+            "error: run/result.json cannot be written or read: No space left on device; mend that "
+            "and give the same command again\n",
+        ),
+    ],
+)
+def test_how_a_run_ends(raised, status, err):
+    code = f"""
+from tl.runs import cli
+from tl.errors import Stopped, UserError
+
+def main(_):
+    raise {raised}
+
+cli.run(main)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", err)
+
+
+def test_a_reader_that_stops_early_is_no_error():
+    command = f"{sys.executable} -m experiments.weights list | head -1"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+
+
+def test_import_costs_nothing():
+    code = "import sys, tl; print(sorted(m for m in ('jax', 'numpy', 'flax') if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,236 @@
+"""Extraction: one pass of a frozen network over a source fills a feature store."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from tl import devices, tree
+from tl.errors import UserError
+from tl.features.fingerprint import Fingerprint, code_version, fingerprint
+from tl.features.network import Computed, Extraction, Features, compute_rows, widths
+from tl.features.store import CORRUPT, UNWRITTEN, FeatureStore, nearest_store
+from tl.weights.catalog import Preprocessing
+
+CHUNK_ROWS = 1024
+CHUNK_BYTES = 64 << 20  # of all endpoints together; wide ones get shorter chunks
+# Largest difference of a row computed again, as a share of the row's largest value: in another
+# batch the same sums may be added in another order, and bfloat16 keeps 8 bits.
+VERIFY_TOLERANCE = {"float32": 1e-5, "bfloat16": 3e-2}
+
+
+def extract(
+    network: Any,
+    source: Any,
+    preprocessing: Preprocessing,
+    extraction: Extraction,
+    root: str | Path,
+    *,
+    verify_rows: int = 0,
+    chunk_rows: int | None = None,
+    log: Callable[[str], Any] = print,
+) -> FeatureStore:
+    """Returns the complete store of a source's features, after computing what of it is missing.
+
+    Args:
+      network: a `tl.weights.load.Pretrained`.
+      source: one split, see `tl.data.sources`.
+      preprocessing: how the network's images are made.
+      extraction: what to extract, and how.
+      root: directory of all stores.
+      verify_rows: rows, chosen at random, to compute again and compare with the store.
+      chunk_rows: rows of a chunk of a new store; default CHUNK_ROWS or what CHUNK_BYTES allow.
+      log: takes a line of text.
+
+    Raises:
+      UserError: no such endpoint; features that are not finite; too little memory for one image on
+        each device; a store that cannot be written or is not what it should be; a row that comes
+        out otherwise than it was stored.
+    """
+    sizes = widths(network.model, preprocessing.size, extraction, source)
+    identity = _fingerprint(network, source, preprocessing, extraction)
+    known = nearest_store(root, identity)
+    chunk_rows = chunk_rows or min(CHUNK_ROWS, max(1, CHUNK_BYTES // (4 * sum(sizes.values()))))
+    store = FeatureStore.open(root, identity, len(source), sizes, source.id_bytes, chunk_rows)
+    compute = functools.partial(compute_rows, network, source, preprocessing, extraction, log=log)
+    if missing := store.missing():
+        _announce(store, len(missing), known, log)
+        _fill(store, devices.share_of_process(missing), compute, log)
+    else:
+        log(f"features reused: {store.path}")
+    devices.barrier(store.path.name)  # every process waits, also one that found nothing missing
+    store.check_complete()
+    if corrupt := int(np.sum(store.labels() == CORRUPT)):
+        log(f"{corrupt} of {store.num_rows} images could not be decoded and are left out")
+    if verify_rows:
+        _verify(store, verify_rows, compute, VERIFY_TOLERANCE[extraction.dtype], log)
+    return store
+
+
+def extract_parts(
+    network: Any,
+    parts: Mapping[str, tuple[Any, np.ndarray]],
+    preprocessing: Preprocessing,
+    extraction: Extraction,
+    root: str | Path,
+    *,
+    log: Callable[[str], Any] = print,
+) -> dict[str, FeatureStore]:
+    """Returns the complete store of each part's source; parts of one source share theirs.
+
+    Args:
+      parts: name to (source, rows); every row of the source is extracted.
+      network, preprocessing, extraction, root, log: as in `extract`.
+
+    Raises:
+      UserError: as `extract`.
+    """
+    by_source = {id(source): source for source, _ in parts.values()}
+    stores = {
+        key: extract(network, source, preprocessing, extraction, root, log=log)
+        for key, source in by_source.items()
+    }
+    return {part: stores[id(source)] for part, (source, _) in parts.items()}
+
+
+def _fingerprint(
+    network: Any, source: Any, preprocessing: Preprocessing, extraction: Extraction
+) -> Fingerprint:
+    arguments = {
+        field.name: str(getattr(network.model, field.name))
+        for field in dataclasses.fields(network.model)
+        if field.name not in ("parent", "name")
+    }
+    return fingerprint(
+        weights={
+            "name": network.spec.name,
+            "sha256": network.sha256,
+            "variables": tree.digest(network.variables),
+        },
+        model={"class": type(network.model).__name__, **arguments},
+        preprocessing=preprocessing,
+        data={
+            "name": source.name,
+            "version": source.version,
+            "split": source.split,
+            "count": len(source),
+        },
+        endpoints=sorted(extraction.endpoints),
+        pooling=extraction.pooling,
+        dtype=extraction.dtype,
+        folded=extraction.fold_batch_norm,
+        code=code_version(),
+    )
+
+
+def _announce(
+    store: FeatureStore,
+    missing: int,
+    known: tuple[Path, list[str]] | None,
+    log: Callable[[str], Any],
+) -> None:
+    chunks = -(-store.num_rows // store.chunk_rows)
+    if missing < chunks:
+        log(f"features resumed: {missing} of {chunks} chunks are missing in {store.path}")
+        return
+    log(f"features new: {store.path}")
+    if known:
+        path, lines = known
+        log(f"the nearest features of the same images, {path}, differ in\n  " + "\n  ".join(lines))
+
+
+def _fill(
+    store: FeatureStore,
+    chunks: Sequence[int],
+    compute: Callable[[np.ndarray], Computed],
+    log: Callable[[str], Any],
+) -> None:
+    """Computes and writes some chunks, writing one while the devices compute the next."""
+    rows = np.flatnonzero(np.isin(np.arange(store.num_rows) // store.chunk_rows, chunks))
+    start = time.perf_counter()
+    written = None
+    with (
+        tqdm(total=len(rows), unit=" images", disable=None) as bar,  # None: only on a terminal
+        concurrent.futures.ThreadPoolExecutor(1) as writer,
+    ):
+        for chunk in _whole_chunks(store, _shown(compute(rows), bar)):
+            if written:
+                written.result()
+            written = writer.submit(store.write, *chunk)
+        if written:
+            written.result()
+    seconds = time.perf_counter() - start
+    log(
+        f"features extracted: {len(rows)} images in {seconds:.1f} s "
+        f"({len(rows) / seconds:.0f} images/s)"
+    )
+
+
+def _shown(computed: Computed, bar: tqdm) -> Computed:
+    for batch, features in computed:
+        bar.update(int(np.sum(batch["mask"])))
+        yield batch, features
+
+
+def _whole_chunks(
+    store: FeatureStore, computed: Computed
+) -> Iterator[tuple[int, Features, np.ndarray, list[str]]]:
+    """Scatters rows by their index; yields a chunk, as `store.write` takes it, once it is whole."""
+    growing = {}
+    for batch, features in computed:
+        chunk_of = np.where(batch["mask"], batch["index"] // store.chunk_rows, -1)
+        for chunk in np.unique(chunk_of[batch["mask"]]).tolist():
+            rows = store.chunk_slice(chunk)
+            if chunk not in growing:
+                count = rows.stop - rows.start
+                values = {
+                    name: np.empty((count, d), np.float32) for name, d in store.widths.items()
+                }
+                growing[chunk] = values, np.full(count, UNWRITTEN, np.int32), [""] * count
+            values, labels, ids = growing[chunk]
+            taken = np.flatnonzero(chunk_of == chunk)
+            at = batch["index"][taken] - rows.start
+            for name in values:
+                values[name][at] = features[name][taken]
+            labels[at] = batch["label"][taken]
+            for here, there in zip(at, taken):
+                ids[here] = batch["id"][there]
+            if UNWRITTEN not in labels:
+                yield chunk, *growing.pop(chunk)
+
+
+def _verify(
+    store: FeatureStore,
+    count: int,
+    compute: Callable[[np.ndarray], Computed],
+    tolerance: float,
+    log: Callable[[str], Any],
+) -> None:
+    """Raises UserError where rows computed again differ from the store's."""
+    rng = np.random.default_rng(0)
+    rows = np.sort(rng.choice(store.num_rows, min(count, store.num_rows), replace=False))
+    largest = 0.0
+    for batch, features in compute(rows):
+        index = batch["index"][batch["mask"]]
+        for name, values in features.items():
+            values, stored = values[batch["mask"]], store.read(name, index)
+            errors = np.abs(values - stored)
+            relative = errors.max(axis=1) / np.maximum(np.abs(stored).max(axis=1), 1e-30)
+            worst = np.argmax(relative)
+            largest = max(largest, relative[worst])
+            # Negated, so that a stored NaN fails.
+            if not relative[worst] <= tolerance:
+                column = np.argmax(errors[worst])
+                raise UserError(
+                    f"row {index[worst]} of endpoint {name!r} does not verify: stored "
+                    f"{stored[worst, column]}, computed again {values[worst, column]} in column "
+                    f"{column}, a difference of {relative[worst]:.1e} of the row's largest value "
+                    f"where {tolerance:.0e} is allowed; delete {store.path} and extract again"
+                )
+    log(f"features verified: {len(rows)} rows computed again, largest difference {largest:.1e}")

@@ -1,0 +1,270 @@
+"""Features on disk: arrays in chunks that are whole or absent, under the name of what made them."""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from tl.errors import UserError, nearest
+from tl.features.fingerprint import Fingerprint, directory_name, images_name
+from tl.fields import differences
+
+CORRUPT = -1  # the label of an example that could not be decoded and was skipped
+UNWRITTEN = -2  # the label of a row that is not there yet
+
+
+def nearest_store(root: str | Path, fingerprint: Fingerprint) -> tuple[Path, list[str]] | None:
+    """Returns the store of the same data set and split with the fewest `differences`, and those.
+
+    A store of the very fingerprint is left out; None where there is no other.
+    """
+    found = []
+    for path in sorted(Path(root).glob(f"{images_name(fingerprint)}-*")):
+        if path.name != directory_name(fingerprint):
+            with contextlib.suppress(UserError):
+                found.append((path, differences(fingerprint, _read_meta(path)["fingerprint"])))
+    return min(found, key=lambda item: len(item[1]), default=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureStore:
+    """The features, labels and ids of one split, addressed by example index.
+
+    A chunk's labels are written last, after all else of the chunk is on disk: a row whose label is
+    there is whole, whatever kills the writer. Any number of processes may write the same store.
+
+    Attributes:
+      path: its directory, `<data set>-<split>-<digest>`.
+      num_rows: examples N.
+      chunk_rows: rows of a chunk; the last one may have fewer.
+      widths: endpoint to features D.
+    """
+
+    path: Path
+    num_rows: int
+    chunk_rows: int
+    widths: Mapping[str, int]
+    _arrays: Mapping[str, ts.TensorStore]
+
+    @classmethod
+    def open(
+        cls,
+        root: str | Path,
+        fingerprint: Fingerprint,
+        num_rows: int,
+        widths: Mapping[str, int],
+        id_bytes: int,
+        chunk_rows: int = 1024,
+    ) -> "FeatureStore":
+        """Opens the store of that fingerprint under `root`, after creating it where there is none.
+
+        Args:
+          root: directory of all stores.
+          fingerprint: see `fingerprint`.
+          num_rows: examples N, at least 1.
+          widths: endpoint to features D.
+          id_bytes: upper bound of an id's length in UTF-8.
+          chunk_rows: rows of a chunk in a new store; an existing one keeps its own.
+
+        Raises:
+          UserError: the directory cannot be written, or what lies there has another fingerprint.
+        """
+        path = Path(root) / directory_name(fingerprint)
+        asked = {
+            "fingerprint": fingerprint,
+            "num_rows": num_rows,
+            "widths": dict(widths),
+            "id_bytes": id_bytes,
+        }
+        if not path.exists():
+            _create(path, asked, min(chunk_rows, num_rows))
+        if lines := differences(asked, _read_meta(path)):
+            raise UserError(
+                f"the feature store {path} is not what its name says; delete it, or choose another "
+                "directory for the features:\n  " + "\n  ".join(lines)
+            )
+        with _disk("read", path):
+            arrays = {
+                name: ts.open(_spec(path, name)).result()
+                for name in ("labels", "ids", *map(_features, widths))
+            }
+        chunk_rows = arrays["labels"].chunk_layout.write_chunk.shape[0]
+        return cls(path, num_rows, chunk_rows, dict(widths), arrays)
+
+    def missing(self) -> list[int]:
+        """Returns the numbers of the chunks that are not written."""
+        return np.unique(np.flatnonzero(self.labels() == UNWRITTEN) // self.chunk_rows).tolist()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row is there."""
+        return not self.missing()
+
+    def check_complete(self) -> None:
+        """Raises UserError, with counts, unless every row is there."""
+        if chunks := self.missing():
+            rows = int(np.sum(self.labels() == UNWRITTEN))
+            raise UserError(
+                f"expected {self.num_rows} rows in the feature store {self.path}, {rows} are "
+                f"missing, in chunks {chunks}; run the extraction again to resume it"
+            )
+
+    def chunk_slice(self, chunk: int) -> slice:
+        """Returns the rows of a chunk."""
+        start = chunk * self.chunk_rows
+        return slice(start, min(start + self.chunk_rows, self.num_rows))
+
+    def write(
+        self,
+        chunk: int,
+        features: Mapping[str, np.ndarray],
+        labels: np.ndarray,
+        ids: Sequence[str],
+    ) -> None:
+        """Writes one chunk and, once that is on disk, marks it as there.
+
+        Args:
+          chunk: its number.
+          features: endpoint to float32 `[n, D]` for all endpoints, n the chunk's rows.
+          labels: int32 `[n]`, class or CORRUPT.
+          ids: n names of examples.
+
+        Raises:
+          ValueError: a shape or a label that does not belong here.
+          UserError: the disk is full or cannot be written.
+        """
+        rows = self.chunk_slice(chunk)
+        count = rows.stop - rows.start
+        shapes = {name: np.shape(values) for name, values in features.items()}
+        expected = {name: (count, width) for name, width in self.widths.items()}
+        if shapes != expected or np.shape(labels) != (count,) or len(ids) != count:
+            raise ValueError(
+                f"expected {expected} with {count} labels and ids for chunk {chunk}, got {shapes} "
+                f"with {np.shape(labels)} and {len(ids)}"
+            )
+        if np.min(labels) < CORRUPT:
+            raise ValueError(f"expected labels of at least {CORRUPT}, got {np.min(labels)}")
+        values = {_features(name): features[name] for name in self.widths}
+        values["ids"] = _encode(ids, self._arrays["ids"].shape[1])
+        with _disk("write", self.path):
+            for pending in [self._arrays[name][rows].write(v) for name, v in values.items()]:
+                pending.result()
+            self._arrays["labels"][rows].write(labels).result()
+
+    def read(self, endpoint: str, rows: np.ndarray | None = None) -> np.ndarray:
+        """Returns features as float32 `[n, D]`; each chunk is read once, straight into the result.
+
+        Args:
+          endpoint: its name, or several joined by '+' to concatenate them along D.
+          rows: integer `[n]` in [0, N), in any order; default all.
+
+        Raises:
+          UserError: no such endpoint; or the files are damaged (each chunk has a checksum).
+        """
+        names = endpoint.split("+")
+        for name in names:
+            if name not in self.widths:
+                raise UserError(
+                    f"the feature store has no endpoint {name!r}{nearest(name, self.widths)}"
+                )
+        count = self.num_rows if rows is None else len(rows)
+        result = np.empty((count, sum(self.widths[name] for name in names)), np.float32)
+        columns = np.split(result, np.cumsum([self.widths[name] for name in names])[:-1], axis=1)
+        with _disk("read", self.path):
+            for name, column in zip(names, columns):
+                array = self._arrays[_features(name)]
+                ts.array(column).write(array if rows is None else array[np.asarray(rows)]).result()
+        return result
+
+    def labels(self) -> np.ndarray:
+        """Returns int32 `[N]`: class, CORRUPT or UNWRITTEN."""
+        with _disk("read", self.path):
+            return self._arrays["labels"].read().result()
+
+    def ids(self) -> list[str]:
+        """Returns the N names of the examples."""
+        with _disk("read", self.path):
+            rows = self._arrays["ids"].read().result()
+        return [name.decode() for name in rows.view(f"S{rows.shape[1]}")[:, 0].tolist()]
+
+
+def _features(endpoint: str) -> str:
+    return f"features/{endpoint}"
+
+
+def _create(path: Path, meta: dict[str, Any], chunk_rows: int) -> None:
+    """Makes a new store under another name and renames it, so that it appears whole or not."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    layout = {"labels": ((), "int32", UNWRITTEN), "ids": ((meta["id_bytes"],), "uint8", 0)}
+    for name, width in meta["widths"].items():
+        layout[_features(name)] = ((width,), "float32", "NaN")
+    with _disk("create", path):
+        draft.mkdir(parents=True)
+        try:
+            (draft / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
+            for name, (inner, dtype, fill) in layout.items():
+                spec = _spec(draft, name)
+                spec["metadata"] = {
+                    "shape": [meta["num_rows"], *inner],
+                    "data_type": dtype,
+                    "fill_value": fill,
+                    "chunk_grid": {
+                        "name": "regular",
+                        "configuration": {"chunk_shape": [chunk_rows, *inner]},
+                    },
+                    "codecs": [
+                        {"name": "bytes", "configuration": {"endian": "little"}},
+                        {"name": "crc32c"},
+                    ],
+                }
+                ts.open(spec, create=True).result()
+            try:
+                draft.rename(path)
+            except OSError:
+                # No directory takes the place of one with files in it: another process was first.
+                if not path.exists():
+                    raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads((path / "meta.json").read_text())
+        return {**meta, "fingerprint": {**meta["fingerprint"]}}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"expected a feature store at {path}, but its meta.json cannot be read ({error!r}); "
+            "delete the directory"
+        ) from error
+
+
+def _spec(path: Path, name: str) -> dict[str, Any]:
+    return {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path / name)}}
+
+
+def _encode(ids: Sequence[str], width: int) -> np.ndarray:
+    names = [name.encode() for name in ids]
+    if (longest := max(map(len, names))) > width:
+        raise ValueError(f"expected ids of at most {width} bytes, got one of {longest}")
+    return np.array(names, f"S{width}").view(np.uint8).reshape(len(names), width)
+
+
+@contextlib.contextmanager
+def _disk(verb: str, path: Path) -> Iterator[None]:
+    """Turns an error of the file system or of TensorStore into one message."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = str(error).split(" [tensorstore_spec=")[0]
+        raise UserError(
+            f"cannot {verb} the feature store {path}: {reason}. Check the disk's space, the "
+            "directory's permissions and, where data is damaged, delete the store"
+        ) from error

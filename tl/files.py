@@ -1,0 +1,61 @@
+"""Files that are whole or not there, whatever kills the writer; and JSON in them."""
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a name to write a file under, which is renamed to `path` if all goes well.
+
+    A reader sees the old file or the whole new one; what fails leaves the old one and no other.
+    """
+    partial = partial_name(path)
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def partial_name(path: Path) -> Path:
+    """Returns a name, as of no other file, for what becomes or was `path`."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(_text(value))
+
+
+def read_json(path: Path) -> Any:
+    """Returns what a file holds; None where there is none, or no JSON in it."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, indent=2, default=_plain) + "\n"
+
+
+def as_json(value: Any) -> Any:
+    """Returns a value as JSON gives it back: tuples are lists, NumPy's numbers are Python's."""
+    return json.loads(_text(value))
+
+
+def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
+    """Appends one record as a line."""
+    with path.open("a") as file:
+        file.write(json.dumps(record, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)

@@ -1,0 +1,91 @@
+"""A run's or a study's folder as reports read it."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tl.errors import UserError
+from tl.results.predictions import Predictions
+
+RESULTS = ("result.json", "study.json")
+KINDS = {
+    "extract": "Features",
+    "probe": "Probe",
+    "finetune": "Fine-tuning",
+    "evaluate": "Evaluation",
+    "advise": "Advice",
+    "study": "Study",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a finished run or study wrote.
+
+    Attributes:
+      path: its folder.
+      kind: one of KINDS.
+      result: `result.json`, or a study's `study.json`.
+      config: `config.json`; empty where it is not there.
+      environment: `environment.json`; empty where it is not there.
+    """
+
+    path: Path
+    kind: str
+    result: Mapping[str, Any]
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.resolve().name
+
+    @functools.cached_property
+    def predictions(self) -> Predictions:
+        """What it predicted; a UserError where it left no predictions."""
+        return Predictions.load(self.path)
+
+
+def read(path: Path) -> Run:
+    """Reads a folder.
+
+    Raises:
+      UserError: it is not there, holds no finished run, or a damaged one.
+    """
+    if not path.is_dir():
+        raise UserError(f"no folder is called {path}; give one that a run wrote to, its --workdir")
+    file = next((path / name for name in RESULTS if (path / name).exists()), None)
+    if file is None:
+        there = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
+        raise UserError(
+            f"{path} is no finished run: expected {' or '.join(RESULTS)}, which a run writes last, "
+            f"found {there}. Give the folder that a run wrote to, its --workdir; for a folder of "
+            f"runs, --index={path}"
+        )
+    result = _json(file)
+    kind = result.get("kind") or _kind_without_name(result)
+    if kind not in KINDS:
+        raise UserError(f"{file} is of the kind {kind!r}; expected one of {', '.join(KINDS)}")
+    others = (path / name for name in ("config.json", "environment.json"))
+    config, environment = (_json(other) if other.exists() else {} for other in others)
+    return Run(path, kind, result, config, environment)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} is damaged ({error}); restore it, or run it again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is damaged: expected names with values, got {str(content)[:60]}")
+    return content
+
+
+def _kind_without_name(result: Mapping[str, Any]) -> str | None:
+    """Returns the kind of a run from before results named it."""
+    signs = {"features": "extract", "published": "evaluate", "curve": "finetune", "grid": "probe"}
+    return next((kind for key, kind in signs.items() if key in result), None)

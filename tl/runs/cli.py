@@ -1,0 +1,172 @@
+"""What every command has in common: its flags, and errors a person can read."""
+
+import errno
+import logging
+import os
+import runpy
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import ml_collections
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from tl.errors import Stopped, UserError, nearest
+from tl.fields import flat
+from tl.runs import workdir
+
+# What a user can mend, wherever it shows.
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+RUN_FLAGS = ("config", "workdir", "overwrite", "multihost")
+
+
+def define_run_flags() -> None:
+    """Defines --config=FILE with its --config.FIELD=VALUE, and the other RUN_FLAGS."""
+    config_flags.DEFINE_config_file(
+        "config", None, "Python file with get_config(); its fields are --config.FIELD=VALUE."
+    )
+    flags.DEFINE_string(
+        "workdir", None, "Folder the run writes to; runs/<config>-<date>-<time> where not given."
+    )
+    flags.DEFINE_bool("overwrite", False, "Replace the run in --workdir, once this one is valid.")
+    flags.DEFINE_bool("multihost", False, "Join the same command on the cluster's other hosts.")
+    for name in RUN_FLAGS:  # --help shows them with the command's own
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+
+
+def start_run(*, resumable: bool = False) -> tuple[ml_collections.ConfigDict, Path]:
+    """Returns the config and the run's folder, made and described (`tl.runs.workdir.start`).
+
+    Programs compiled from now on are kept for later runs (`tl.runs.compile_cache`).
+    """
+    from tl import devices  # import JAX, which a misspelt flag need not wait for
+    from tl.runs import compile_cache
+    from tl.weights.fetch import cache_root
+
+    values = flags.FLAGS
+    devices.divide_cpu()
+    if values.multihost:
+        if not values.workdir:
+            raise UserError("--multihost needs --workdir=FOLDER, one that all hosts can write")
+        devices.join_hosts()
+    name = Path(config_flags.get_config_filename(values["config"])).stem
+    path = workdir.start(
+        values.config, values.workdir, name, overwrite=values.overwrite, resumable=resumable
+    )
+    compile_cache.enable(cache_root())
+    return values.config, path
+
+
+def run(main: Callable[[Sequence[str]], object]) -> None:
+    """Runs `main(positional arguments)`; a user's mistake is one message and exit status 2."""
+    absl_logging.use_absl_handler()
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
+    ours = logging.getLogger("tl")  # what the library does, without dates and file names
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
+    ours.addHandler(logging.StreamHandler())
+
+    def guarded(argv: Sequence[str]) -> None:
+        try:
+            main(argv[1:])
+        except UserError as error:
+            _fail(error)
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr)
+            sys.exit(stopped.status)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except BrokenPipeError:  # the reader, such as head, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            if error.errno not in _OF_THE_DISK:
+                raise
+            _fail(
+                f"{error.filename or 'a file'} cannot be written or read: {error.strerror}; mend "
+                "that and give the same command again"
+            )
+
+    app.run(guarded, flags_parser=_parse_flags)
+
+
+def _fail(error: object) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    """absl's parser, after a check of the config whose errors are messages."""
+    try:
+        if "config" not in flags.FLAGS:
+            return flags.FLAGS(argv)
+        _check_config(argv)
+        remaining = flags.FLAGS(argv)
+        if remaining[1:]:  # such as `--config.data.download false`, which would switch it on
+            raise UserError(f"expected flags such as --config.FIELD=VALUE, got {remaining[1]!r}")
+        return remaining
+    except flags.UnrecognizedFlagError as error:
+        names = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])]
+        _fail(f"no flag is called --{error.flagname}{nearest(error.flagname, names)}")
+    except (flags.Error, UserError) as error:
+        _fail(error)
+
+
+def _check_config(argv: Sequence[str]) -> None:
+    """Checks file, field names and the types inside tuples, which ml_collections leaves open."""
+    if any(a.lstrip("-").startswith("help") for a in argv[1:] if a.startswith("-")):
+        return
+    given = [
+        (name.lstrip("-"), value if equals else following)  # --name=value or --name value
+        for argument, following in zip(argv[1:], [*argv[2:], ""])
+        if argument.startswith(("-config", "--config"))
+        for name, equals, value in [argument.partition("=")]
+    ]
+    files = [value for name, value in given if name == "config"]
+    if not files:
+        raise UserError(f"which run? Give --config=FILE{_config_files()}")
+    config = _read_config(files[-1])
+    for name, value in given:
+        if name.startswith("config."):
+            _check_field(config, name.removeprefix("config."), value)
+
+
+def _read_config(path: str) -> ml_collections.ConfigDict:
+    if not os.path.isfile(path):
+        raise UserError(f"no config file is called {path!r}{_config_files()}")
+    try:
+        get_config = runpy.run_path(path).get("get_config")
+        if get_config is not None:
+            return get_config()
+    except Exception as error:
+        raise UserError(f"{path} does not run: {type(error).__name__}: {error}") from error
+    raise UserError(f"{path} has no function get_config()")
+
+
+def _config_files() -> str:
+    folder = "configs"
+    files = (
+        sorted(f for f in os.listdir(folder) if f.endswith(".py")) if os.path.isdir(folder) else []
+    )
+    names = [os.path.join(folder, f) for f in files if not f.startswith("__")]
+    return "; there are " + ", ".join(names) if names else ""
+
+
+def _check_field(config: ml_collections.ConfigDict, field: str, value: str) -> None:
+    fields = flat(config)
+    if field not in fields:
+        near = nearest(f"--config.{field}", [f"--config.{name}" for name in fields])
+        raise UserError(f"no field is called --config.{field}{near}")
+    default = fields[field]
+    kinds = {type(item) for item in default} if isinstance(default, tuple) else set()
+    if len(kinds) == 1 and (kind := kinds.pop()) in (int, float):
+        for item in value.strip("() ,").split(","):
+            try:
+                kind(item)
+            except ValueError:
+                raise UserError(
+                    f"--config.{field} takes {kind.__name__} values such as {default[:3]}, got "
+                    f"{value!r}"
+                ) from None

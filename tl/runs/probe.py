@@ -1,0 +1,94 @@
+"""A probe run: features, then probes for every number of examples and every seed."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from tl.data import sources
+from tl.files import append_jsonl, write_json
+from tl.report import plots, tables
+from tl.results import evidence
+from tl.runs import options
+from tl.runs import probe_grid as study
+from tl.runs.extract import load_network, stored_features
+from tl.runs.outcome import SCHEMA, Log, describe_data, describe_weights, write_report
+from tl.runs.workdir import begin
+
+PLOT = "accuracy_over_endpoint.png"
+
+
+def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
+    """Extracts features and fits probes on them, for every number of examples and every seed.
+
+    Args:
+      config: see `configs/common.py`.
+      workdir: the run's folder, which gets `metrics.jsonl`, the plot, the evidence
+        (`tl.results.evidence`), `result.json` and, made from these, `report.html`.
+      log: takes a line of text.
+
+    Returns:
+      What `result.json` holds: the largest number of examples a class under `test`, averaged over
+      the seeds, and every number of examples and endpoint under `study`.
+
+    Raises:
+      UserError: weights, data, endpoints or solvers that cannot be had.
+    """
+    start = time.perf_counter()
+    options.check_lists(config)
+    solvers = options.solvers(config)
+    network = load_network(config)
+    opened = sources.open_sources(config.data)
+    stores = stored_features(config, network, opened, log)
+    extracted = time.perf_counter()
+
+    def record(cell: Mapping[str, Any]) -> None:
+        begin(workdir)  # the first one shows that the solvers' fields can be used
+        append_jsonl(workdir / "metrics.jsonl", cell)
+        log(tables.cell_line(cell))
+
+    classes = opened["train"].classes
+    parts = study.parts(
+        stores,
+        examples_per_class=config.data.examples_per_class,
+        seeds=config.seeds,
+        # A folder may have a val split that the config does not name.
+        val_fraction=None if "val" in stores else sources.carved_fraction(config.data.val),
+    )
+    summary, headline = study.run(
+        parts, classes=classes, endpoints=config.endpoints, solvers=solvers, record=record
+    )
+    fitted = time.perf_counter()
+    data = {**describe_data(opened, stores), **summary.pop("counts")}
+
+    def image(split: str, row: int) -> np.ndarray:
+        source = opened.get(split, opened["train"])  # of which val may be a part
+        return source[int(headline.parts[split][1][row])]["image"]
+
+    evidence.write(workdir, headline.predictions(classes), headline.projection(), image)
+    plots.accuracy_over_endpoint(
+        summary["study"], f"{network.spec.name} on {data['name']}: probes", workdir / PLOT
+    )
+    result = {
+        "schema": SCHEMA,
+        "kind": "probe",
+        "data": data,
+        "weights": describe_weights(network),
+        **summary,
+        "seconds": {
+            "extract": extracted - start,
+            "fit": fitted - extracted,
+            "total": time.perf_counter() - start,
+        },
+    }
+    write_json(workdir / "result.json", result)
+    log("\n" + tables.study_table(result["study"]) + "\n\n" + tables.result_table(result))
+    for warning in result["warnings"]:
+        if warning.split(": ", 1)[1].startswith(result["selected"]["endpoint"] + ","):
+            log(f"warning: {warning}")
+    log(f"\nwritten: {workdir / 'result.json'}, {workdir / PLOT}")
+    write_report(config, workdir, log)
+    return result

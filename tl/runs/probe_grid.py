@@ -1,0 +1,185 @@
+"""Probes over numbers of examples and seeds; every pair is one run of the protocol."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tl.data import splits
+from tl.errors import UserError
+from tl.features.store import FeatureStore
+from tl.probes import protocol
+from tl.probes.held_out import HeldOut
+from tl.probes.seeds import summarise
+from tl.probes.solvers import Head, Logistic, Ridge, Solver
+from tl.results.predictions import Predictions
+from tl.results.projection import Projection, project, spaced_rows
+
+Parts = Mapping[str, tuple[FeatureStore, np.ndarray]]
+
+
+class Headline(NamedTuple):
+    """The largest number of examples a class, from which a run's first numbers come.
+
+    Attributes:
+      results: of each seed.
+      parts: of the first seed: `train`, `val` and `test` to the store each lies in and its rows.
+    """
+
+    results: Mapping[int, protocol.Result]
+    parts: Parts
+
+    def predictions(self, classes: Sequence[str]) -> Predictions:
+        """Returns what the selected heads said of the test rows, and the first of the val rows."""
+        selected = [result.selected for result in self.results.values()]
+        (test_ids, test_labels), (val_ids, val_labels) = map(self._names, ("test", "val"))
+        return Predictions(
+            seeds=list(self.results),
+            classes=classes,
+            test_ids=test_ids,
+            test_labels=test_labels,
+            test_predicted=[choice.test.logits.argmax(axis=1) for choice in selected],
+            test_logits=selected[0].test.logits,
+            val_ids=val_ids,
+            val_labels=val_labels,
+            val_logits=selected[0].val_logits,
+        )
+
+    def projection(self) -> Projection:
+        """Returns the features of some test rows, of the endpoint that the first seed selected."""
+        selected = next(iter(self.results.values())).selected
+        store, rows = self.parts["test"]
+        spaced = spaced_rows(len(rows))
+        features = store.read(selected.endpoint, rows[spaced])
+        standardise = selected.solver in (Logistic.name, Ridge.name)
+        return project(features, spaced, selected.endpoint, standardise)
+
+    def _names(self, split: str) -> tuple[list[str], np.ndarray]:
+        store, rows = self.parts[split]
+        ids = store.ids()
+        return [ids[row] for row in rows], store.labels()[rows]
+
+
+def parts(
+    stores: Mapping[str, FeatureStore],
+    *,
+    examples_per_class: Sequence[int],
+    seeds: Sequence[int],
+    val_fraction: float | None,
+) -> dict[int, dict[int, Parts]]:
+    """Returns the rows of every run of the protocol.
+
+    Args:
+      stores: features of `train`, `test` and, where val_fraction is None, `val`.
+      examples_per_class: of train and the val carved from it together; 0 is all there are.
+      seeds: of the subset, the carving and the head.
+      val_fraction: share of the chosen training rows that becomes val.
+
+    Returns:
+      By number of examples, the largest last, and by seed.
+
+    Raises:
+      UserError: too few examples.
+    """
+    return {
+        k: {seed: _parts(stores, k, seed, val_fraction) for seed in seeds}
+        for k in sorted(examples_per_class, key=lambda k: k or np.inf)
+    }
+
+
+def run(
+    parts: Mapping[int, Mapping[int, Parts]],
+    *,
+    classes: Sequence[str],
+    endpoints: Sequence[str],
+    solvers: Sequence[Solver],
+    record: Callable[[Mapping[str, Any]], Any],
+) -> tuple[dict[str, Any], Headline]:
+    """Runs the protocol for every number of examples and every seed.
+
+    Args:
+      parts: as the function of that name returns them.
+      classes: names, in the order of the labels.
+      endpoints: of the stores; 'a+b' concatenates.
+      solvers: to choose from on val.
+      record: takes each pair's outcome, once it is there.
+
+    Returns:
+      What `tl.probes.seeds.summarise` gives for the largest number of examples, its `counts` of
+      rows, and under `study` the accuracy of every endpoint for every number of examples; and
+      what that largest number's summary was made of.
+
+    Raises:
+      UserError: see the solvers.
+    """
+    summaries = {}
+    for k, of_seeds in parts.items():
+        results = {}
+        for seed, rows in of_seeds.items():
+            result = _cell(rows, len(classes), endpoints, solvers, seed)
+            results[seed] = result
+            outcome = {name: value for name, value in result.as_dict().items() if name != "grid"}
+            record({"examples_per_class": k, "seed": seed, **outcome})
+        headline = Headline(results, next(iter(of_seeds.values())))
+        counts = {split: len(rows) for split, (_, rows) in headline.parts.items()}
+        summaries[k] = {"counts": counts, **summarise(results)}
+    return {
+        **summaries[k],
+        "study": [
+            {
+                "examples_per_class": k,
+                "endpoint": row["endpoint"],
+                "val_top1": row["val_top1"],
+                "test_top1": row["test"]["top1"],
+                "test_top1_ci95": row["test"]["top1_ci95"],
+                "test_top1_range": [min(row["test"]["top1_seeds"]), max(row["test"]["top1_seeds"])],
+                "test_top1_seeds": row["test"]["top1_seeds"],
+            }
+            for k, summary in summaries.items()
+            for row in summary["endpoints"]
+        ],
+    }, headline
+
+
+def _parts(
+    stores: Mapping[str, FeatureStore], k: int, seed: int, val_fraction: float | None
+) -> Parts:
+    """Returns, for each part, the store it lies in and its rows there; corrupt images in none."""
+    train, val = splits.train_and_val(stores["train"].labels(), k, val_fraction, seed)
+    parts = {
+        "train": (stores["train"], train),
+        "val": _labelled(stores["val"]) if val is None else (stores["train"], val),
+        "test": _labelled(stores["test"]),
+    }
+    for split, (_, rows) in parts.items():
+        if not len(rows):
+            raise UserError(f"no image is left for {split}; give more examples a class")
+    return parts
+
+
+def _labelled(store: FeatureStore) -> tuple[FeatureStore, np.ndarray]:
+    return store, np.flatnonzero(store.labels() >= 0)
+
+
+def _cell(
+    parts: Parts,
+    num_classes: int,
+    endpoints: Sequence[str],
+    solvers: Sequence[Solver],
+    seed: int,
+) -> protocol.Result:
+    def features(endpoint: str, split: str) -> np.ndarray:
+        store, rows = parts[split]
+        return store.read(endpoint, rows)
+
+    labels = {split: store.labels()[rows] for split, (store, rows) in parts.items()}
+    return protocol.run(
+        features,
+        labels,
+        endpoints,
+        [dataclasses.replace(s, seed=seed) if isinstance(s, Head) else s for s in solvers],
+        HeldOut(lambda endpoint: features(endpoint, "test"), labels.pop("test"), num_classes),
+        num_classes=num_classes,
+        test_every_endpoint=True,
+    )

@@ -1,0 +1,58 @@
+"""The network that a run keeps: its score on test, and the evidence that it leaves."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tl.data.sources import Source
+from tl.probes.held_out import Score, score_logits
+from tl.results import evidence
+from tl.results.predictions import Predictions
+from tl.results.projection import project, spaced_rows
+from tl.train.evaluator import POOLED, Evaluator
+from tl.tree import Tree
+
+
+def score(
+    evaluator: Evaluator,
+    variables: Tree,
+    parts: Mapping[str, tuple[Source, np.ndarray]],
+    classes: Sequence[str],
+    seed: int,
+    workdir: Path,
+) -> Score:
+    """Scores a network on the test rows, and writes what it says of them and of val.
+
+    Args:
+      evaluator: of the run.
+      variables: of the network, on the devices; val has chosen them but not trained them.
+      parts: `val` and `test` to (source, rows): the images, also where the evaluator is fed
+        activations.
+      classes: names of the head's outputs.
+      seed: of the run.
+      workdir: the run's folder; see `tl.results.evidence`.
+    """
+    outputs = {part: evaluator.outputs(variables, part) for part in ("val", "test")}
+    val, test = outputs["val"], outputs["test"]
+    predictions = Predictions(
+        seeds=[seed],
+        classes=classes,
+        test_ids=test.ids,
+        test_labels=test.labels,
+        test_predicted=[test.logits.argmax(axis=1)],
+        test_logits=test.logits,
+        val_ids=val.ids,
+        val_labels=val.labels,
+        val_logits=val.logits,
+    )
+    spaced = spaced_rows(len(test.ids))
+    features = evaluator.pooled(variables, "test", test.places[spaced])
+
+    def image(split: str, row: int) -> np.ndarray:
+        source, rows = parts[split]
+        return source[int(rows[outputs[split].places[row]])]["image"]
+
+    projection = project(features, spaced, POOLED, standardise=False)
+    evidence.write(workdir, predictions, projection, image)
+    return score_logits(test.logits, test.labels, len(classes))

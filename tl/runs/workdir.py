@@ -1,0 +1,230 @@
+"""A run's folder: one process at work in it, and a finished run replaced only by a valid one."""
+
+import contextlib
+import datetime
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import ml_collections
+from filelock import FileLock, Timeout
+
+from tl import files
+from tl.errors import UserError
+from tl.fields import differences
+from tl.runs.environment import environment
+
+CHECKPOINTS = "checkpoints"
+CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
+# What runs of all kinds write beside these, by which a folder becomes that of another run. First
+# what makes a run finished, or one to go on with: killed among these, neither is left half.
+OUTPUTS = (
+    RESULT,
+    CHECKPOINTS,
+    "metrics.jsonl",
+    "report.html",
+    "predictions.npz",
+    "features.npz",
+    "examples.json",
+    "examples/*.png",
+    "accuracy_over_endpoint.png",
+    "augmented.png",
+    "learning_curve.png",
+    "parameters.txt",
+    "tensorboard/events.*",
+    "model.safetensors",
+)
+
+# Of this process, by folder: the locks it holds, and what `begin` has still to do.
+_locks: dict[Path, FileLock] = {}
+_waiting: dict[Path, Callable[[], None]] = {}
+
+
+def start(
+    config: ml_collections.ConfigDict,
+    folder: str | None,
+    name: str,
+    *,
+    overwrite: bool = False,
+    resumable: bool = False,
+) -> Path:
+    """Makes a run's folder, for this process alone, and writes `config.json`, `environment.json`.
+
+    Where a run is to be replaced, nothing of it is touched before `begin`. Of several processes of
+    one run the first one writes. The folder of a study, whose processes share it and take turns
+    with its runs, is not kept from others.
+
+    Args:
+      config: every field of the run.
+      folder: where to; None makes a new one, runs/<name>-<date>-<time>.
+      name: of the config.
+      overwrite: whether a finished run may be replaced, and one with checkpoints begun anew.
+      resumable: whether this kind of run goes on from the checkpoints in its folder, if any; its
+        metrics are then left as they are.
+
+    Raises:
+      UserError: the folder holds a finished run, a study, the checkpoints of another config, or
+        files of these names that no run has written; another process is at work in it; or it
+        cannot be written.
+    """
+    from tl import devices  # imports JAX, which a misspelt flag need not wait for
+
+    path = Path(os.path.expanduser(folder)) if folder else Path("runs")
+    with _written(path):
+        if not folder:
+            path = _new_folder(name)
+        path.mkdir(parents=True, exist_ok=True)
+        first, study = not devices.process_share()[0], "axes" in config
+        if first and not study:
+            _lock(path)
+        if (path / RESULT).exists() and not overwrite:
+            raise UserError(
+                f"{path} holds a finished run; give another --workdir, or --overwrite to replace it"
+            )
+        _check_own(path)
+        if goes_on := _holds_study(path):
+            if not study:
+                raise UserError(f"{path} holds a study; give another --workdir")
+        elif goes_on := (path / CHECKPOINTS).is_dir() and not overwrite:
+            _check_resumable(path, config, resumable)
+        described = config.to_dict(), environment()
+
+        def write() -> None:
+            if not first:
+                return
+            if not goes_on:
+                _clear(path)
+            files.write_json(path / ENVIRONMENT, described[1])
+            files.write_json(path / CONFIG, described[0])
+
+        if not goes_on and any((path / name).exists() for name in (RESULT, CHECKPOINTS)):
+            _check_weights(path, config)
+            _waiting[path.resolve()] = write
+        else:
+            write()
+    return path
+
+
+def replaces(path: Path) -> bool:
+    """Returns whether there is a run for `begin` to replace."""
+    return path.resolve() in _waiting
+
+
+def begin(path: Path) -> None:
+    """Replaces the run that `start` found in a folder; every job calls it before it writes there.
+
+    By then the job has found that its config can be carried out, so that no result is lost to a
+    misspelt name. Each of several processes calls it, and goes on when the first one is done.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    from tl import devices
+
+    devices.barrier("begin")  # every process has seen in `start` what is there
+    if write := _waiting.pop(path.resolve(), None):
+        with _written(path):
+            write()
+    devices.barrier("begun")
+
+
+def leave(path: Path) -> None:
+    """Gives up a folder that `start` has made, for other processes to use; else exit does it."""
+    _waiting.pop(path.resolve(), None)
+    if lock := _locks.pop(path.resolve(), None):
+        lock.release()
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"--workdir={path} cannot be written: {error.strerror or error}") from error
+
+
+def _lock(path: Path) -> None:
+    """Keeps other processes out, until this one ends, however it does."""
+    if (key := path.resolve()) in _locks:
+        return
+    lock = FileLock(path / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"another process is at work in {path}; wait until it ends, or give another --workdir"
+        ) from None
+    except NotImplementedError:  # a file system without locks
+        return
+    _locks[key] = lock
+
+
+def _check_own(path: Path) -> None:
+    """Raises UserError where what lies in a folder is not a run's to replace."""
+    if (path / ENVIRONMENT).exists():  # which every run writes first
+        return
+    if there := [name for name in (CONFIG, *OUTPUTS) if any(path.glob(name))]:
+        raise UserError(
+            f"{path} is not the folder of a run, and holds files that one would replace: "
+            f"{', '.join(there)}; give another --workdir, or move them"
+        )
+
+
+def _holds_study(path: Path) -> bool:
+    return "axes" in (files.read_json(path / CONFIG) or {})
+
+
+def _check_weights(path: Path, config: ml_collections.ConfigDict) -> None:
+    """Raises UserError where a run would replace the weights that it begins with."""
+    weights = Path(os.path.expanduser(config.get("weights") or "/"))
+    if weights.exists() and weights.resolve().is_relative_to(path.resolve()):
+        raise UserError(
+            f"--config.weights={weights} lies in the run that --overwrite would replace; give "
+            "another --workdir"
+        )
+
+
+def _clear(path: Path) -> None:
+    """Removes what an earlier run has written, also of a write that a kill has cut off."""
+    partial = [f".{name}.*" for name in (*OUTPUTS, CONFIG, ENVIRONMENT)]
+    for found in [file for name in (*OUTPUTS, *partial) for file in path.glob(name)]:
+        if found.is_symlink() or not found.is_dir():
+            found.unlink()
+        else:  # whole or not at all, as seen under its name
+            shutil.rmtree(found.rename(files.partial_name(path / CHECKPOINTS)))
+    for name in ("examples", "tensorboard"):
+        with contextlib.suppress(OSError):  # there is none, or it holds other files
+            (path / name).rmdir()
+
+
+def _check_resumable(path: Path, config: ml_collections.ConfigDict, resumable: bool) -> None:
+    """Raises UserError unless the run in a folder with checkpoints is this one."""
+    if not resumable:
+        raise UserError(
+            f"{path} holds the checkpoints of a fine-tuning run; give another --workdir, or "
+            "--overwrite to remove them"
+        )
+    there = files.read_json(path / CONFIG)
+    if there is None:
+        raise UserError(
+            f"{path} has checkpoints, but its config.json is missing or damaged; give another "
+            "--workdir, or --overwrite to begin anew"
+        )
+    if lines := differences(files.as_json(config.to_dict()), there):
+        raise UserError(
+            f"{path} holds a run of another config. Give that one to go on, another --workdir, or "
+            "--overwrite to begin anew; they differ in\n  " + "\n  ".join(lines)
+        )
+
+
+def _new_folder(name: str) -> Path:
+    stem = Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    path, count = stem, 1
+    while True:
+        try:
+            path.mkdir(parents=True)  # it fails for all but one of several runs of one second
+            return path
+        except FileExistsError:
+            count += 1
+            path = stem.with_name(f"{stem.name}-{count}")

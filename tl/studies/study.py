@@ -1,0 +1,78 @@
+"""A study from plan to plots, or what it would cost."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from tl.errors import Stopped, UserError
+from tl.runs.outcome import write_report
+from tl.runs.workdir import begin
+from tl.studies import cost, summary, work
+from tl.studies import folder as study_folder
+from tl.studies.plan import Plan
+
+Log = Callable[[str], Any]
+
+
+def dry_run(plan: Plan, workdir: str | None, log: Log = print) -> None:
+    """Says which runs a study has and what they cost; nothing is written or downloaded.
+
+    Args:
+      plan: the study.
+      workdir: its folder, if it has been begun.
+      log: takes a line of text.
+    """
+    estimator = cost.Estimator()
+    costs = {run.name: estimator.known_cost(run) for run in plan.runs}
+    folder = Path(workdir or ".").expanduser()
+    finished = study_folder.seconds(folder, plan) if workdir else {}
+    for run in plan.runs:
+        if run.name not in plan.chosen:
+            continue
+        said = study_folder.standing(folder, run).status if workdir else "missing"
+        if workdir and study_folder.changes(folder, run):
+            said += ", and a run of another config is in its place, for --overwrite to replace"
+        log(f"{run.name}: {run.kind}, {cost.line(costs[run.name])}, {said}")
+    log("\n" + cost.describe(plan, costs, finished))
+
+
+def run(
+    config: ConfigDict, plan: Plan, folder: Path, *, overwrite: bool = False, log: Log = print
+) -> list[str]:
+    """Does what is missing of a study and writes `study.json`, `study.csv`, plots and the page.
+
+    Args:
+      config: of the study.
+      plan: made of it.
+      folder, overwrite, log: see `tl.studies.work.do`.
+
+    Returns:
+      Names of the runs that failed.
+
+    Raises:
+      UserError: runs of another config are there, or the folder cannot be written.
+      Stopped: on SIGTERM or Ctrl-C; the summary of what is finished has been written.
+    """
+    begin(folder)
+    try:
+        try:
+            failed = work.do(plan, folder, overwrite=overwrite, log=log)
+        except Stopped:
+            summary.write(plan, folder)
+            raise
+        study = summary.write(plan, folder)
+        written = [folder / summary.STUDY, folder / summary.CSV, *_draw(study, folder)]
+    except OSError as error:  # not of a run, whose errors are recorded
+        raise UserError(f"--workdir={folder} cannot be written: {error}") from error
+    log("\n" + summary.tables(study))
+    log("\nwritten: " + ", ".join(map(str, written)))
+    write_report(config, folder, log)
+    return failed
+
+
+def _draw(study: dict[str, Any], folder: Path) -> list[Path]:
+    from tl.report import study_figures  # matplotlib takes a second to import
+
+    return study_figures.save(study, folder)

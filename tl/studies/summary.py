@@ -1,0 +1,175 @@
+"""What a study came to: its runs, its cells (a setting, over seeds) and what they say of claims."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from tl.files import replacing, write_json
+from tl.report.tables import percent
+from tl.results.intervals import seeds_interval
+from tl.studies import claims
+from tl.studies import folder as study_folder
+from tl.studies.plan import Plan, Run
+
+SCHEMA = 1
+STUDY, CSV = "study.json", "study.csv"
+
+
+def summarise(plan: Plan, folder: Path) -> dict[str, Any]:
+    """Returns what `study.json` holds.
+
+    Args:
+      plan: the study.
+      folder: of the study.
+    """
+    rows, warnings = [], []
+    for run in plan.runs:
+        found = study_folder.standing(folder, run)
+        rows.append(_row(run, found))
+        of_run = (found.result or {}).get("warnings", ())
+        warnings += [f"{run.name}: {text}" for text in of_run]
+    return {
+        "schema": SCHEMA,
+        "kind": "study",
+        "title": plan.title,
+        "axes": {axis: list(levels) for axis, levels in plan.axes.items()},
+        "columns": plan.columns,
+        "metric": "test_top1",
+        "runs": rows,
+        "cells": _cells(rows),
+        "claims": [claims.judge(claim, rows, folder) for claim in plan.claims],
+        "seconds": sum(row["seconds"] or 0.0 for row in rows),
+        "warnings": warnings,
+    }
+
+
+def write(plan: Plan, folder: Path) -> dict[str, Any]:
+    """Writes `study.json`, which it returns, and `study.csv`, of what is finished by now."""
+    study = summarise(plan, folder)
+    write_json(folder / STUDY, study)
+    with replacing(folder / CSV) as partial:
+        partial.write_text(to_csv(study))
+    return study
+
+
+def _row(run: Run, standing: study_folder.Standing) -> dict[str, Any]:
+    row = {
+        "name": run.name,
+        "folder": f"runs/{run.name}",
+        "kind": run.kind,
+        "levels": dict(run.levels),
+        "status": standing.status,
+        "error": standing.error and standing.error["error"],
+        **dict.fromkeys(
+            ("val_top1", "test_top1", "test_top1_ci95", "count", "seconds", "selected")
+        ),
+    }
+    if found := standing.result:
+        row |= {
+            "val_top1": found["val"]["top1"],
+            "test_top1": found["test"]["top1"],
+            "test_top1_ci95": found["test"]["top1_ci95"],
+            "count": found["test"]["count"],
+            "seconds": study_folder.taken(found),
+            "selected": found["selected"],
+        }
+    return row
+
+
+def _cells(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns one cell for each setting: the mean of its runs, which differ by seed.
+
+    Its interval is Student's over the seeds; of one seed, or where all give the same, that of the
+    first run over its test images.
+    """
+    settings: dict[tuple, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        setting = tuple((a, level) for a, level in row["levels"].items() if a != "seed")
+        settings.setdefault(setting, []).append(row)
+    cells = []
+    for setting, of_setting in settings.items():
+        done = [row for row in of_setting if row["status"] == "done"]
+        cell = {
+            "levels": dict(setting),
+            **dict.fromkeys(("mean", "ci95", "interval", "val_mean")),
+            "seeds": len(done),
+            "failed": sum(row["status"] == "failed" for row in of_setting),
+        }
+        if done:
+            accuracies = [row["test_top1"] for row in done]
+            cell["mean"] = sum(accuracies) / len(done)
+            cell["val_mean"] = sum(row["val_top1"] for row in done) / len(done)
+            cell["ci95"], cell["interval"] = done[0]["test_top1_ci95"], "bootstrap over test images"
+            # Seeds that all give the same, as where they draw no subset, tell nothing of chance.
+            if len(set(accuracies)) > 1:
+                _, low, high = seeds_interval(accuracies)
+                cell["ci95"] = [max(0.0, low), min(1.0, high)]
+                cell["interval"] = f"t over {len(done)} seeds"
+        cells.append(cell)
+    return cells
+
+
+def to_csv(study: Mapping[str, Any]) -> str:
+    """Returns a study's runs, one a row; accuracies are fractions."""
+    rows = []
+    for run in study["runs"]:
+        low, high = run["test_top1_ci95"] or (None, None)
+        same = ("name", "kind", "status", "val_top1", "test_top1", "count", "seconds", "error")
+        row = {
+            **{name: run[name] for name in same},
+            "test_top1_low": low,
+            "test_top1_high": high,
+            "selected": json.dumps(run["selected"]) if run["selected"] else None,
+        }
+        # An axis may have the name of another column.
+        levels = {
+            f"axis {axis}" if axis in row else axis: level for axis, level in run["levels"].items()
+        }
+        rows.append(levels | row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def tables(study: Mapping[str, Any]) -> str:
+    """Returns, for the console, the cells and the claims of a study."""
+    columns = study["columns"]
+    others = [axis for axis in study["axes"] if axis not in (columns, "seed")]
+    cells = {_key(cell["levels"], [*others, columns]): cell for cell in study["cells"]}
+    rows = dict.fromkeys(_key(cell["levels"], others) for cell in study["cells"])
+    texts = [
+        [*row, *(_cell(cells.get((*row, level))) for level in study["axes"][columns])]
+        for row in rows
+    ]
+    intervals = "; ".join(dict.fromkeys(c["interval"] for c in study["cells"] if c["interval"]))
+    parts = [
+        "test top-1 %" + (f", in brackets its 95 % interval ({intervals})" if intervals else ""),
+        tabulate(
+            texts,
+            headers=[*others, *study["axes"][columns]],
+            disable_numparse=True,
+            colalign=["left"] * len(others) + ["right"] * len(study["axes"][columns]),
+        ),
+    ]
+    if study["claims"]:
+        parts.append("\n".join(f"{c['text']}: {c['verdict']}. {c['why']}" for c in study["claims"]))
+    return "\n\n".join(parts)
+
+
+def _key(levels: Mapping[str, str], axes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(levels[axis] for axis in axes)
+
+
+def _cell(cell: Mapping[str, Any] | None) -> str:
+    if cell is None or cell["mean"] is None:
+        return "failed" if cell and cell["failed"] else ""
+    low, high = cell["ci95"]
+    text = f"{percent(cell['mean'])} ({percent(low)}-{percent(high)})"
+    return text + (f", {cell['failed']} failed" if cell["failed"] else "")

@@ -1,0 +1,227 @@
+"""Doing a study's runs: each once, by whichever process comes first, again where one was killed."""
+
+import contextlib
+import datetime
+import hashlib
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from tl import files
+from tl.errors import Stopped, UserError
+from tl.results.formats import plural
+from tl.runs import finetune, probe, workdir
+from tl.studies import folder as study_folder
+from tl.studies.cost import Estimator, Pace, duration
+from tl.studies.plan import Plan, Run
+
+JOBS = {"probe": probe.run, "finetune": finetune.run}
+LOCKS = "locks"
+_WAIT_SECONDS = 1.0  # between looks at what another process does
+
+Log = Callable[[str], Any]
+
+
+def do(plan: Plan, folder: Path, *, overwrite: bool = False, log: Log = print) -> list[str]:
+    """Does what is missing of a study.
+
+    Finished runs are kept, interrupted ones go on, failed ones are tried again. Any number of
+    processes may do this in one folder at once.
+
+    Args:
+      plan: the study.
+      folder: of the study; each run has one there (`tl.studies.folder.place`), with what it says
+        in log.txt and, where it failed, error.json and error.txt.
+      overwrite: whether runs of another config are replaced.
+      log: takes a line of text.
+
+    Returns:
+      Names of the runs that failed, of those to do now.
+
+    Raises:
+      UserError: runs of another config are there.
+      Stopped: on SIGTERM or Ctrl-C.
+    """
+    if not overwrite:
+        study_folder.check(folder, *plan.runs)
+    todo = [run for run in plan.runs if run.name in plan.chosen]
+    with _sigterm_interrupts() as sent:
+        try:
+            _Worker(plan, folder, overwrite, log).work(todo)
+        except (KeyboardInterrupt, Stopped) as stop:
+            status = (
+                stop.status if isinstance(stop, Stopped) else 128 + (sent or [signal.SIGINT])[0]
+            )
+            done = sum(study_folder.standing(folder, run).status == "done" for run in todo)
+            raise Stopped(
+                f"stopped with {done} of {len(todo)} runs finished; the same command with "
+                f"--workdir={folder} goes on from there",
+                status,
+            ) from None
+    return [run.name for run in todo if study_folder.standing(folder, run).status == "failed"]
+
+
+def extraction_lock(run: Run) -> str:
+    """Returns the name of the lock that keeps two processes from extracting the same features."""
+    return f"extraction-{hashlib.sha256(run.extraction.encode()).hexdigest()[:16]}"
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[list[int]]:
+    """Within it SIGTERM does what Ctrl-C does, and is noted in what is yielded."""
+    sent: list[int] = []
+
+    def receive(number: int, _frame: Any) -> None:
+        sent.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # which alone takes signals
+        yield sent
+        return
+    before = signal.signal(signal.SIGTERM, receive)
+    try:
+        yield sent
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Worker:
+    """One process of those that may work on a study."""
+
+    def __init__(self, plan: Plan, folder: Path, overwrite: bool, log: Log):
+        self._plan, self._folder, self._overwrite, self._log = plan, folder, overwrite, log
+        self._began = time.time()
+        found = {run.name: study_folder.standing(folder, run) for run in plan.runs}
+        # Of finished runs, by name.
+        self._seconds = {n: study_folder.taken(f.result) for n, f in found.items() if f.result}
+        self._before = frozenset(self._seconds)
+        self._failed = {n: f.error for n, f in found.items() if f.error}
+        estimator = Estimator()
+        self._costs = {run.name: estimator.known_cost(run) for run in plan.runs}
+        (folder / LOCKS).mkdir(parents=True, exist_ok=True)
+
+    def work(self, todo: list[Run]) -> None:
+        """Does runs, and waits for those that others are doing."""
+        waiting = False
+        while todo:
+            left = [run for run in todo if not self._attempt(run)]
+            if len(left) == len(todo):
+                if not waiting:
+                    self._log(f"waiting for other processes: {plural(len(left), 'run')} to be done")
+                waiting = True
+                time.sleep(_WAIT_SECONDS)
+            todo = left
+
+    def _attempt(self, run: Run) -> bool:
+        """Returns whether a run is over, now or already; not so where another process does it."""
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(self._lock(run.name))
+                if not self._overwrite:  # another process may have done it since, by another config
+                    study_folder.check(self._folder, run)
+                if self._is_over(run):
+                    if run.name in self._seconds:
+                        self._tidy(run)
+                    return True
+                if run.extraction and not self._is_extracted(run):
+                    held.enter_context(self._lock(extraction_lock(run)))
+            except Timeout:
+                return False
+            except NotImplementedError as error:
+                raise UserError(
+                    f"--workdir={self._folder} is on a file system without locks, which keep two "
+                    "processes from doing the same run; give a folder on another one"
+                ) from error
+            self._do(run)
+            return True
+
+    def _lock(self, name: str) -> FileLock:
+        """Returns a lock that the operating system releases when this process ends, however."""
+        return FileLock(self._folder / LOCKS / f"{name}.lock", timeout=0)
+
+    def _is_over(self, run: Run) -> bool:
+        """Returns whether a run is finished, or has failed since this process began."""
+        if run.name in self._seconds:
+            return True
+        found = study_folder.standing(self._folder, run)
+        if found.result:
+            self._seconds[run.name] = study_folder.taken(found.result)
+        return bool(found.result or (found.error and found.error != self._failed.get(run.name)))
+
+    def _is_extracted(self, run: Run) -> bool:
+        """Returns whether a finished run has left the features that this one reads."""
+        return any(
+            self._is_over(other)
+            and other.name in self._seconds
+            # A study that has grown stores more.
+            and study_folder.stored_endpoints(self._folder, other) == run.config.extract.endpoints
+            for other in self._plan.runs
+            if other.extraction == run.extraction
+        )
+
+    def _do(self, run: Run) -> None:
+        path = study_folder.place(self._folder, run)
+        replaced = bool(study_folder.changes(self._folder, run))
+        path.mkdir(parents=True, exist_ok=True)
+        for name in (study_folder.ERROR, study_folder.TRACEBACK):
+            (path / name).unlink(missing_ok=True)
+        try:
+            with (path / study_folder.LOG).open("w" if replaced else "a", buffering=1) as log:
+                workdir.start(
+                    run.config,
+                    str(path),
+                    run.name,
+                    overwrite=replaced,
+                    resumable=run.kind == "finetune",
+                )
+                result = JOBS[run.kind](run.config, path, lambda line: print(line, file=log))
+        except Stopped:
+            raise
+        except Exception as error:  # of whatever kind: the other runs are not to suffer
+            path.mkdir(parents=True, exist_ok=True)  # where it was removed meanwhile
+            (path / study_folder.TRACEBACK).write_text(traceback.format_exc())
+            text = str(error) or repr(error)
+            failure = {
+                "error": text,
+                "type": type(error).__name__,
+                # Which tells it from an earlier failure of the same kind.
+                "time": datetime.datetime.now(datetime.UTC).isoformat(),
+            }
+            files.write_json(path / study_folder.ERROR, failure)
+            self._log(f"{self._counted(run)}: failed: {text.splitlines()[0]}")
+            return
+        finally:
+            workdir.leave(path)
+        self._tidy(run)
+        self._log(
+            f"{self._counted(run)}: test top-1 {100 * result['test']['top1']:.1f} % in "
+            f"{duration(study_folder.taken(result))}{self._left()}"
+        )
+
+    def _tidy(self, run: Run) -> None:
+        if not self._plan.keep_weights:
+            study_folder.drop_weights(self._folder, run)
+
+    def _counted(self, run: Run) -> str:
+        plan = self._plan
+        over = sum(map(self._is_over, plan.runs))
+        levels = ", ".join(f"{axis}={level}" for axis, level in run.levels.items())
+        return f"[{over}/{len(plan.runs)}] {levels}"
+
+    def _left(self) -> str:
+        """Returns a clause with the time left, where finished runs tell."""
+        plan = self._plan
+        left = [run for run in plan.runs if run.name in plan.chosen and not self._is_over(run)]
+        expected = Pace(plan, self._costs, self._seconds).seconds(left)
+        if not left or expected is None:
+            return ""
+        # Several processes finish more seconds of runs in a second than one.
+        done = sum(s for name, s in self._seconds.items() if name not in self._before)
+        passed = time.time() - self._began
+        return f"; about {duration(expected * passed / done if done else expected)} left"

@@ -1,0 +1,120 @@
+"""What a run says while it trains: metrics.jsonl, TensorBoard events, a progress bar."""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from tl.files import append_jsonl, replacing
+
+_FLUSH_SECONDS = 5
+
+
+class RunLog:
+    """Scalars by step, in `metrics.jsonl` and as TensorBoard events in `tensorboard/`.
+
+    A context manager: its end writes out what is still in memory.
+    """
+
+    def __init__(
+        self, workdir: str | Path, resume_step: int | None = None, *, enabled: bool = True
+    ):
+        """Opens the log of a run, after what it says of steps that will be done again is dropped.
+
+        Args:
+          workdir: the run's folder.
+          resume_step: step the run goes on from, whose own record stays; None starts anew.
+          enabled: whether anything is written at all.
+        """
+        self._events = None
+        if not enabled:
+            return
+        from tensorboardX import SummaryWriter  # here, since few commands need it
+
+        logging.getLogger("tensorboardX").setLevel(logging.ERROR)  # each NaN would be a warning
+        self._records = Path(workdir) / "metrics.jsonl"
+        _drop_after(self._records, -1 if resume_step is None else resume_step)
+        # Event files are named by the second. One of the same second and step would be replaced,
+        # and holds nothing that stays.
+        self._events = SummaryWriter(
+            str(Path(workdir) / "tensorboard"),
+            purge_step=0 if resume_step is None else resume_step + 1,
+            flush_secs=_FLUSH_SECONDS,
+            filename_suffix="" if resume_step is None else f".{resume_step}",
+        )
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def write(self, step: int, scalars: Mapping[str, float], **other: Any) -> None:
+        """Writes a record.
+
+        Args:
+          step: updates done.
+          scalars: name to value, such as `train/loss`, `val/top1`.
+          **other: further JSON values of the line in `metrics.jsonl`.
+        """
+        if self._events is None:
+            return
+        append_jsonl(self._records, {"step": step, **scalars, **other})
+        for name, value in scalars.items():
+            self._events.add_scalar(name, float(value), step)
+
+    def close(self) -> None:
+        """Writes out the events; calling it again does nothing."""
+        if self._events is not None:
+            self._events.close()
+
+
+def _drop_after(path: Path, step: int) -> None:
+    """Drops the records after a step, and a line that a kill has torn."""
+    if not path.exists():
+        return
+    lines = path.read_text().splitlines(keepends=True)
+    with replacing(path) as partial:
+        partial.write_text("".join(line for line in lines if _step(line) <= step))
+
+
+def _step(line: str) -> float:
+    try:
+        return json.loads(line)["step"] if line.endswith("\n") else float("inf")
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+class Progress(tqdm):
+    """A progress bar of images, with the loss, images a second and the time left."""
+
+    def update(self, n: float = 1, loss: float | None = None) -> bool | None:
+        """Counts n images more.
+
+        Args:
+          n: images of the step.
+          loss: to show from now on; None leaves the one shown.
+        """
+        if loss is not None and not self.disable:  # reading it may wait for the device
+            self.set_postfix(loss=f"{loss:.4g}", refresh=False)
+        return super().update(n)
+
+
+def progress(total: int, initial: int = 0, *, enabled: bool = True) -> Progress:
+    """Returns a bar on standard error, which shows only on a terminal.
+
+    Args:
+      total: images of the whole run.
+      initial: of these, done before a resume; the rate leaves them out.
+      enabled: whether it shows at all.
+    """
+    return Progress(
+        total=total,
+        initial=initial,
+        unit=" images",
+        unit_scale=True,
+        disable=None if enabled else True,
+    )

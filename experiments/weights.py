@@ -143,4 +143,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, {"weights_like": "like", "weights_prefix": "prefix"})

@@ -16,6 +16,13 @@ def test_callers_may_catch_value_errors():
         raise UserError("text")
 
 
+def test_an_error_names_the_field_at_fault():
+    error = UserError("expected at least 1, got 0", field="train.batch_size")
+    assert str(error) == "train.batch_size: expected at least 1, got 0"
+    assert error.field == "train.batch_size"
+    assert UserError("text").field == ""
+
+
 def test_a_stop_is_no_mistake_and_has_the_shells_status():
     stopped = Stopped("stopped by SIGTERM", 143)
     assert (str(stopped), stopped.status) == ("stopped by SIGTERM", 143)

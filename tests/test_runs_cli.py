@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tl.errors import UserError
+from tl.runs import cli
+
 ROOT = Path(__file__).parents[1]
 QUICK = "--config=configs/quickstart.py"
 
@@ -98,6 +101,22 @@ cli.run(main)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (status, "", err)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (UserError("no such", field="train.norm"), "--config.train.norm: no such"),
+        (UserError("no such", field="unknown"), "unknown: no such"),
+        (
+            UserError("give `train.freeze=('stem','head')`, or `train.norm`; see `tl.runs`"),
+            "give \"--config.train.freeze=('stem','head')\", or --config.train.norm; see `tl.runs`",
+        ),
+    ],
+)
+def test_a_command_writes_fields_as_its_flags(error, text):
+    fields = {name: f"config.{name}" for name in ("train.norm", "train.freeze")}
+    assert cli.with_flags(error, fields) == text
 
 
 def test_a_reader_that_stops_early_is_no_error():

@@ -9,7 +9,21 @@ class UserError(ValueError):
 
     `tl.runs.cli.run` prints it as one message and exits with status 2, so library code may raise it
     wherever a user's mistake shows, and callers of the library may catch it as a `ValueError`.
+
+    Fields of a config go by their dotted names, for only a command knows its flags: the one at
+    fault as `field`, which begins the text, others in backquotes, alone or with a value, such as
+    `data.skip_corrupt` and `train.head='zero'`. The command writes both as flags.
+
+    >>> print(UserError("expected at least 1, got 0", field="train.batch_size"))
+    train.batch_size: expected at least 1, got 0
+
+    Attributes:
+      field: dotted name of the config's field that is at fault; '' where none is.
     """
+
+    def __init__(self, text: str, *, field: str = ""):
+        super().__init__(f"{field}: {text}" if field else text)
+        self.field = field
 
 
 class Stopped(Exception):

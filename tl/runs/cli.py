@@ -3,9 +3,10 @@
 import errno
 import logging
 import os
+import re
 import runpy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import ml_collections
@@ -15,6 +16,7 @@ from ml_collections import config_flags
 
 from tl.errors import Stopped, UserError, nearest
 from tl.fields import flat
+from tl.results.formats import shell_word
 from tl.runs import workdir
 
 # What a user can mend, wherever it shows.
@@ -59,8 +61,16 @@ def start_run(*, resumable: bool = False) -> tuple[ml_collections.ConfigDict, Pa
     return values.config, path
 
 
-def run(main: Callable[[Sequence[str]], object]) -> None:
-    """Runs `main(positional arguments)`; a user's mistake is one message and exit status 2."""
+def run(
+    main: Callable[[Sequence[str]], object], field_flags: Mapping[str, str] | None = None
+) -> None:
+    """Runs `main(positional arguments)`; a user's mistake is one message and exit status 2.
+
+    Args:
+      main: the command.
+      field_flags: the flag that stands for a field, without dashes, in a command that has no
+        config.
+    """
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
@@ -73,7 +83,7 @@ def run(main: Callable[[Sequence[str]], object]) -> None:
         try:
             main(argv[1:])
         except UserError as error:
-            _fail(error)
+            _fail(with_flags(error, field_flags or _flags_of_fields()))
         except Stopped as stopped:
             print(stopped, file=sys.stderr)
             sys.exit(stopped.status)
@@ -90,6 +100,36 @@ def run(main: Callable[[Sequence[str]], object]) -> None:
             )
 
     app.run(guarded, flags_parser=_parse_flags)
+
+
+def with_flags(error: UserError, flag_of: Mapping[str, str]) -> str:
+    """Returns an error's text with every field of a config as the flag that sets it.
+
+    >>> error = UserError("expected `head=zero`", field="start")
+    >>> with_flags(error, {"start": "config.start", "head": "config.head"})
+    '--config.start: expected --config.head=zero'
+
+    Args:
+      error: see `UserError` for how it names fields.
+      flag_of: field to its flag, without dashes; of other names nothing changes.
+    """
+
+    def flag(match: re.Match[str]) -> str:
+        name, value = match["name"], match["value"] or ""
+        return shell_word(f"--{flag_of[name]}{value}") if name in flag_of else match[0]
+
+    text = str(error)
+    if error.field in flag_of:
+        text = f"--{flag_of[error.field]}{text.removeprefix(error.field)}"
+    return re.sub(r"`(?P<name>[\w.]+)(?P<value>=[^`]*)?`", flag, text)
+
+
+def _flags_of_fields() -> dict[str, str]:
+    """Returns the flag of every field of this command's config; a study's runs have theirs."""
+    if "config" not in flags.FLAGS:
+        return {}
+    fields = flat(flags.FLAGS.config)
+    return {name.removeprefix("base."): f"config.{name}" for name in fields}
 
 
 def _fail(error: object) -> None:

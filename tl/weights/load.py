@@ -197,8 +197,8 @@ def _implied(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
     ]
     raise UserError(
         f"it holds a {backbone} and does not say how its images were made; name the set whose "
-        f"architecture and preprocessing it takes, such as --config.weights_like={sets[0]} "
-        f"(--like in experiments.weights; there are {', '.join(sets)})"
+        f"architecture and preprocessing it takes, such as `weights_like={sets[0]}` (there are "
+        f"{', '.join(sets)})"
     )
 
 

@@ -222,5 +222,5 @@ def detect(names: Iterable[str]) -> str:
         + ", ".join(map(repr, sorted(names)[:3]))
         + "; a self-supervised or training checkpoint needs its prefix rule: "
         + ", ".join(PREFIXES)
-        + " (--config.weights_prefix, or --prefix in experiments.weights)"
+        + " (`weights_prefix`)"
     )

@@ -12,12 +12,12 @@ def correct(logits, labels, k: int = 1):
     Equal logits rank by class number, and a NaN label logit is never correct.
 
     Args:
-        logits: float [N, C].
-        labels: int [N], 0..C-1; what a row with another label gives is meaningless (mask it).
-        k: 1..C.
+      logits: float [N, C].
+      labels: int [N], 0..C-1; what a row with another label gives is meaningless (mask it).
+      k: 1..C.
 
     Returns:
-        bool [N].
+      bool [N].
     """
     xp = logits.__array_namespace__()
     own = xp.take_along_axis(logits, labels[:, None], axis=1)
@@ -34,12 +34,12 @@ def top1(logits, labels, mask=None):
     (1.0, 2.0)
 
     Args:
-        logits: float [N, C].
-        labels: int [N].
-        mask: bool [N], True for real examples; None where all are.
+      logits: float [N, C].
+      labels: int [N].
+      mask: bool [N], True for real examples; None where all are.
 
     Returns:
-        (sum, count), each a scalar; their ratio is a fraction in [0, 1].
+      (sum, count), each a scalar; their ratio is a fraction in [0, 1].
     """
     return _masked(correct(logits, labels), mask)
 
@@ -53,9 +53,9 @@ def cross_entropy(logits, labels, mask=None):
     """Sum over examples of -log softmax(logits)[label], in nats, and number of examples.
 
     Args:
-        logits: float [N, C].
-        labels: int [N].
-        mask: bool [N], True for real examples; None where all are.
+      logits: float [N, C].
+      labels: int [N].
+      mask: bool [N], True for real examples; None where all are.
     """
     xp = logits.__array_namespace__()
     shifted = logits - xp.max(logits, axis=1, keepdims=True)
@@ -67,13 +67,13 @@ def per_class(values, labels, num_classes: int, mask=None):
     """Sums and counts of `values` for every class, to be added over batches.
 
     Args:
-        values: bool or float [N], such as `correct(...)`.
-        labels: int [N], 0..num_classes-1 where the mask is True.
-        num_classes: C.
-        mask: bool [N], True for real examples; None where all are.
+      values: bool or float [N], such as `correct(...)`.
+      labels: int [N], 0..num_classes-1 where the mask is True.
+      num_classes: C.
+      mask: bool [N], True for real examples; None where all are.
 
     Returns:
-        (sums [C], counts [C]), float.
+      (sums [C], counts [C]), float.
     """
     xp = values.__array_namespace__()
     member = (labels[:, None] == xp.arange(num_classes)[None, :]).astype(xp.float32)
@@ -101,13 +101,13 @@ def bootstrap_interval(
     """Percentile bootstrap interval of the mean over examples (Efron 1979).
 
     Args:
-        values: bool or float [N], one number an example; N >= 1.
-        seed: of the resampling.
-        resamples: how many samples of N, with replacement, are drawn.
-        level: probability that the interval covers.
+      values: bool or float [N], one number an example; N >= 1.
+      seed: of the resampling.
+      resamples: how many samples of N, with replacement, are drawn.
+      level: probability that the interval covers.
 
     Returns:
-        (low, high), the quantiles (1 - level) / 2 and (1 + level) / 2 of the resampled means.
+      (low, high), the quantiles (1 - level) / 2 and (1 + level) / 2 of the resampled means.
     """
     # A resample is a multinomial draw of the distinct values: two of them for right and wrong.
     levels, counts = np.unique(np.asarray(values, np.float64), return_counts=True)

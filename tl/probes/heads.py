@@ -14,8 +14,8 @@ class Linear:
     """An affine classifier; any standardisation of the features is folded into it.
 
     Attributes:
-        kernel: float32 [D, C].
-        bias: float32 [C].
+      kernel: float32 [D, C].
+      bias: float32 [C].
     """
 
     kernel: np.ndarray
@@ -35,11 +35,11 @@ class Fit:
     """One fitted head.
 
     Attributes:
-        setting: the hyper-parameters that made it, such as {'l2': 1e-3}.
-        head: has `.logits(x)`, raw features [N, D] -> float32 [N, C].
-        objective: value that was minimised, at its minimum; None where nothing is minimised.
-        iterations: of the solver; None for closed forms.
-        converged: whether the solver met its tolerance.
+      setting: the hyper-parameters that made it, such as {'l2': 1e-3}.
+      head: has `.logits(x)`, raw features [N, D] -> float32 [N, C].
+      objective: value that was minimised, at its minimum; None where nothing is minimised.
+      iterations: of the solver; None for closed forms.
+      converged: whether the solver met its tolerance.
     """
 
     setting: Mapping[str, float]

@@ -16,15 +16,15 @@ class Score:
     """How one head did on the test rows.
 
     Attributes:
-        correct: float [N], 1 where the highest logit is the label's; averaged over seeds, the
-            fraction of seeds in which it is.
-        top1: mean of `correct`.
-        top5: fraction of rows with the label among the five highest logits.
-        top1_ci95: bootstrap 95 % interval of `top1` over the test rows.
-        mean_per_class: mean over classes of each class's top-1.
-        absent_classes: number of classes without a test row, left out of `mean_per_class`.
-        count: N.
-        logits: float32 [N, C] of that head, where somebody wants them.
+      correct: float [N], 1 where the highest logit is the label's; averaged over seeds, the
+        fraction of seeds in which it is.
+      top1: mean of `correct`.
+      top5: fraction of rows with the label among the five highest logits.
+      top1_ci95: bootstrap 95 % interval of `top1` over the test rows.
+      mean_per_class: mean over classes of each class's top-1.
+      absent_classes: number of classes without a test row, left out of `mean_per_class`.
+      count: N.
+      logits: float32 [N, C] of that head, where somebody wants them.
     """
 
     correct: np.ndarray = field(repr=False)
@@ -46,9 +46,9 @@ def score_logits(logits, labels, num_classes: int) -> Score:
     """Returns every test metric of one head, without its logits.
 
     Args:
-        logits: float [N, C]; N >= 1.
-        labels: int [N], 0..num_classes-1.
-        num_classes: C.
+      logits: float [N, C]; N >= 1.
+      labels: int [N], 0..num_classes-1.
+      num_classes: C.
     """
     correct = metrics.correct(logits, labels).astype(np.float64)
     sums, counts = metrics.per_class(correct, labels, num_classes)
@@ -72,9 +72,9 @@ class HeldOut:
         """Keeps what is needed to score.
 
         Args:
-            features: endpoint -> test features [N, D]; called for one endpoint at a time.
-            labels: int [N], 0..num_classes-1.
-            num_classes: C.
+          features: endpoint -> test features [N, D]; called for one endpoint at a time.
+          labels: int [N], 0..num_classes-1.
+          num_classes: C.
         """
         self._features, self._labels, self._num_classes = features, np.asarray(labels), num_classes
         self._scored = False
@@ -83,11 +83,11 @@ class HeldOut:
         """Scores the chosen head of each endpoint.
 
         Args:
-            heads: endpoint -> head, which has `.logits(features)`.
-            selected: the endpoint whose score keeps the logits.
+          heads: endpoint -> head, which has `.logits(features)`.
+          selected: the endpoint whose score keeps the logits.
 
         Raises:
-            UserError: the test rows were already scored.
+          UserError: the test rows were already scored.
         """
         if self._scored:
             raise UserError(

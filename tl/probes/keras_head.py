@@ -32,22 +32,22 @@ def fit_path(
     """Trains one head and gives it as it is after every epoch.
 
     Args:
-        x: float [N, D], raw features.
-        labels: int [N], 0..num_classes-1.
-        num_classes: C.
-        epochs: passes over the rows, >= 1.
-        batch_size: rows of an update, >= 1; the last batch of an epoch may have fewer.
-        learning_rate: Adam's.
-        dropout: probability in [0, 1) that an input is dropped; the others are divided by
-            1 - dropout.
-        seed: of the initial kernel, the order of the rows and what is dropped.
+      x: float [N, D], raw features.
+      labels: int [N], 0..num_classes-1.
+      num_classes: C.
+      epochs: passes over the rows, >= 1.
+      batch_size: rows of an update, >= 1; the last batch of an epoch may have fewer.
+      learning_rate: Adam's.
+      dropout: probability in [0, 1) that an input is dropped; the others are divided by
+        1 - dropout.
+      seed: of the initial kernel, the order of the rows and what is dropped.
 
     Yields:
-        Fit with setting {'epoch': 1..epochs}; objective is the epoch's mean training loss
-        (with dropout, while the head moved), iterations the updates so far.
+      Fit with setting {'epoch': 1..epochs}; objective is the epoch's mean training loss
+      (with dropout, while the head moved), iterations the updates so far.
 
     Raises:
-        UserError: epochs or batch_size below 1, dropout outside [0, 1).
+      UserError: epochs or batch_size below 1, dropout outside [0, 1).
     """
     if epochs < 1 or batch_size < 1 or not 0 <= dropout < 1:
         raise UserError(

@@ -27,9 +27,9 @@ class Bank:
     """The training rows that queries are compared with.
 
     Attributes:
-        directions: float32 [N, D], rows of length 1.
-        labels: int [N].
-        num_classes: C.
+      directions: float32 [N, D], rows of length 1.
+      labels: int [N].
+      num_classes: C.
     """
 
     directions: jax.Array
@@ -59,9 +59,9 @@ class Vote:
     """The head of one (k, temperature).
 
     Attributes:
-        bank: training rows.
-        k: number of neighbours that vote, >= 1.
-        temperature: > 0; the lower, the more the nearest count.
+      bank: training rows.
+      k: number of neighbours that vote, >= 1.
+      temperature: > 0; the lower, the more the nearest count.
     """
 
     bank: Bank
@@ -95,17 +95,17 @@ def fit_path(
     """Heads of every k and temperature, on one shared bank.
 
     Args:
-        x: float [N, D], raw features.
-        labels: int [N], 0..num_classes-1.
-        num_classes: C.
-        ks: numbers of neighbours, >= 1; all rows vote where k exceeds N.
-        temperatures: > 0.
+      x: float [N, D], raw features.
+      labels: int [N], 0..num_classes-1.
+      num_classes: C.
+      ks: numbers of neighbours, >= 1; all rows vote where k exceeds N.
+      temperatures: > 0.
 
     Yields:
-        Fit with setting {'k': ..., 'temperature': ...}.
+      Fit with setting {'k': ..., 'temperature': ...}.
 
     Raises:
-        UserError: a k or a temperature that is not positive.
+      UserError: a k or a temperature that is not positive.
     """
     if min(ks) < 1 or min(temperatures) <= 0:
         raise UserError(

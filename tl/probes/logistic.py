@@ -62,18 +62,18 @@ def fit_path(
     on that one.
 
     Args:
-        x: float [N, D], raw features.
-        labels: int [N], 0..num_classes-1; at least two different ones.
-        num_classes: C; classes without a row are never predicted.
-        l2s: strengths, > 0, in any order.
-        max_iterations: of L-BFGS, for one strength.
-        tolerance: relative, see above; 1e-10 can be reached in float32.
+      x: float [N, D], raw features.
+      labels: int [N], 0..num_classes-1; at least two different ones.
+      num_classes: C; classes without a row are never predicted.
+      l2s: strengths, > 0, in any order.
+      max_iterations: of L-BFGS, for one strength.
+      tolerance: relative, see above; 1e-10 can be reached in float32.
 
     Yields:
-        Fit with setting {'l2': ...}; objective as above.
+      Fit with setting {'l2': ...}; objective as above.
 
     Raises:
-        UserError: fewer than two classes, a strength that is not positive, non-finite features.
+      UserError: fewer than two classes, a strength that is not positive, non-finite features.
     """
     if min(l2s) <= 0:
         raise UserError(f"expected l2 > 0, got {min(l2s)}: use a small one, such as 1e-6")

@@ -25,10 +25,10 @@ class PrincipalAxes:
     """A basis of the standardised features.
 
     Attributes:
-        mean: float64 [D], of the fitted rows.
-        scale: float64 [D], standard deviation of the fitted rows; 1 for a constant feature.
-        axes: float64 [D, r], orthonormal columns.
-        variance: float64 [r], mean square of each coordinate over the fitted rows.
+      mean: float64 [D], of the fitted rows.
+      scale: float64 [D], standard deviation of the fitted rows; 1 for a constant feature.
+      axes: float64 [D, r], orthonormal columns.
+      variance: float64 [r], mean square of each coordinate over the fitted rows.
     """
 
     mean: np.ndarray
@@ -64,10 +64,10 @@ def principal_axes(x) -> PrincipalAxes:
     would not hide: what is dropped has a variance below max(N, D) roundings of the largest.
 
     Args:
-        x: float [N, D], finite; N, D >= 1.
+      x: float [N, D], finite; N, D >= 1.
 
     Raises:
-        UserError: a feature is NaN or infinite.
+      UserError: a feature is NaN or infinite.
     """
     n, d = x.shape
     mean, scale = _standardisation(x)

@@ -29,14 +29,14 @@ class Choice:
     """One endpoint's best candidate on val.
 
     Attributes:
-        endpoint: whose features.
-        solver: name.
-        setting: hyper-parameters, such as {'l2': 1e-3}.
-        val_top1: fraction.
-        val_loss: mean cross-entropy of softmax(logits), nats.
-        fit: what was tested: refitted on train + val where the solver refits.
-        test: None for endpoints that were not tested.
-        val_logits: float32 [M, C] on val of the head fitted on train alone; of the selected only.
+      endpoint: whose features.
+      solver: name.
+      setting: hyper-parameters, such as {'l2': 1e-3}.
+      val_top1: fraction.
+      val_loss: mean cross-entropy of softmax(logits), nats.
+      fit: what was tested: refitted on train + val where the solver refits.
+      test: None for endpoints that were not tested.
+      val_logits: float32 [M, C] on val of the head fitted on train alone; of the selected only.
     """
 
     endpoint: str
@@ -61,12 +61,12 @@ class Result:
     """What a run of the protocol found.
 
     Attributes:
-        selected: the best candidate of all on val; alone it has its logits.
-        choices: the best of each endpoint, in the order asked.
-        val_count: val rows.
-        grid: one row a candidate: endpoint, solver, its setting, val_top1, val_loss, iterations,
-            converged.
-        warnings: what to know before trusting the numbers.
+      selected: the best candidate of all on val; alone it has its logits.
+      choices: the best of each endpoint, in the order asked.
+      val_count: val rows.
+      grid: one row a candidate: endpoint, solver, its setting, val_top1, val_loss, iterations,
+        converged.
+      warnings: what to know before trusting the numbers.
     """
 
     selected: Choice
@@ -101,15 +101,15 @@ def run(
     """Chooses on val, refits on train + val, tests once; the first, most regular, of equals wins.
 
     Args:
-        features: (endpoint, 'train' | 'val') -> float [N, D]; asked for one endpoint at a time, so
-            it may read from disk.
-        labels: 'train' and 'val' -> int [N], 0..num_classes-1.
-        endpoints: names that `features` and `held_out` understand; at least one.
-        solvers: at least one.
-        held_out: the test rows, not scored before.
-        num_classes: C.
-        test_every_endpoint: refits and tests the best of each endpoint, for a figure, not only
-            the best of all.
+      features: (endpoint, 'train' | 'val') -> float [N, D]; asked for one endpoint at a time, so
+        it may read from disk.
+      labels: 'train' and 'val' -> int [N], 0..num_classes-1.
+      endpoints: names that `features` and `held_out` understand; at least one.
+      solvers: at least one.
+      held_out: the test rows, not scored before.
+      num_classes: C.
+      test_every_endpoint: refits and tests the best of each endpoint, for a figure, not only
+        the best of all.
     """
     grid: list[dict] = []
     best: list[tuple[Solver, Choice]] = []
@@ -148,11 +148,11 @@ def choose_setting(
     """Returns the setting of one solver that is best on val, fitted on train alone, and all tried.
 
     Args:
-        endpoint: whose features these are.
-        solver: gives the settings.
-        train: features [N, D] and labels to fit.
-        val: features [M, D] and labels to choose on, M >= 1.
-        num_classes: C.
+      endpoint: whose features these are.
+      solver: gives the settings.
+      train: features [N, D] and labels to fit.
+      val: features [M, D] and labels to choose on, M >= 1.
+      num_classes: C.
     """
     choices = list(_search(endpoint, solver, train, val, num_classes))
     return _best_setting(choices, solver.val_slack / len(val.labels)), choices

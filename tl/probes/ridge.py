@@ -22,16 +22,16 @@ def fit_path(x, labels, num_classes: int, l2s: Sequence[float] = L2_GRID) -> Ite
     """Fits every strength, strongest first.
 
     Args:
-        x: float [N, D], raw features.
-        labels: int [N], 0..num_classes-1.
-        num_classes: C.
-        l2s: strengths, > 0, in any order.
+      x: float [N, D], raw features.
+      labels: int [N], 0..num_classes-1.
+      num_classes: C.
+      l2s: strengths, > 0, in any order.
 
     Yields:
-        Fit with setting {'l2': ...}; objective as above.
+      Fit with setting {'l2': ...}; objective as above.
 
     Raises:
-        UserError: a strength that is not positive, non-finite features.
+      UserError: a strength that is not positive, non-finite features.
     """
     if min(l2s) <= 0:
         raise UserError(f"expected l2 > 0, got {min(l2s)}: use a small one, such as 1e-6")

@@ -33,13 +33,13 @@ def summarise(results: Mapping[int, Result]) -> dict[str, Any]:
     """Averages results of several seeds into the keys that `Result.as_dict` has.
 
     Args:
-        results: seed to result, with the same endpoints, solvers and test rows.
+      results: seed to result, with the same endpoints, solvers and test rows.
 
     Returns:
-        Means under 'val', 'test' and 'endpoints' (with 'top1_seeds', each seed's test top-1), all
-        seeds' rows under 'grid' (each with its 'seed') and all 'warnings'. 'selected'
-        is what most seeds selected, with the setting of the first of them; 'seeds' has every
-        seed's own selection and test top-1, for 'test' is the mean over these.
+      Means under 'val', 'test' and 'endpoints' (with 'top1_seeds', each seed's test top-1), all
+      seeds' rows under 'grid' (each with its 'seed') and all 'warnings'. 'selected'
+      is what most seeds selected, with the setting of the first of them; 'seeds' has every
+      seed's own selection and test top-1, for 'test' is the mean over these.
     """
     chosen = [result.selected for result in results.values()]
     counts = Counter((choice.endpoint, choice.solver) for choice in chosen)

@@ -22,9 +22,9 @@ class Solver:
     """A family of heads with a hyper-parameter to choose.
 
     Attributes:
-        name: as it appears in results.
-        val_slack: how many val examples short of the best top-1 a setting may be and still be
-            chosen, for a lower val cross-entropy; see `tl.probes.protocol`.
+      name: as it appears in results.
+      val_slack: how many val examples short of the best top-1 a setting may be and still be
+        chosen, for a lower val cross-entropy; see `tl.probes.protocol`.
     """
 
     name: ClassVar[str]
@@ -51,11 +51,11 @@ class Logistic(Solver):
     """`tl.probes.logistic`: its docstring has the objective and the options.
 
     Attributes:
-        l2s: strengths to choose from.
-        max_iterations: for one strength.
-        tolerance: of what is refitted.
-        search_tolerance: of fits that are only compared on val: 1e-6 takes half the iterations and
-            ends within 4e-5 of the minimal objective.
+      l2s: strengths to choose from.
+      max_iterations: for one strength.
+      tolerance: of what is refitted.
+      search_tolerance: of fits that are only compared on val: 1e-6 takes half the iterations and
+        ends within 4e-5 of the minimal objective.
     """
 
     name: ClassVar[str] = "logistic"

@@ -25,11 +25,11 @@ def logme(features, labels) -> float:
     1). As there, features are taken as they are, so the score is invariant to their rotation.
 
     Args:
-        features: float [N, D], finite; computed with in float64.
-        labels: int [N]; at least two different ones.
+      features: float [N, D], finite; computed with in float64.
+      labels: int [N]; at least two different ones.
 
     Raises:
-        UserError: fewer than two classes, or features that are not finite.
+      UserError: fewer than two classes, or features that are not finite.
     """
     features, members = _checked(features, labels)
     n = len(features)
@@ -61,11 +61,11 @@ def h_score(features, labels) -> float:
     (arXiv:2110.06893) do: without it the score of few rows is C - 1 whatever the features.
 
     Args:
-        features: float [N, D], finite; computed with in float64.
-        labels: int [N]; at least two different ones.
+      features: float [N, D], finite; computed with in float64.
+      labels: int [N]; at least two different ones.
 
     Raises:
-        UserError: as `logme`.
+      UserError: as `logme`.
     """
     features, members = _checked(features, labels)
     n, d = features.shape

@@ -18,12 +18,12 @@ class Reliability:
     """Accuracy by confidence.
 
     Attributes:
-        edges: float [B + 1] of the bins, 0 to 1.
-        confidence: float [B], mean confidence of a bin's examples; NaN in an empty bin.
-        accuracy: float [B], share of a bin's examples that are right; NaN in an empty bin.
-        counts: int [B], examples in a bin.
-        ece: expected calibration error: the mean over examples of their bin's |accuracy -
-            confidence|, in [0, 1].
+      edges: float [B + 1] of the bins, 0 to 1.
+      confidence: float [B], mean confidence of a bin's examples; NaN in an empty bin.
+      accuracy: float [B], share of a bin's examples that are right; NaN in an empty bin.
+      counts: int [B], examples in a bin.
+      ece: expected calibration error: the mean over examples of their bin's |accuracy -
+        confidence|, in [0, 1].
     """
 
     edges: np.ndarray
@@ -37,8 +37,8 @@ def probabilities(logits, temperature: float = 1.0) -> np.ndarray:
     """Returns softmax(logits / temperature), float64 [N, C].
 
     Args:
-        logits: float [N, C], finite; of any size, for the largest of a row is taken off first.
-        temperature: above 0; above 1 softens, below 1 sharpens, and none changes who is first.
+      logits: float [N, C], finite; of any size, for the largest of a row is taken off first.
+      temperature: above 0; above 1 softens, below 1 sharpens, and none changes who is first.
     """
     return softmax(np.asarray(logits, np.float64) / temperature, axis=1)
 
@@ -52,8 +52,8 @@ def temperature(logits, labels) -> float:
     better than chance, T is the upper one. T is 1 where no other is better.
 
     Args:
-        logits: float [N, C], finite, of examples that the classifier was not fitted on; N >= 1.
-        labels: int [N], 0..C-1.
+      logits: float [N, C], finite, of examples that the classifier was not fitted on; N >= 1.
+      labels: int [N], 0..C-1.
     """
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
 
@@ -75,9 +75,9 @@ def reliability(probabilities, labels, bins: int = 15) -> Reliability:
     """Groups examples into bins of equal width by the probability of the predicted class.
 
     Args:
-        probabilities: float [N, C], N >= 1.
-        labels: int [N], 0..C-1.
-        bins: B >= 1; a bin holds its upper edge and not its lower one, as (0.2, 0.4].
+      probabilities: float [N, C], N >= 1.
+      labels: int [N], 0..C-1.
+      bins: B >= 1; a bin holds its upper edge and not its lower one, as (0.2, 0.4].
     """
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     top = probabilities.max(axis=1)

@@ -13,12 +13,12 @@ def confusion(labels, predicted, num_classes: int) -> np.ndarray:
     """Counts predictions, a true class a row, a predicted class a column.
 
     Args:
-        labels: int [N], 0..C-1.
-        predicted: int [N], 0..C-1.
-        num_classes: C.
+      labels: int [N], 0..C-1.
+      predicted: int [N], 0..C-1.
+      num_classes: C.
 
     Returns:
-        int64 [C, C].
+      int64 [C, C].
     """
     pairs = np.asarray(labels, np.int64) * num_classes + np.asarray(predicted, np.int64)
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
@@ -28,7 +28,7 @@ def normalised(matrix) -> np.ndarray:
     """Returns the shares of each true class, float [C, C]; an absent class's row is 0.
 
     Args:
-        matrix: int [C, C] of `confusion`.
+      matrix: int [C, C] of `confusion`.
     """
     matrix = np.asarray(matrix, np.float64)
     return matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -42,10 +42,10 @@ def order(matrix) -> np.ndarray:
     (Bar-Joseph, Gifford, Jaakkola, "Fast optimal leaf ordering", 2001).
 
     Args:
-        matrix: int [C, C] of `confusion`.
+      matrix: int [C, C] of `confusion`.
 
     Returns:
-        int64 [C], a permutation; the classes as they are where there are at most `FEW`.
+      int64 [C], a permutation; the classes as they are where there are at most `FEW`.
     """
     shares = normalised(matrix)
     if len(shares) <= FEW:
@@ -60,13 +60,13 @@ def per_class(matrix) -> list[dict[str, Any]]:
     """Returns how each class fares; what is undefined is None.
 
     Args:
-        matrix: int [C, C] of `confusion`.
+      matrix: int [C, C] of `confusion`.
 
     Returns:
-        A dict a class: `class` (its number), `count` of its examples, `recall`, `precision`, `f1`
-        (fractions; None without examples, without predictions, without either), `most_confused`,
-        the other class that most of its examples are taken for, or None, and
-        `most_confused_count` of them.
+      A dict a class: `class` (its number), `count` of its examples, `recall`, `precision`, `f1`
+      (fractions; None without examples, without predictions, without either), `most_confused`,
+      the other class that most of its examples are taken for, or None, and
+      `most_confused_count` of them.
     """
     matrix = np.asarray(matrix, np.int64)
     right, counts, predicted = np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)

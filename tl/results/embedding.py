@@ -8,7 +8,7 @@ def pca(coordinates) -> np.ndarray:
     """Returns the first two principal coordinates, float64 [n, 2]; a missing one is 0.
 
     Args:
-        coordinates: float [n, p], principal coordinates in the order of their variance.
+      coordinates: float [n, p], principal coordinates in the order of their variance.
     """
     points = np.asarray(coordinates, np.float64)[:, :2]
     return np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
@@ -21,11 +21,11 @@ def tsne(coordinates, seed: int = 0) -> np.ndarray:
     two coordinates, with perplexity 30, or a third of the other points where they are fewer.
 
     Args:
-        coordinates: float [n, p], principal coordinates in the order of their variance.
-        seed: of what is random; the same seed gives the same points on one machine.
+      coordinates: float [n, p], principal coordinates in the order of their variance.
+      seed: of what is random; the same seed gives the same points on one machine.
 
     Returns:
-        float64 [n, 2]; as `pca` where there are fewer than four points, or all are one.
+      float64 [n, 2]; as `pca` where there are fewer than four points, or all are one.
     """
     coordinates = np.asarray(coordinates, np.float64)
     start = pca(coordinates)

@@ -17,9 +17,9 @@ class McNemar:
     """What an exact McNemar test found.
 
     Attributes:
-        only_a: images that only the first classifier gets right.
-        only_b: images that only the second gets right.
-        p_value: two-sided, in (0, 1]; of a difference as large by chance.
+      only_a: images that only the first classifier gets right.
+      only_b: images that only the second gets right.
+      p_value: two-sided, in (0, 1]; of a difference as large by chance.
     """
 
     only_a: int
@@ -38,18 +38,18 @@ def paired_interval(
     (0.0, 0.0, 0.0)
 
     Args:
-        a: bool or float [N], whether the first classifier is right, image by image, or the share
-            of its seeds that are; N >= 1.
-        b: the same of the second, in the same order.
-        seed: of the resampling.
-        resamples: how many samples of N images, with replacement, are drawn.
-        level: probability that the interval covers.
+      a: bool or float [N], whether the first classifier is right, image by image, or the share
+        of its seeds that are; N >= 1.
+      b: the same of the second, in the same order.
+      seed: of the resampling.
+      resamples: how many samples of N images, with replacement, are drawn.
+      level: probability that the interval covers.
 
     Returns:
-        (difference, low, high): mean(a) - mean(b), a fraction in [-1, 1], and its interval.
+      (difference, low, high): mean(a) - mean(b), a fraction in [-1, 1], and its interval.
 
     Raises:
-        ValueError: a and b are not two vectors of one length.
+      ValueError: a and b are not two vectors of one length.
     """
     a, b = _two_vectors(a, b)
     difference = a - b
@@ -63,14 +63,14 @@ def mcnemar_exact(a, b) -> McNemar:
     Of the images that exactly one of them gets right, each would get half.
 
     Args:
-        a: bool [N], or 0 and 1, whether the first classifier is right, image by image.
-        b: the same of the second, in the same order.
+      a: bool [N], or 0 and 1, whether the first classifier is right, image by image.
+      b: the same of the second, in the same order.
 
     Returns:
-        The counts and p; p is 1 where the two are right on the same images.
+      The counts and p; p is 1 where the two are right on the same images.
 
     Raises:
-        ValueError: a and b are not two vectors of one length, or hold more than 0 and 1.
+      ValueError: a and b are not two vectors of one length, or hold more than 0 and 1.
     """
     a, b = _two_vectors(a, b)
     if not np.isin(np.concatenate([a, b]), (0, 1)).all():

@@ -10,12 +10,12 @@ def confident_mistakes(probabilities, labels, k: int) -> np.ndarray:
     """Returns the wrong predictions with the highest probabilities.
 
     Args:
-        probabilities: float [N, C].
-        labels: int [N], 0..C-1.
-        k: at most so many rows.
+      probabilities: float [N, C].
+      labels: int [N], 0..C-1.
+      k: at most so many rows.
 
     Returns:
-        int64 [<= k] rows; among equals the earlier comes first.
+      int64 [<= k] rows; among equals the earlier comes first.
     """
     predicted, confidence = _predicted(probabilities)
     return _first(predicted != np.asarray(labels), -confidence, k)
@@ -25,12 +25,12 @@ def uncertain_right(probabilities, labels, k: int) -> np.ndarray:
     """Returns the right predictions with the smallest lead over the second class.
 
     Args:
-        probabilities: float [N, C].
-        labels: int [N], 0..C-1.
-        k: at most so many rows.
+      probabilities: float [N, C].
+      labels: int [N], 0..C-1.
+      k: at most so many rows.
 
     Returns:
-        int64 [<= k] rows; among equals the earlier comes first.
+      int64 [<= k] rows; among equals the earlier comes first.
     """
     predicted, confidence = _predicted(probabilities)
     others = np.array(probabilities, np.float64)
@@ -50,12 +50,12 @@ def mislabelled(probabilities, labels, k: int) -> np.ndarray:
     Labels", JAIR 70, 2021, section 3.
 
     Args:
-        probabilities: float [N, C], of classifiers that were not fitted on these examples.
-        labels: int [N], 0..C-1; a class that no label names is never suggested.
-        k: at most so many rows.
+      probabilities: float [N, C], of classifiers that were not fitted on these examples.
+      labels: int [N], 0..C-1; a class that no label names is never suggested.
+      k: at most so many rows.
 
     Returns:
-        int64 [<= k] rows; among equals the earlier comes first.
+      int64 [<= k] rows; among equals the earlier comes first.
     """
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     predicted, confidence = _predicted(probabilities)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmark import contest, features, guide, peers, rows
+from experiments.benchmark import contest, features, peers, rows
 from experiments.benchmark.contest import Contestant
 from experiments.benchmark.options import Options
 
@@ -16,11 +16,10 @@ IMAGE_SIZE = 32  # of the images before they are resized on the device, as CIFAR
 
 
 def measure(options: Options, limits: Mapping[str, float], log: contest.Log) -> list[rows.Row]:
-    """Returns the rows end to end, by number of images, by number of devices, and the guide's."""
+    """Returns the rows end to end, by number of images, and by number of devices."""
     if not options.data_dir:
         log("pipeline: no --data_dir with CIFAR-10, so the images are noise: nothing is decoded")
-    found = [_end_to_end(options, log), *_scale(options, log), *_devices(options, log)]
-    return found + ([guide.measure(options, log)] if options.guide else [])
+    return [_end_to_end(options, log), *_scale(options, log), *_devices(options, log)]
 
 
 def _end_to_end(options: Options, log: contest.Log) -> rows.Row:

@@ -52,7 +52,6 @@ def _run(contestants: list[Contestant], rounds: int, log: contest.Log) -> dict[s
 
 def command(arguments: list[str]) -> Work:
     """Runs Python with some arguments, from start to end; returns its peak memory in MiB."""
-
     # What another cache of compiled programs holds must not help.
     hidden = "JAX_COMPILATION_CACHE_DIR"
     environment = {name: value for name, value in os.environ.items() if name != hidden}

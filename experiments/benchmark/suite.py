@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmark import features, limit, pipeline, probe, rows, startup, train
+from experiments.benchmark import features, guide, limit, pipeline, probe, rows, startup, train
 from experiments.benchmark.contest import Log
 from experiments.benchmark.options import Options
 from tl import files
@@ -46,6 +46,8 @@ def run(options: Options, folder: Path, log: Log = print) -> dict[str, Any]:
     for section in options.sections:
         began = time.perf_counter()
         found = MEASURES[section](options, result["limit"], log)
+        if section == "pipeline" and options.guide:
+            found.append(guide.measure(options, log))
         result["rows"] += found
         files.write_json(folder / FILE, result)
         log(f"\n{rows.table(found)}\n\n{section}: {time.perf_counter() - began:.0f} s\n")

@@ -52,7 +52,7 @@ class Measured:
 
     @property
     def right(self) -> np.ndarray:
-        """float [N]: which held-out rows the largest probes have right."""
+        """Which held-out rows the largest probes have right, float [N]."""
         return self.correct[max(self.correct)].mean(axis=0)
 
     def as_dict(self) -> dict:

@@ -138,7 +138,7 @@ def _fail(error: object) -> None:
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
-    """absl's parser, after a check of the config whose errors are messages."""
+    """Checks the config, so that its errors are messages, then runs absl's parser."""
     try:
         if "config" not in flags.FLAGS:
             return flags.FLAGS(argv)

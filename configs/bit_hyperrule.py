@@ -1,13 +1,16 @@
-"""BiT-HyperRule: fine-tuning of CIFAR-10, or any other set, with nothing left to choose.
+"""BiT-HyperRule: fine-tuning with nothing left to choose.
 
   python -m experiments.finetune --config=configs/bit_hyperrule.py
 
-Kolesnikov et al. 2020, arXiv:1912.11370. Resolution, number of steps, schedule and MixUp follow
-from the size of the data and its images (tl/train/hyperrule.py); they are the fields left 0 or
-empty below, and a value given on the command line stays. The published rule is for networks with
-group normalisation; with batch normalisation, as here, its accuracies are not to be expected.
-Not run here at its own size, for which two cores are too slow; --config.train.batch_size=512 is
-computed in parts with --config.train.accumulate=8 where memory is short.
+Kolesnikov et al. 2020, arXiv:1912.11370. Resolution, number of steps, schedule and MixUp are set
+from the size of the data and of its images (tl/train/hyperrule.py). They are the fields that are 0
+or empty below; a value given on the command line stays.
+
+The published rule is for networks with group normalisation. With batch normalisation, as here, do
+not expect the published accuracies. Where memory is short, --config.train.accumulate=8 computes the
+512 images of a batch in parts.
+
+Not run: two CPU cores are too slow for it.
 """
 
 from configs import common

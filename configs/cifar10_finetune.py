@@ -1,18 +1,19 @@
-"""CIFAR-10, all of ResNet-50 fine-tuned from ImageNet weights: the guide's third case.
+"""CIFAR-10, all of ResNet-50 fine-tuned from ImageNet weights.
 
   python -m experiments.finetune --config=configs/cifar10_finetune.py
 
-Published for another supervised ResNet-50 and SimCLR's recipe: 97.5 % (arXiv:2002.05709, table
-B.5). Not run here: these weights are not at hand.
+Not run as it is: these weights are not at hand. Published for another supervised ResNet-50 and
+SimCLR's recipe: 97.5 % (arXiv:2002.05709, table B.5).
 
-Measured here on a part of CIFAR-10 whose images went through one JPEG compression, with
+Measured on a part of CIFAR-10 whose images went through one JPEG compression, with the flags
 
   --config.weights=efficientnet_lite0 --config.data.train='train[:5000]'
   --config.data.test='test[:2000]' --config.preprocess.size=96 --config.train.epochs=8
 
-79.3 % test (95 % interval 77.5-81.0), 18 minutes on two busy CPU cores, 8 s of them waiting for
-images. The linear probe of the same network, images and size gives 77.1 % (75.3-78.8) on its best
-endpoint, LP-FT (configs/lpft.py) 83.0 %, random initialisation (configs/cifar10_scratch.py) 54.9 %.
+79.3 % test (95 % interval 77.5-81.0). It took 18 minutes on two busy CPU cores, 8 s of them waiting
+for images. With the same network, images and size, the linear probe on its best endpoint gives
+77.1 % (75.3-78.8), LP-FT (configs/lpft.py) 83.0 %, and random weights (configs/cifar10_scratch.py)
+54.9 %.
 """
 
 from configs import common

@@ -2,9 +2,11 @@
 
   python -m experiments.finetune --config=configs/folder_finetune.py --config.data.data_dir=PHOTOS
 
-PHOTOS is laid out as for configs/folder_probe.py. With few images first see what the probe gives,
+PHOTOS is laid out as for configs/folder_probe.py. With few images, first see what the probe gives,
 or freeze the first stages: --config.train.freeze="('stem','stage1','stage2')". Another network:
 --config.weights=resnet50.tv1.
+
+Run on test images only, so there is no accuracy to state.
 """
 
 from configs import common

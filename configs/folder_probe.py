@@ -1,10 +1,12 @@
-"""Your own photographs: a folder a class, every stage of the network probed.
+"""Your own photographs: one folder for each class, the later stages of the network probed.
 
   python -m experiments.probe --config=configs/folder_probe.py --config.data.data_dir=PHOTOS
 
-PHOTOS/<class>/*.jpg is divided into train and test (20 %) by a seeded, stratified rule; where there
-are PHOTOS/train/<class>/ and PHOTOS/test/<class>/ they are used as they are. Preprocessing is what
-belongs to the weights; another set: --config.weights=resnet50.tv1 and so on.
+PHOTOS/<class>/*.jpg is divided into train and test (20 % of each class) by a seeded rule. Where
+there are PHOTOS/train/<class>/ and PHOTOS/test/<class>/ they are used as they are. Images are
+prepared as the weights were trained. Other weights: --config.weights=resnet50.tv1 and so on.
+
+Run on test images only, so there is no accuracy to state.
 """
 
 from configs import common

@@ -1,14 +1,15 @@
-"""The guide's recipe to the letter: Keras' ResNet50 as a fixed extractor for CIFAR-10.
+"""The guide's recipe to the letter: Keras' ResNet50 as a fixed feature extractor for CIFAR-10.
 
   python -m experiments.probe --config=configs/guide_cifar10.py
 
-Bottleneck features of every image at 200 x 200, saved and averaged over space; then dropout 0.3
-and a softmax layer, Adam, batch 32, 10 epochs, 20 % of train for validation, the best epoch kept.
-No published number for this recipe is known to us. Not run here: these weights are not at hand.
+Features of every image at 200 x 200 px, stored, averaged over space. Then dropout 0.3 and a softmax
+layer, Adam, batches of 32, 10 epochs, 20 % of train for validation, the best epoch kept.
 
-Measured here with --config.weights=efficientnet_lite0 --config.preprocess.size=112
+Not run as it is: these weights are not at hand. No published number for this recipe is known to us.
+
+Measured with --config.weights=efficientnet_lite0 --config.preprocess.size=112
 --config.preprocess.interpolation=bicubic on images that went through one JPEG compression: 76.4 %
-test (95 % interval 75.5-77.2), epoch 8 kept; the head takes 6 s on two CPU cores. Logistic
+test (95 % interval 75.5-77.2), epoch 8 kept. The head takes 6 s on two CPU cores. Logistic
 regression on the same features gives 77.6 %.
 """
 

@@ -1,11 +1,12 @@
-r"""Top-1 and top-5 of a weight set, as published, on ImageNet or any folder named by its classes.
+r"""Top-1 and top-5 of a weight set on ImageNet, as published, or on a folder with its classes.
 
   python -m experiments.evaluate --config=configs/imagenet_eval.py --config.weights=resnet50.tv1
   python -m experiments.evaluate --config=configs/imagenet_eval.py \
       --config.data.name=folder --config.data.data_dir=IMAGES --config.data.test=
 
-The classes of a folder are ImageNet's by WordNet id (n01440764) or by name (tench).
-Not run here on ImageNet, which is not at hand.
+A folder's classes are ImageNet's by WordNet id (n01440764) or by name (tench).
+
+Not run on ImageNet, which is not at hand.
 """
 
 from configs import common

@@ -1,15 +1,16 @@
-"""The embedded default: EfficientNet-Lite0 on scikit-learn's digits, offline, no download.
+"""The first example: every layer of EfficientNet-Lite0 probed on scikit-learn's digits, offline.
 
-python -m experiments.probe --config=configs/quickstart.py
+  python -m experiments.probe --config=configs/quickstart.py
 
-Measured, mean test accuracy over 3 seeds; 47 s on two CPU cores, extraction included:
+Measured: mean test accuracy of 3 seeds, 797 test images. 35 s on two CPU cores.
 
-examples a class          5     10    100
-raw pixels             83.7   87.7   96.2 %
-pooled, final layer    64.2   75.3   92.7 %
-stages 3, 4, 5         92.8   94.9   99.2 %
+examples per class       5     10    100
+raw pixels            83.7   87.7   96.2 %
+stage5                92.3   94.6   99.2 %
+pooled, final layer   64.2   75.3   92.7 %
+stages 3, 4 and 5     92.8   94.9   99.2 %
 
-Spatial endpoints are averaged over a 2 x 2 grid, for a digit's strokes have their places.
+Spatial endpoints are averaged over a 2 x 2 grid, because the strokes of a digit have their places.
 """
 
 import itertools

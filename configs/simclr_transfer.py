@@ -3,12 +3,15 @@
   python -m experiments.finetune --config=configs/simclr_transfer.py --config.data.name=food101
 
 20,000 steps of 256 images, SGD with Nesterov momentum 0.9, random resized crops and flips, batch
-statistics with momentum max(1 - 10 / steps an epoch, 0.9), test on the centre crop of 224 of 256.
-The paper chooses the learning rate out of 7 from 1e-4 to 1e-1 and the weight decay out of 7 from
-1e-6 to 1e-3 and none, each divided by the learning rate, on val; 0.01 and 1e-4 are in the middle.
-It names no schedule; cosine here. Published for ResNet-50 trained on ImageNet with its stronger
-augmentation: CIFAR-10 97.5 %, CIFAR-100 86.4 %, Food 88.3 %. Not run here: neither these weights
-nor the time are at hand.
+statistics with momentum max(1 - 10 / steps per epoch, 0.9), tested on the centre crop of 224 px of
+256.
+
+The paper chooses on val among 7 learning rates from 1e-4 to 1e-1, and among no weight decay and 7
+from 1e-6 to 1e-3, each divided by the learning rate. Here they are 0.01 and 1e-4, in the middle.
+The paper names no schedule; here it is cosine.
+
+Published for ResNet-50 trained on ImageNet with the paper's stronger augmentation: CIFAR-10 97.5 %,
+CIFAR-100 86.4 %, Food 88.3 %. Not run: neither these weights nor the time are at hand.
 """
 
 from configs import common

@@ -1,6 +1,8 @@
-"""What batch normalisation should do while fine-tuning, by how many images there are. Offline.
+"""What batch normalisation should do in fine-tuning, by the number of images. Digits, offline.
 
-python -m experiments.ablate --config=configs/study_batch_norm.py --workdir=STUDY
+  python -m experiments.ablate --config=configs/study_batch_norm.py --workdir=STUDY
+
+Its result is not recorded yet. docs/measurements.md has one case: 160 digits.
 """
 
 from configs import common

@@ -1,8 +1,12 @@
-"""How large small images should be made, and how they should be interpolated. Digits, offline.
+"""How large small images should be made, and by which interpolation. Digits, offline.
 
   python -m experiments.ablate --config=configs/study_resolution.py --workdir=STUDY
 
-Digits are 8 px: whatever is more was interpolated. EfficientNet-Lite0 was trained at 224 px.
+Digits are 8 px; all above that is interpolated. EfficientNet-Lite0 was trained at 224 px.
+
+Measured at 20 per class, mean of 3 seeds, a few minutes on two CPU cores: stage5 hardly depends on
+the size, bicubic gives 97.4 to 97.8 % test from 32 to 128 px; nearest costs 4 points. The final
+features have 75.7 % at 32 px and 85.2 % at 96 px.
 """
 
 from configs import common

@@ -1,6 +1,13 @@
-"""Do solvers of a probe agree on the same features? Digits, offline.
+"""Do the solvers of a probe agree on the same features? Digits, offline.
 
-python -m experiments.ablate --config=configs/study_solvers.py --workdir=STUDY
+  python -m experiments.ablate --config=configs/study_solvers.py --workdir=STUDY
+
+Measured at 5, 20 and 100 per class, mean of 3 seeds, test accuracy, a few minutes on two CPU cores:
+
+logistic           92.3  97.5  99.2 %
+ridge              92.2  96.2  99.3 %
+knn                87.2  95.5  99.0 %
+head               36.8  83.6  96.9 %   the Keras recipe: 10 epochs of few images are few steps
 """
 
 from configs import common

@@ -28,7 +28,7 @@ TEXTS = {
     if path.name != "__init__.py"
 }
 # Tests of several modules together.
-ACROSS = {"architecture", "browser", "multihost", "resume"}
+ACROSS = {"architecture", "browser", "docs", "multihost", "resume"}
 ACROSS |= {"weights_golden", "weights_lite0", "weights_peers"}  # networks against other frameworks
 
 

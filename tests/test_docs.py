@@ -54,7 +54,8 @@ def known_fields():
     return {*flat(base), *flat(whole), *(f"base.{name}" for name in flat(base))}
 
 
-def unknown_fields(text, known=frozenset(known_fields())):
+def unknown_fields(text):
+    known = known_fields()
     named = {*FIELD.findall(text), *SECTION_FIELD.findall(text)}
     named -= {"FIELD", "base.FIELD"}
     return sorted(
@@ -68,9 +69,7 @@ def unknown_fields(text, known=frozenset(known_fields())):
 def known_flags(command):
     if command == "benchmark":
         source = (ROOT / "experiments" / "benchmark" / "__main__.py").read_text()
-        return {field.name for field in dataclasses.fields(Options)} | {
-            *DEFINED.findall(source)
-        }
+        return {field.name for field in dataclasses.fields(Options)} | {*DEFINED.findall(source)}
     source = (ROOT / "experiments" / f"{command}.py").read_text()
     return {*DEFINED.findall(source), *(RUN_FLAGS if "define_run_flags" in source else ())}
 
@@ -118,7 +117,9 @@ def test_every_page_is_in_the_index():
     linked = {(ROOT / "docs" / target).resolve() for target in LINK.findall(text)}
     # How to add one thing is linked from the page that says how to add anything.
     text = (ROOT / "docs" / "adding.md").read_text()
-    linked |= {(ROOT / "docs" / target.partition("#")[0]).resolve() for target in LINK.findall(text)}
+    linked |= {
+        (ROOT / "docs" / target.partition("#")[0]).resolve() for target in LINK.findall(text)
+    }
     pages = {path.resolve() for path in (ROOT / "docs").glob("*.md")}
     assert pages - linked - {(ROOT / "docs" / "README.md").resolve()} == set()
 
@@ -145,7 +146,9 @@ class TestTheChecks:
 
     def test_links(self, tmp_path):
         page = tmp_path / "page.md"
-        page.write_text("# A Heading, `so`\n[a](page.md#a-heading-so) [b](#b) [c](c.md) [d](https://d)")
+        page.write_text(
+            "# A Heading, `so`\n[a](page.md#a-heading-so) [b](#b) [c](c.md) [d](https://d)"
+        )
         assert broken_links(page) == ["#b", "c.md"]
 
     def test_fields(self):
@@ -165,9 +168,14 @@ class TestTheChecks:
         assert wrong_commands(text) == ["advise --json", "benchmark --size", "nothing"]
 
     def test_continued_commands(self):
-        text = "python -m experiments.probe --config=x \\\n    --config.seeds=0 --speed=3\n--other=4"
+        text = (
+            "python -m experiments.probe --config=x \\\n    --config.seeds=0 --speed=3\n--other=4"
+        )
         assert wrong_commands(text) == ["probe --speed"]
 
     def test_files(self):
-        text = "`tl/errors.py`, tl/models/cpu/, configs/study_*.py; tl/<name>.py; tl/nothing.py, my/tl/x.py."
+        text = (
+            "`tl/errors.py`, tl/models/cpu/, configs/study_*.py; tl/<name>.py; tl/nothing.py, "
+            "my/tl/x.py."
+        )
         assert missing_files(text) == ["tl/nothing.py"]

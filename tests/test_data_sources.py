@@ -1,4 +1,3 @@
-import ml_collections
 import numpy as np
 import pytest
 
@@ -7,11 +6,7 @@ from tl.errors import UserError
 
 
 def config(**fields):
-    defaults = {
-        "name": "digits", "data_dir": "", "train": "train", "val": 0.2, "test": "test",
-        "test_fraction": 0.2, "seed": 0, "skip_corrupt": False, "download": False,
-    }  # fmt: skip
-    return ml_collections.ConfigDict(defaults | fields)
+    return sources.Data(**{"name": "digits", "download": False, **fields})
 
 
 class TestDigits:

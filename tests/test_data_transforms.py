@@ -243,24 +243,22 @@ class TestWeights:
 
 class TestOverrides:
     def test_given_fields_replace_and_others_stay(self):
-        p = transforms.with_overrides(
-            PLAIN, size=64, geometry="whole", crop_pct=0, interpolation=""
-        )
+        p = transforms.Overrides(size=64, geometry="whole", crop_pct=0, interpolation="").of(PLAIN)
         assert p == dataclasses.replace(PLAIN, size=64, geometry="whole")
-        assert transforms.with_overrides(PLAIN) == PLAIN
+        assert transforms.Overrides().of(PLAIN) == PLAIN
 
     @pytest.mark.parametrize(
         ("override", "text"),
         [
-            ({"size": -3}, "at least 1 pixel; got -3"),
-            ({"crop_pct": 1.5}, r"in \(0, 1\]; got 1.5"),
+            ({"size": -3}, "preprocess.size: expected at least 1 pixel, got -3"),
+            ({"crop_pct": 1.5}, r"preprocess.crop_pct: expected a share in \(0, 1\], got 1.5"),
             ({"geometry": "croop_resize"}, "no geometry 'croop_resize'.*'crop_resize'"),
             ({"interpolation": "cubic"}, "no interpolation 'cubic'.*'bicubic'"),
         ],
     )
     def test_mistakes(self, override, text):
         with pytest.raises(UserError, match=text):
-            transforms.with_overrides(PLAIN, **override)
+            transforms.Overrides(**override)
 
 
 class TestHostAndDevice:

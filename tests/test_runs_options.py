@@ -5,6 +5,7 @@ from tl.errors import UserError
 from tl.probes.solvers import Head, Knn, Logistic, Ridge
 from tl.runs import options
 from tl.train.loop import Cadence
+from tl.weights.spec import WeightChoice
 
 
 def config(**fields):
@@ -49,9 +50,10 @@ def test_features_are_kept_beside_the_weights(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"seeds": ()}, "seeds to be one or more, each once"),
-        ({"endpoints": ("stem", "stem")}, "--config.endpoints to be one or more, each once"),
-        ({"seeds": (-1,)}, "seeds of at least 0"),
+        ({"seeds": ()}, "^seeds: expected one or more, each once; got"),
+        ({"endpoints": ("stem", "stem")}, "^endpoints: expected one or more, each once"),
+        ({"probe.k": (3, 3)}, "^probe.k: expected one or more, each once"),
+        ({"seeds": (-1,)}, "^seeds: expected seeds of at least 0"),
     ],
 )
 def test_lists_that_cannot_be(fields, message):
@@ -60,8 +62,21 @@ def test_lists_that_cannot_be(fields, message):
 
 
 def test_a_negative_number_of_threads():
-    with pytest.raises(UserError, match=r"extract\.threads >= 0, got -1"):
+    with pytest.raises(UserError, match=r"^extract\.threads: expected at least 0, got -1"):
         options.extraction(config(**{"extract.threads": -1}))
+
+
+def test_a_run_names_what_it_requires_beside_what_it_shares():
+    values = config(endpoints=("a+b", "b"), **{"extract.endpoints": ("c", "b")})
+    wanted = options.features(values)
+    assert wanted.extraction.endpoints == ("c", "b", "a")
+    assert wanted.required == ("a", "b")
+    other = options.features(values, endpoints=("logits",))
+    assert (other.extraction.endpoints, other.required) == (("c", "b", "logits"), ("logits",))
+
+
+def recipe(num_examples=100, image_shape=(8, 8, 3), **fields):
+    return options.recipe(config(**fields), num_examples, image_shape)
 
 
 @pytest.mark.parametrize(
@@ -83,55 +98,91 @@ def test_a_negative_number_of_threads():
     ],
 )
 def test_cadence(fields, expected):
-    assert options.cadence(config(**fields), 100) == expected
+    assert recipe(**fields).cadence == expected
 
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("batch_size", 0, ">= 1, got 0"),
-        ("accumulate", 0, ">= 1, got 0"),
-        ("epochs", -0.5, ">= 0, got -0.5"),
-        ("epochs", float("nan"), ">= 0, got nan"),
-        ("steps", -1, ">= 0, got -1"),
-        ("eval_every", -1, ">= 0, got -1"),
-        ("checkpoint_every", -1, ">= 0, got -1"),
-        ("max_to_keep", 0, ">= 1, got 0"),
-        ("patience", -1, ">= 0, got -1"),
-        ("log_every", 0, ">= 1, got 0"),
-        ("label_smoothing", 1.0, r"in \[0, 1\), got 1.0"),
-        ("dropout", -0.1, r"in \[0, 1\), got -0.1"),
-        ("ema_decay", float("nan"), r"in \[0, 1\), got nan"),
+        ("batch_size", 0, "at least 1, got 0"),
+        ("accumulate", 0, "at least 1, got 0"),
+        ("epochs", -0.5, "at least 0, got -0.5"),
+        ("epochs", float("nan"), "at least 0, got nan"),
+        ("steps", -1, "at least 0, got -1"),
+        ("eval_every", -1, "at least 0, got -1"),
+        ("checkpoint_every", -1, "at least 0, got -1"),
+        ("max_to_keep", 0, "at least 1, got 0"),
+        ("patience", -1, "at least 0, got -1"),
+        ("log_every", 0, "at least 1, got 0"),
+        ("label_smoothing", 1.0, r"a share in \[0, 1\), got 1.0"),
+        ("dropout", -0.1, r"a share in \[0, 1\), got -0.1"),
+        ("ema_decay", float("nan"), r"a share in \[0, 1\), got nan"),
+        ("norm_momentum", "x", r"a number in \[0, 1\), 'kornblith', or '' .*, got 'x'"),
+        ("norm_momentum", "1", r"a number in \[0, 1\), .* got 1.0"),
+        ("norm_momentum", "-0.1", r"a number in \[0, 1\), .* got -0.1"),
+        ("norm_momentum", "nan", r"a number in \[0, 1\), .* got nan"),
     ],
 )
 def test_values_that_no_run_can_have(field, value, message):
-    with pytest.raises(UserError, match=rf"expected --config\.train\.{field} {message}"):
-        options.cadence(config(**{f"train.{field}": value}), 100)
+    with pytest.raises(UserError, match=rf"^train\.{field}: expected {message}"):
+        recipe(**{f"train.{field}": value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("start", "", "there is no ''; there are 'random', 'weights'"),
+        ("head", "zeros", "there is no 'zeros'; the nearest are 'zero'"),
+        ("norm", "frozn", "there is no 'frozn'; the nearest are 'frozen'"),
+        ("dtype", "float64", "there is no 'float64'; the nearest are"),
+        ("rule", "bitt", "there is no 'bitt'; the nearest are 'bit'"),
+    ],
+)
+def test_names_that_there_are_not(field, value, message):
+    with pytest.raises(UserError, match=rf"^train\.{field}: {message}"):
+        recipe(**{f"train.{field}": value})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"augment.shift": 0.1},
+        {"augment.flip": 0.5},
+        {"augment.mixup": 0.2},
+        {"augment.cutmix": 1.0},
+    ],
+)
+def test_a_cached_prefix_allows_no_change_of_images(fields):
+    assert recipe(**{"train.cache_prefix": True}).cache_prefix
+    with pytest.raises(UserError, match=r"^train\.cache_prefix: .* must change none; switch off"):
+        recipe(**{"train.cache_prefix": True, **fields})
 
 
 def test_fine_tuning_takes_one_seed_and_one_number_of_examples():
     assert options.seed(config(seeds=(3,))) == 3
     assert options.examples_per_class(config()) == 0
     for values in ((), (0, 1), (-1,)):
-        with pytest.raises(UserError, match=r"takes one --config\.seeds of at least 0, got \("):
+        with pytest.raises(UserError, match=r"^seeds: fine-tuning takes one .* at least 0, got \("):
             options.seed(config(seeds=values))
         fields = {"data.examples_per_class": values}
-        with pytest.raises(UserError, match=r"--config\.data\.examples_per_class .* several runs"):
+        with pytest.raises(UserError, match=r"^data\.examples_per_class: .* several runs"):
             options.examples_per_class(config(**fields))
 
 
-def test_the_type_of_compute():
-    assert options.compute_dtype(config(**{"train.dtype": "bfloat16"})) == "bfloat16"
-    with pytest.raises(UserError, match=r"--config\.train\.dtype to be one of .*, got 'float64'"):
-        options.compute_dtype(config(**{"train.dtype": "float64"}))
-
-
 def test_the_sections_become_objects_of_the_library():
-    values = config(**{"augment.mixup": 0.3, "augment.shift": 0.1, "optim.name": "lamb"})
-    assert options.mixing(values).mixup == 0.3
-    assert options.augmentation(values).shift == 0.1
-    assert options.optim(values).name == "lamb"
-    assert not options.mixing(config()).active and not options.augmentation(config()).active
+    fields = {"augment.mixup": 0.3, "augment.shift": 0.1, "optim.name": "lamb"}
+    found = recipe(
+        weights_like="resnet50.tv1", seeds=(4,), **fields, **{"train.norm_momentum": "0.75"}
+    )
+    assert found.mixing.mixup == 0.3
+    assert found.augmentation.shift == 0.1
+    assert found.optim.name == "lamb"
+    assert found.weights == WeightChoice("efficientnet_lite0", like="resnet50.tv1")
+    assert (found.seed, found.norm_momentum, found.rule, found.ruled) == (4, 0.75, "", {})
+    plain = recipe()
+    assert not plain.mixing.active and not plain.augmentation.active
+    assert plain.norm_momentum is None
+    assert recipe(**{"train.norm_momentum": "kornblith"}).norm_momentum == "kornblith"
 
 
 def test_a_rule_fills_what_is_left_open_and_nothing_else(monkeypatch):
@@ -140,10 +191,7 @@ def test_a_rule_fills_what_is_left_open_and_nothing_else(monkeypatch):
 
     monkeypatch.setitem(options.RULES, "bit", rule)
     given = config(**{"train.rule": "bit", "train.steps": 7})
-    filled, ruled = options.with_rule(given, 1000, (32, 32, 3))
-    assert (filled.preprocess.size, filled.train.steps, filled.train.patience) == (100, 7, 3)
+    found = options.recipe(given, 1000, (32, 32, 3))
+    assert (found.overrides.size, found.cadence.steps, found.cadence.patience) == (100, 7, 3)
     assert (given.preprocess.size, given.train.patience) == (0, 0)
-    assert ruled == {"preprocess.size": 100, "train.patience": 3}
-    assert options.with_rule(config(), 1000, (32, 32, 3)) == (config(), {})
-    with pytest.raises(UserError, match=r"rule: there is no 'bitt'; the nearest are 'bit'"):
-        options.with_rule(config(**{"train.rule": "bitt"}), 1000, None)
+    assert (found.rule, found.ruled) == ("bit", {"preprocess.size": 100, "train.patience": 3})

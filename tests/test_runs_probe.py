@@ -171,14 +171,14 @@ def test_another_size_is_not_read_from_there(probed, features, tmp_path):
         ({"data.val": "1.5"}, "between 0 and 1"),
         ({"preprocess.interpolation": "cubic"}, "no interpolation 'cubic'"),
         ({"extract.pooling": "grid"}, "expected pooling"),
-        ({"extract.threads": -1}, "--config.extract.threads >= 0, got -1"),
-        ({"extract.verify_rows": -1}, "--config.extract.verify_rows >= 0, got -1"),
-        ({"endpoints": ("stem", "stem")}, "--config.endpoints to be one or more, each once"),
-        ({"seeds": ()}, r"--config.seeds to be one or more, each once; got \(\)"),
-        ({"seeds": (0, -1)}, "--config.seeds of at least 0"),
-        ({"data.examples_per_class": ()}, "--config.data.examples_per_class to be one or more"),
-        ({"probe.solvers": ()}, "--config.probe.solvers to be one or more"),
-        ({"probe.l2": ()}, "--config.probe.l2 to be one or more"),
+        ({"extract.threads": -1}, "extract.threads: expected at least 0, got -1"),
+        ({"extract.verify_rows": -1}, "extract.verify_rows: expected at least 0, got -1"),
+        ({"endpoints": ("stem", "stem")}, "^endpoints: expected one or more, each once"),
+        ({"seeds": ()}, r"^seeds: expected one or more, each once; got \(\)"),
+        ({"seeds": (0, -1)}, "^seeds: expected seeds of at least 0"),
+        ({"data.examples_per_class": ()}, "^data.examples_per_class: expected one or more"),
+        ({"probe.solvers": ()}, "^probe.solvers: expected one or more"),
+        ({"probe.l2": ()}, "^probe.l2: expected one or more"),
     ],
 )
 def test_mistakes(fields, message, features, tmp_path):
@@ -280,7 +280,7 @@ def test_images_left_out_once_are_not_left_out_silently_later(features, tmp_path
     for name in ("dark/0", "bright/0", "bright/1"):
         (tmp_path / "images" / "test" / f"{name}.png").write_bytes(b"no image")
     values.data.skip_corrupt = True
-    with pytest.raises(UserError, match="no image of test has a label"):
+    with pytest.raises(UserError, match=r"data\.test: no image of it has a label"):
         run(probe.run, values, tmp_path / "again")
 
 

@@ -65,10 +65,14 @@ def test_a_network_without_batch_statistics():
 @pytest.mark.parametrize(
     "freeze, norm, message",
     [
-        (("stage9",), "train", r"^--config.train.freeze: 'stage9' matches no parameter; the near"),
-        (("*",), "train", r"freeze=\('\*',\) leaves none of 62 arrays .* such as the head's"),
+        (("stage9",), "train", r"^train.freeze: 'stage9' matches no parameter; the near"),
+        (
+            ("*",),
+            "train",
+            r"^train.freeze: \('\*',\) leaves none of 62 arrays .* such as the head's",
+        ),
         (("*/conv", "head"), "frozen", r"leaves none of 62 arrays"),
-        ((), "freeze", r"^--config.train.norm: there is no 'freeze'; the nearest are 'frozen'"),
+        ((), "freeze", r"^train.norm: there is no 'freeze'; the nearest are 'frozen'"),
     ],
 )
 def test_what_cannot_be_frozen_is_refused(variables, freeze, norm, message):
@@ -117,14 +121,14 @@ def test_norm_holds_what_is_thawed(variables):
 @pytest.mark.parametrize(
     "unfreeze, message",
     [
-        (("stage4",), r"^--config.train.unfreeze: expected PATTERN@STEP, .* got 'stage4'"),
+        (("stage4",), r"^train.unfreeze: expected PATTERN@STEP, .* got 'stage4'"),
         (("@3",), r"expected PATTERN@STEP"),
         (("stage4@1.5",), r"expected PATTERN@STEP"),
         (("stage4@-1",), r"expected PATTERN@STEP"),
         (("stage4@0",), r"expected a step from 1 to 6, of a run of 7, got 'stage4@0'"),
         (("stage4@7",), r"expected a step from 1 to 6"),
-        (("stage5@3",), r"^--config.train.unfreeze: 'stage5' matches no parameter"),
-        (("head@3",), r"'head' thaws nothing at step 3; .*freeze=\('stage\*',\) still holds"),
+        (("stage5@3",), r"^train.unfreeze: 'stage5' matches no parameter"),
+        (("head@3",), r"'head' thaws nothing at step 3; .*freeze=\('stage\*',\)` still holds"),
         (("stage4@3", "stage4@3"), r"'stage4' thaws nothing at step 3"),
         (("stage4/*@3", "stage4@5"), r"'stage4' thaws nothing at step 5"),
     ],
@@ -135,7 +139,7 @@ def test_an_unusable_unfreeze_is_refused(variables, unfreeze, message):
 
 
 def test_thawing_what_norm_holds_is_refused(variables):
-    with pytest.raises(UserError, match=r"'\*/bn' thaws nothing .*norm=recalibrate does not"):
+    with pytest.raises(UserError, match=r"'\*/bn' thaws nothing .*norm=recalibrate` does not"):
         fr.phases(variables, ("stage*",), ("*/bn@3",), "recalibrate", 7)
 
 

@@ -2,18 +2,14 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.toy import PLAIN, NoiseSource, resnet
-from tl.data import transforms
+from tests.toy import PLAIN, NoiseSource
 from tl.data.augment import Augmentation
 from tl.data.augment import augment as augment_image
 from tl.errors import UserError
-from tl.features.extract import extract
-from tl.features.network import Extraction, output_shapes
 from tl.train import inputs
 from tl.weights.spec import Preprocessing
 
@@ -146,67 +142,3 @@ def test_a_users_mistake_reaches_the_caller_as_it_is(threads):
         first(fed, 4)
     with pytest.raises(UserError, match=r"^the image id7 cannot be decoded$"):
         list(dataclasses.replace(fed, parts={"val": (Broken(20), ROWS)}).batches("val", 4))
-
-
-@pytest.fixture(scope="module")
-def network():
-    return resnet()
-
-
-@pytest.fixture(scope="module")
-def store(network, tmp_path_factory):
-    options = Extraction(("stage1",), pooling="none", batch_size=8, fold_batch_norm=False)
-    return extract(
-        network, OneCorrupt(20), ENLARGED, options, tmp_path_factory.mktemp("features"),
-        chunk_rows=6, log=lambda line: None,
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def activations(network, store):
-    shape = output_shapes(network.model, ENLARGED.size)["stage1"].shape[1:]
-    assert shape == (4, 4, 8)
-    rows = {"train": ROWS, "val": np.array([19, 0, 5])}
-    return inputs.of_activations(dict.fromkeys(rows, store), rows, "stage1", shape)
-
-
-def test_activations_are_the_rows_of_the_store(store, activations):
-    assert activations.start == "stage1"
-    source, rows = activations.parts["val"]
-    assert rows.tolist() == [0, 1, 2] and len(source) == 3 and source.image_shape == (4, 4, 8)
-    assert source.labels().tolist() == [1, 0, -1]
-    values = store.read("stage1").reshape(-1, 4, 4, 8)
-    for i, row in enumerate((19, 0, 5)):
-        example = source[i]
-        np.testing.assert_array_equal(example["image"], values[row])
-        assert (example["id"], example["label"]) == (f"id{row}", source.labels()[i])
-    source.labels()[:] = 9
-    assert source.labels().tolist() == [1, 0, -1]
-
-
-def test_the_network_goes_on_from_activations_to_the_logits_of_the_whole(network, activations):
-    (batch,) = activations.batches("val", 4)
-    assert batch["mask"].tolist() == [True, True, False, False]  # one left out, one padded
-    images = np.stack([OneCorrupt(20)[row]["image"] for row in (19, 0, 5)])
-
-    @jax.jit
-    def both(images, values):
-        apply = network.model.apply
-        whole = apply(network.variables, transforms.device_transform(images, ENLARGED))
-        return whole["logits"], apply(network.variables, values, start="stage1")["logits"]
-
-    whole, resumed = both(images, activations.prepare_eval(batch["image"][:3]))
-    np.testing.assert_allclose(resumed, whole, rtol=1e-5)
-    assert np.ptp(whole[:, 0]) > 1e-3 * np.abs(whole).max()
-
-
-def test_activations_come_in_the_order_that_images_come_in(activations):
-    images = of(Augmentation(), OneCorrupt(20))
-    for (found, at), (expected, there) in zip(first(activations, 7), first(images, 7), strict=True):
-        assert at == there
-        for name in ("label", "id", "mask"):
-            np.testing.assert_array_equal(found[name], expected[name])
-        assert ROWS[found["index"]].tolist() == expected["index"].tolist()
-        np.testing.assert_array_equal(
-            found["image"], activations.parts["train"][0].values[found["index"]]
-        )

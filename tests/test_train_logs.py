@@ -107,7 +107,7 @@ def test_a_loss_that_is_no_number(tmp_path):
 
 def test_importing_is_cheap_and_an_open_log_prints_nothing_and_ends(tmp_path):
     program = f"""
-import sys, tl.logs
+import sys, tl.train.logs
 assert not any(name.startswith("tensorboardX") for name in sys.modules)
 log = tl.train.logs.RunLog({str(tmp_path)!r}, 0)
 log.write(1, {{"train/loss": float("inf")}})

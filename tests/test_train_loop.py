@@ -216,7 +216,7 @@ def test_what_is_not_finite_is_named_by_its_step_and_never_saved(checkpoint_ever
     with pytest.raises(UserError) as error:
         toy.fit()
     assert str(error.value).startswith(f"step 4 is not finite: {name} {value}. The last checkpoint")
-    assert "--config.optim.learning_rate" in str(error.value)
+    assert "`optim.learning_rate`" in str(error.value)
     assert [step for step, _ in toy.records] == [0, 1, 2, 3]
     assert max(state.step for state, _, _ in toy.saved) <= 3
     # Steps were started after it before it was known, unless a checkpoint waited for it.

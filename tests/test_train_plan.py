@@ -10,6 +10,7 @@ from tests import tiny
 from tl import tree
 from tl.devices import DataParallel
 from tl.errors import UserError
+from tl.runs import options
 from tl.train import freezing
 from tl.train.plan import make_plan
 from tl.weights.load import load
@@ -31,7 +32,11 @@ def network(tmp_path_factory):
 @pytest.fixture
 def plan(network, tmp_path):
     def make(steps=10, **fields):
-        return make_plan(tiny.config("", tmp_path, **fields), network, steps)
+        values = tiny.config("", tmp_path, **fields)
+        values.train.steps = steps
+        if not steps:
+            values.train.epochs = 0.0
+        return make_plan(options.recipe(values, 80, None), network)
 
     return make
 
@@ -123,11 +128,11 @@ def test_a_run_of_no_steps_has_a_plan(plan, network):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"train.freeze": ("stage7",)}, "--config.train.freeze: 'stage7' matches no parameter"),
+        ({"train.freeze": ("stage7",)}, "train.freeze: 'stage7' matches no parameter"),
         ({"train.unfreeze": ("stem",)}, "PATTERN@STEP, such as 'stage4@100', got 'stem'"),
         ({**GRADUAL, "train.unfreeze": ("stem@10",)}, "a step from 1 to 9, of a run of 10"),
         ({"optim.multipliers": ("haed=2",)}, "haed"),
-        ({"optim.warmup": 1.0}, r"--config.optim.warmup in \[0, 1\), got 1"),
+        ({"optim.warmup": 1.0}, r"optim.warmup: .* in \[0, 1\), got 1"),
     ],
 )
 def test_mistakes(fields, message, plan):

@@ -71,7 +71,7 @@ def test_a_variance_is_never_below_zero():
 
 
 def test_no_whole_batch_says_what_to_do(network):
-    with pytest.raises(UserError, match=r"at least one whole batch.*train.batch_size smaller"):
+    with pytest.raises(UserError, match=r"at least one whole batch.*make it smaller"):
         estimate(lambda variables, batch: batch, {"batch_stats": {}}, [])
     with pytest.raises(UserError, match="at least one whole batch"):
         recalibrated(network, (), fed(NoiseSource(7), range(7)), 8, DataParallel.over())

@@ -7,6 +7,7 @@ import pytest
 from tests import tiny
 from tl import tree
 from tl.errors import UserError
+from tl.runs import options
 from tl.train import start
 from tl.weights.load import load
 
@@ -26,8 +27,9 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def network(weights, tmp_path):
-    def make(classes=DIGITS, steps_per_epoch=2.0, **fields):
-        return start.network(tiny.config(weights, tmp_path, **fields), classes, steps_per_epoch)
+    def make(classes=DIGITS, num_examples=80, **fields):
+        recipe = options.recipe(tiny.config(weights, tmp_path, **fields), num_examples, None)
+        return start.network(recipe, classes)
 
     return make
 
@@ -92,7 +94,7 @@ def test_a_head_is_kept_bit_for_bit(network, weights):
     [
         (("cat", "dog"), r"for the 2 classes of this data \(cat, dog, ...\), .* has 3 \(cat, dog"),
         (("dog", "cat", "emu"), r"expected a head for the 3 classes .* has 3 \(cat, dog, emu, "),
-        (DIGITS, r"\(0, 1, 2, 3, 4, ...\), .*; start with --config.train.head=zero"),
+        (DIGITS, r"\(0, 1, 2, 3, 4, ...\), .*; start with `train.head=zero`"),
     ],
 )
 def test_a_head_of_other_classes_is_not_kept(classes, message, network):
@@ -101,31 +103,12 @@ def test_a_head_of_other_classes_is_not_kept(classes, message, network):
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"train.head": "zeros"}, "--config.train.head: there is no 'zeros'; the nearest are 'ze"),
-        (
-            {"train.start": ""},
-            "--config.train.start: there is no ''; there are 'random', 'weights'",
-        ),
-        ({"train.norm_momentum": "x"}, "'kornblith', or '' for the weights' own, got 'x'"),
-        ({"train.norm_momentum": "1"}, r"a number in \[0, 1\), .* got '1'"),
-        ({"train.norm_momentum": "-0.1"}, "got '-0.1'"),
-        ({"train.norm_momentum": "nan"}, "got 'nan'"),
-        ({"preprocess.interpolation": "cubic"}, "no interpolation 'cubic'"),
-    ],
+    ("text", "num_examples", "momentum"),
+    [("", 80, 0.9), ("0", 80, 0.0), ("0.75", 80, 0.75), ("kornblith", 40_000, 0.99)],
 )
-def test_mistakes(fields, message, network):
-    with pytest.raises(UserError, match=message):
-        network(**fields)
-
-
-@pytest.mark.parametrize(
-    ("text", "steps_per_epoch", "momentum"),
-    [("", 2.0, 0.9), ("0", 2.0, 0.0), ("0.75", 2.0, 0.75), ("kornblith", 1000.0, 0.99)],
-)
-def test_momentum_of_the_statistics(text, steps_per_epoch, momentum, network):
-    model = network(steps_per_epoch=steps_per_epoch, **{"train.norm_momentum": text}).model
+def test_momentum_of_the_statistics(text, num_examples, momentum, network):
+    # Batches of 40, so that 40,000 examples are 1,000 steps an epoch.
+    model = network(num_examples=num_examples, **{"train.norm_momentum": text}).model
     assert model.norm_momentum == pytest.approx(momentum)
 
 

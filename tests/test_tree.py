@@ -69,9 +69,9 @@ def test_select_unites_the_patterns():
 
 def test_a_pattern_of_nothing_is_named_with_what_there_is():
     with pytest.raises(UserError) as caught:
-        tree.select(PATHS, ("head", "stage11"), "--config.train.freeze")
+        tree.select(PATHS, ("head", "stage11"), "train.freeze")
     text = str(caught.value)
-    assert text.startswith("--config.train.freeze: 'stage11' matches no parameter; the nearest are")
+    assert text.startswith("train.freeze: 'stage11' matches no parameter; the nearest are")
     assert "'stage1'" in text
     assert text.endswith(
         "a stage (stem, stage1, stage10, head) or a path, such as 'stem/conv/kernel' or '*/bn'"

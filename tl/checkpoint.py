@@ -41,8 +41,8 @@ class Checkpoints:
         """
         if max_to_keep < 1:
             raise UserError(
-                f"expected at least 1 checkpoint to keep, got {max_to_keep}; change "
-                "--config.train.max_to_keep"
+                f"expected at least 1 checkpoint to keep, got {max_to_keep}",
+                field="train.max_to_keep",
             )
         self._directory = Path(directory).expanduser().absolute()
         self._metric = metric

@@ -56,7 +56,7 @@ def select(paths: Iterable[str], patterns: Collection[str], field: str) -> froze
     Args:
       paths: of leaves.
       patterns: see `matches`.
-      field: what the user calls the patterns, for the error.
+      field: of the config that the patterns come from, for the error.
 
     Raises:
       UserError: a pattern means no path; the text lists the modules there are.
@@ -66,8 +66,9 @@ def select(paths: Iterable[str], patterns: Collection[str], field: str) -> froze
         if not any(matches(path, pattern) for path in paths):
             modules = dict.fromkeys(path.split("/")[0] for path in paths)
             raise UserError(
-                f"{field}: {pattern!r} matches no parameter{nearest(pattern, modules)}; patterns "
-                f"name a stage ({', '.join(modules)}) or a path, such as {paths[0]!r} or '*/bn'"
+                f"{pattern!r} matches no parameter{nearest(pattern, modules)}; patterns name a "
+                f"stage ({', '.join(modules)}) or a path, such as {paths[0]!r} or '*/bn'",
+                field=field,
             )
     return frozenset(path for path in paths if any(matches(path, p) for p in patterns))
 

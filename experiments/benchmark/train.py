@@ -63,10 +63,12 @@ def ours(backbone: str, size: int, batch_size: int, config: ConfigDict) -> peers
         momentum=0.9,
         nesterov=False,
     )
+    config.train.steps = 1000
+    recipe = options.recipe(config, batch_size, (size, size, 3))
     network = random_network(backbone, size, peers.CLASSES)
     parts = {"train": (NoiseSource(batch_size, size), np.arange(batch_size))}
-    fed = of_images(parts, options.augmentation(config), network.spec.preprocessing, threads=0)
-    plan, parallel = make_plan(config, network, steps=1000), DataParallel.over()
+    fed = of_images(parts, recipe.augmentation, network.spec.preprocessing, threads=0)
+    plan, parallel = make_plan(recipe, network), DataParallel.over()
     (phase,) = plan.compiled(fed, parallel)
     variables = jax.tree.map(jnp.array, network.variables)
     state = parallel.replicate(plan.state(variables, plan.phases[0]))

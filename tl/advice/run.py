@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from tl.advice import command, curves, measure, rule, sample, text
 from tl.advice.measure import Measured
 from tl.advice.rule import FINAL
-from tl.data import imagenet, sources, transforms
+from tl.data import imagenet, sources
 from tl.features.network import Extraction
 from tl.files import write_json
 from tl.models import registry
@@ -58,8 +58,8 @@ def advise(
     start = time.perf_counter()
     options.check_lists(config)
     network = load(config.weights, like=config.weights_like, prefix=config.weights_prefix)
-    preprocessing = transforms.with_overrides(network.spec.preprocessing, **config.preprocess)
-    opened = sources.open_sources(config.data)
+    preprocessing = options.overrides(config).of(network.spec.preprocessing)
+    opened = sources.open_sources(options.data(config))
     counts = {"test": len(opened.pop("test"))}  # the last that is seen of it
     rows = sample.choose_rows(
         opened["train"].labels(),
@@ -127,7 +127,7 @@ def advise(
     write_json(workdir / "result.json", result)
     log("\n" + text.console(result))
     log(f"\nwritten: {workdir / 'result.json'}")
-    write_report(config, workdir, log)
+    write_report(config.report, workdir, log)
     return result
 
 

@@ -1,5 +1,6 @@
 """Opens a data set by name as random-access sources, one for each split."""
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from typing import Protocol
@@ -8,6 +9,48 @@ import numpy as np
 
 from tl.data import digits, folder
 from tl.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Which images, and how they are divided.
+
+    Attributes:
+      name: `digits`, `folder` or a name of TFDS.
+      data_dir: the image folder, or where TFDS keeps its sets; '' for TFDS's own default.
+      train, test: splits.
+      val: a split, or a share of train as text, such as '0.2'.
+      test_fraction: share of a folder without a test split that becomes one.
+      seed: of that division.
+      skip_corrupt: leave out images that do not decode.
+      download: whether TFDS may.
+
+    Raises:
+      UserError: `val` is a number outside (0, 1).
+    """
+
+    name: str
+    data_dir: str = ""
+    train: str = "train"
+    val: str = "0.2"
+    test: str = "test"
+    test_fraction: float = 0.2
+    seed: int = 0
+    skip_corrupt: bool = False
+    download: bool = True
+
+    def __post_init__(self) -> None:
+        carved_fraction(self.val)
+
+    @property
+    def val_split(self) -> str | None:
+        """The split that is val; None where a share of train is."""
+        return self.val if carved_fraction(self.val) is None else None
+
+    @property
+    def val_fraction(self) -> float | None:
+        """The share of train that is val; None where a split is."""
+        return carved_fraction(self.val)
 
 
 class Source(Protocol):
@@ -58,16 +101,16 @@ def carved_fraction(val: float | str) -> float | None:
         fraction = 0.0
     if not 0.0 < fraction < 1.0:
         raise UserError(
-            f"data.val must be a share of train between 0 and 1, or a split; got {val!r}"
+            f"expected a share of train between 0 and 1, or a split; got {val!r}", field="data.val"
         )
     return fraction
 
 
-def open_source(data, split: str) -> Source:
-    """Returns one split of the data set that a config names.
+def open_source(data: Data, split: str) -> Source:
+    """Returns one split of a data set.
 
     Args:
-      data: the config's data section (see `open_sources`).
+      data: the data set; its own splits do not matter.
       split: a TFDS split string; a directory of the folder, '' for the folder itself; or
         'train', 'test' or 'all' of digits.
 
@@ -84,20 +127,15 @@ def open_source(data, split: str) -> Source:
     return tfds_source.TfdsSource(builder, split, skip_corrupt=data.skip_corrupt)
 
 
-def open_sources(data) -> dict[str, Source]:
+def open_sources(data: Data) -> dict[str, Source]:
     """Returns the sources of a run under 'train', 'test' and, where it is a split, 'val'.
 
     Where 'val' is missing it is to be carved from train (`carved_fraction`, `splits.holdout`).
 
-    Args:
-      data: the config's data section: name ('digits', 'folder' or a TFDS name); data_dir;
-        train, test (splits); val (a split, or a share of train); test_fraction and seed (for a
-        folder without a test split); skip_corrupt; download.
-
     Raises:
       UserError: the data cannot be had, or the splits share images or not their classes.
     """
-    val = data.val if carved_fraction(data.val) is None else None
+    val = data.val_split
     if data.name == "folder":
         opened = folder.open_splits(
             data.data_dir,

@@ -176,18 +176,11 @@ def host_and_device(
     return None, device_transform
 
 
-def with_overrides(
-    p: Preprocessing,
-    *,
-    size: int | None = None,
-    crop_pct: float | None = None,
-    geometry: str | None = None,
-    interpolation: str | None = None,
-) -> Preprocessing:
-    """Returns `p` with some fields replaced; None, 0 and '' keep what belongs to the weights.
+@dataclasses.dataclass(frozen=True)
+class Overrides:
+    """Preprocessing where it differs from what belongs to the weights; 0 and '' keep theirs.
 
-    Args:
-      p: the weight set's preprocessing.
+    Attributes:
       size: side in pixels, >= 1.
       crop_pct: in (0, 1].
       geometry: one of GEOMETRIES.
@@ -196,17 +189,26 @@ def with_overrides(
     Raises:
       UserError: a value outside these.
     """
-    if size and size < 1:
-        raise UserError(f"the image size must be at least 1 pixel; got {size}")
-    if crop_pct and not 0.0 < crop_pct <= 1.0:
-        raise UserError(f"crop_pct must lie in (0, 1]; got {crop_pct}")
-    if geometry and geometry not in GEOMETRIES:
-        raise UserError(f"there is no geometry {geometry!r}" + nearest(geometry, GEOMETRIES))
-    if interpolation and interpolation not in INTERPOLATIONS:
-        raise UserError(
-            f"there is no interpolation {interpolation!r}" + nearest(interpolation, INTERPOLATIONS)
-        )
-    given = {
-        "size": size, "crop_pct": crop_pct, "geometry": geometry, "interpolation": interpolation
-    }  # fmt: skip
-    return dataclasses.replace(p, **{name: value for name, value in given.items() if value})
+
+    size: int = 0
+    crop_pct: float = 0.0
+    geometry: str = ""
+    interpolation: str = ""
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            raise UserError(f"expected at least 1 pixel, got {self.size}", field="preprocess.size")
+        if self.crop_pct and not 0.0 < self.crop_pct <= 1.0:
+            raise UserError(
+                f"expected a share in (0, 1], got {self.crop_pct}", field="preprocess.crop_pct"
+            )
+        for field, known in (("geometry", GEOMETRIES), ("interpolation", INTERPOLATIONS)):
+            if (name := getattr(self, field)) and name not in known:
+                raise UserError(
+                    f"there is no {field} {name!r}{nearest(name, known)}",
+                    field=f"preprocess.{field}",
+                )
+
+    def of(self, p: Preprocessing) -> Preprocessing:
+        """Returns a weight set's preprocessing with what is given here in its place."""
+        return dataclasses.replace(p, **{name: v for name, v in vars(self).items() if v})

@@ -1,8 +1,8 @@
 """The probes behind one interface, so that the protocol need not know which one it runs."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -25,10 +25,21 @@ class Solver:
       name: as it appears in results.
       val_slack: how many val examples short of the best top-1 a setting may be and still be
         chosen, for a lower val cross-entropy; see `tl.probes.protocol`.
+      standardises: whether it brings every feature to unit variance first.
     """
 
     name: ClassVar[str]
     val_slack: ClassVar[int] = 0
+    standardises: ClassVar[bool] = False
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """Returns the solver that the fields of a config's section `probe` describe."""
+        raise NotImplementedError
+
+    def with_seed(self, seed: int) -> Self:
+        """Returns the solver with that seed; itself where nothing in it is random."""
+        return self
 
     def path(self, rows: Rows, num_classes: int) -> Iterator[Fit]:
         """Fits every setting, the most regular first."""
@@ -60,10 +71,17 @@ class Logistic(Solver):
 
     name: ClassVar[str] = "logistic"
     val_slack: ClassVar[int] = 1
+    standardises: ClassVar[bool] = True
     l2s: Sequence[float] = logistic.L2_GRID
     max_iterations: int = 1000
     tolerance: float = 1e-8
     search_tolerance: float = 1e-6
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """See `Solver`."""
+        names = ("max_iterations", "tolerance", "search_tolerance")
+        return cls(fields["l2"], **{name: fields[name] for name in names})
 
     def path(self, rows, num_classes):
         """See `Solver`."""
@@ -84,7 +102,13 @@ class Ridge(Solver):
     """`tl.probes.ridge`."""
 
     name: ClassVar[str] = "ridge"
+    standardises: ClassVar[bool] = True
     l2s: Sequence[float] = logistic.L2_GRID
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """See `Solver`."""
+        return cls(fields["l2"])
 
     def path(self, rows, num_classes):
         """See `Solver`."""
@@ -102,6 +126,11 @@ class Knn(Solver):
     name: ClassVar[str] = "knn"
     ks: Sequence[int] = knn.KS
     temperatures: Sequence[float] = knn.TEMPERATURES
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """See `Solver`."""
+        return cls(fields["k"], fields["temperature"])
 
     def path(self, rows, num_classes):
         """See `Solver`."""
@@ -129,6 +158,16 @@ class Head(Solver):
     dropout: float = 0.3
     seed: int = 0
 
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """See `Solver`."""
+        names = ("epochs", "batch_size", "learning_rate", "dropout")
+        return cls(**{name: fields[name] for name in names})
+
+    def with_seed(self, seed: int) -> Self:
+        """See `Solver`."""
+        return replace(self, seed=seed)
+
     def path(self, rows, num_classes):
         """See `Solver`."""
         return head.fit_path(
@@ -146,4 +185,4 @@ class Head(Solver):
         return fit
 
 
-SOLVERS = {solver.name: solver for solver in (Logistic, Ridge, Knn, Head)}
+SOLVERS: dict[str, type[Solver]] = {solver.name: solver for solver in (Logistic, Ridge, Knn, Head)}

@@ -13,8 +13,9 @@ from tl.errors import UserError
 from tl.files import write_json
 from tl.probes.held_out import score_logits
 from tl.report import tables
+from tl.runs import options
 from tl.runs.extract import load_network, stored_features
-from tl.runs.outcome import SCHEMA, Log, describe_data, describe_weights, write_report
+from tl.runs.outcome import SCHEMA, Log, describe_data, describe_weights, left_out, write_report
 from tl.runs.workdir import begin
 from tl.weights.load import Pretrained
 
@@ -31,18 +32,21 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
       UserError: as `probe`; or the data have classes that the head has not.
     """
     start = time.perf_counter()
-    network = load_network(config)
-    source = sources.open_source(config.data, config.data.test)
+    data, wanted = options.data(config), options.features(config, endpoints=("logits",))
+    network = load_network(options.weights(config))
+    source = sources.open_source(data, data.test)
     index = _outputs_of(network, source.classes)
-    config = ConfigDict({**config, "endpoints": ("logits",)})
-    stores = stored_features(config, network, {"test": source}, log)
+    stores = stored_features(wanted, network, {"test": source}, log)
     store = stores["test"]
     rows = np.flatnonzero(store.labels() >= 0)
     logits, labels = store.read("logits", rows), index[store.labels()[rows]]
     result = {
         "schema": SCHEMA,
         "kind": "evaluate",
-        "data": {**describe_data({"test": source}, stores), "test": len(rows)},
+        "data": {
+            **describe_data({"test": source}, {"test": len(rows)}),
+            "left_out": left_out(stores),
+        },
         "weights": describe_weights(network),
         "test": score_logits(logits, labels, logits.shape[1]).as_dict(),
         "published": {"top1": network.spec.top1, "top5": network.spec.top5},
@@ -52,7 +56,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     write_json(workdir / "result.json", result)
     log("\n" + tables.evaluation_table(result))
     log(f"\nwritten: {workdir / 'result.json'}")
-    write_report(config, workdir, log)
+    write_report(config.report, workdir, log)
     return result
 
 

@@ -4,21 +4,30 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from tl.data import sources, transforms
+from tl.data import sources
+from tl.data.sources import Source
 from tl.errors import UserError
-from tl.features.extract import extract as extract_features
+from tl.features.extract import extract
 from tl.features.network import PIXELS, output_shapes
 from tl.features.store import CORRUPT, FeatureStore
 from tl.files import write_json
 from tl.runs import options
-from tl.runs.outcome import SCHEMA, Log, describe_data, describe_weights, write_report
+from tl.runs.options import Features
+from tl.runs.outcome import (
+    SCHEMA,
+    Log,
+    describe_data,
+    describe_weights,
+    left_out,
+    write_report,
+)
 from tl.runs.workdir import begin
 from tl.weights.load import Pretrained, load
+from tl.weights.spec import WeightChoice
 
 
 def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, FeatureStore]:
@@ -36,16 +45,18 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Featur
       UserError: weights, data or endpoints that cannot be had.
     """
     start = time.perf_counter()
-    network = load_network(config)
-    opened = sources.open_sources(config.data)
-    stores = stored_features(config, network, opened, log)
+    wanted = options.features(config)
+    network = load_network(options.weights(config))
+    opened = sources.open_sources(options.data(config))
+    stores = stored_features(wanted, network, opened, log)
     begin(workdir)
+    counts = {split: len(source) for split, source in opened.items()}
     write_json(
         workdir / "result.json",
         {
             "schema": SCHEMA,
             "kind": "extract",
-            "data": describe_data(opened, stores),
+            "data": {**describe_data(opened, counts), "left_out": left_out(stores)},
             "weights": describe_weights(network),
             "features": {
                 split: {"path": str(store.path), "count": store.num_rows, "widths": store.widths}
@@ -55,48 +66,49 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Featur
         },
     )
     log(f"written: {workdir / 'result.json'}")
-    write_report(config, workdir, log)
+    write_report(config.report, workdir, log)
     return stores
 
 
-def load_network(config: ConfigDict) -> Pretrained:
-    """Returns the network that a config names."""
-    return load(config.weights, like=config.weights_like, prefix=config.weights_prefix)
+def load_network(weights: WeightChoice) -> Pretrained:
+    """Returns a network with the weights chosen."""
+    return load(weights.name, like=weights.like, prefix=weights.prefix)
 
 
 def stored_features(
-    config: ConfigDict, network: Pretrained, opened: Mapping[str, Any], log: Log
+    wanted: Features, network: Pretrained, opened: Mapping[str, Source], log: Log
 ) -> dict[str, FeatureStore]:
-    """Returns the complete store of each split."""
-    extraction = options.extraction(config)
-    preprocessing = transforms.with_overrides(network.spec.preprocessing, **config.preprocess)
+    """Returns the complete store of each split, after computing what of it is missing.
+
+    Raises:
+      UserError: as `tl.features.extract.extract`; images without a label that are not to be left
+        out.
+    """
+    extraction = wanted.extraction
+    preprocessing = wanted.overrides.of(network.spec.preprocessing)
     # Runs that share a store may ask for endpoints that a network or its images lack; only they
     # are to fail.
-    there = {
-        *output_shapes(network.model, preprocessing.size),
-        *"+".join(config.endpoints).split("+"),
-    }
+    there = {*output_shapes(network.model, preprocessing.size), *wanted.required}
     if all(source.image_shape for source in opened.values()):
         there.add(PIXELS)
     if lacking := [name for name in extraction.endpoints if name not in there]:
         log(f"not stored, since there is no such endpoint: {', '.join(lacking)}")
         kept = tuple(name for name in extraction.endpoints if name in there)
         extraction = dataclasses.replace(extraction, endpoints=kept)
-    root = options.feature_root(config)
     stores = {
-        split: extract_features(
+        split: extract(
             network,
             source,
             preprocessing,
             extraction,
-            root,
-            verify_rows=config.extract.verify_rows,
+            wanted.root,
+            verify_rows=wanted.verify_rows,
             log=log,
         )
         for split, source in opened.items()
     }
     for split, store in stores.items():
-        _check_labels(split, store, config.data.skip_corrupt)
+        _check_labels(split, store, wanted.skip_corrupt)
     return stores
 
 
@@ -107,10 +119,10 @@ def _check_labels(split: str, store: FeatureStore, skip_corrupt: bool) -> None:
     """
     without = np.flatnonzero(store.labels() == CORRUPT)
     if len(without) == store.num_rows:
-        raise UserError(f"no image of {split} has a label; choose another --config.data.{split}")
+        raise UserError("no image of it has a label; choose another split", field=f"data.{split}")
     if len(without) and not skip_corrupt:
         raise UserError(
             f"{len(without)} of {store.num_rows} images of {split} cannot be decoded or have no "
             f"label, the first is {store.ids()[without[0]]}; repair or remove them, or leave such "
-            "images out with --config.data.skip_corrupt"
+            "images out with `data.skip_corrupt=true`"
         )

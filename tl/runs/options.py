@@ -1,20 +1,49 @@
-"""A config's fields as the library's own objects, checked before anything is computed."""
+"""The door: a config's fields as the library's own typed parts, checked before anything runs."""
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from tl.data.augment import Augmentation
+from tl.data.sources import Data
+from tl.data.transforms import Overrides
 from tl.errors import UserError, nearest
-from tl.features.network import DTYPES, Extraction
+from tl.features.network import Extraction
 from tl.fields import flat
 from tl.probes.solvers import SOLVERS, Solver
 from tl.train.hyperrule import bit_hyperrule
 from tl.train.loop import Cadence
 from tl.train.mixing import Mixing
 from tl.train.optim import Optim
+from tl.train.recipe import Recipe
 from tl.weights.fetch import cache_root
+from tl.weights.spec import WeightChoice
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Which features a run needs, and where they are kept.
+
+    Attributes:
+      overrides: of the preprocessing that belongs to the weights.
+      extraction: what to extract, and how.
+      required: those of its endpoints that the run itself asks for; others are stored for runs
+        that share the store.
+      root: directory of all feature stores.
+      verify_rows: rows to compute again and compare with the store.
+      skip_corrupt: leave out images that do not decode.
+    """
+
+    overrides: Overrides
+    extraction: Extraction
+    required: tuple[str, ...]
+    root: Path
+    verify_rows: int
+    skip_corrupt: bool
+
 
 RULES = {"bit": bit_hyperrule}
 
@@ -29,13 +58,53 @@ def check_lists(config: ConfigDict) -> None:
     }
     for field, values in lists.items():
         if not values or len(set(values)) < len(values):
-            raise UserError(f"expected --config.{field} to be one or more, each once; got {values}")
+            raise UserError(f"expected one or more, each once; got {values}", field=field)
     if min(config.seeds) < 0:
-        raise UserError(f"expected --config.seeds of at least 0, got {config.seeds}")
+        raise UserError(f"expected seeds of at least 0, got {config.seeds}", field="seeds")
 
 
-def extraction(config: ConfigDict) -> Extraction:
-    """Returns what to extract: every part of `endpoints` and `extract.endpoints` once.
+def weights(config: ConfigDict) -> WeightChoice:
+    """Returns which weights to load."""
+    return WeightChoice(config.weights, like=config.weights_like, prefix=config.weights_prefix)
+
+
+def data(config: ConfigDict) -> Data:
+    """Returns which images, and how they are divided."""
+    return Data(**{k: v for k, v in config.data.items() if k != "examples_per_class"})
+
+
+def overrides(config: ConfigDict) -> Overrides:
+    """Returns where preprocessing differs from what belongs to the weights."""
+    return Overrides(**config.preprocess)
+
+
+def features(config: ConfigDict, endpoints: Sequence[str] = ()) -> Features:
+    """Returns which features a run needs.
+
+    Args:
+      config: see `configs/common.py`.
+      endpoints: that the run asks for; default the config's.
+
+    Raises:
+      UserError: a value that cannot be used.
+    """
+    endpoints = endpoints or config.endpoints
+    return Features(
+        overrides=overrides(config),
+        extraction=extraction(config, endpoints),
+        required=_parts(endpoints),
+        root=feature_root(config),
+        verify_rows=config.extract.verify_rows,
+        skip_corrupt=config.data.skip_corrupt,
+    )
+
+
+def extraction(config: ConfigDict, endpoints: Sequence[str] = ()) -> Extraction:
+    """Returns what to extract: every part of `extract.endpoints` and of a run's own once.
+
+    Args:
+      config: see `configs/common.py`.
+      endpoints: that the run asks for; default the config's.
 
     Raises:
       UserError: a value that cannot be used.
@@ -43,12 +112,10 @@ def extraction(config: ConfigDict) -> Extraction:
     fields = config.extract
     for name in ("threads", "verify_rows"):
         if fields[name] < 0:
-            raise UserError(f"expected --config.extract.{name} >= 0, got {fields[name]}")
-    # The shared ones first: the order is part of what a store is of.
-    asked = (*fields.endpoints, *config.endpoints)
-    parts = [part for endpoint in asked for part in endpoint.split("+")]
+            raise UserError(f"expected at least 0, got {fields[name]}", field=f"extract.{name}")
     return Extraction(
-        endpoints=tuple(dict.fromkeys(parts)),
+        # The shared ones first: their order is part of the store's identity.
+        endpoints=_parts((*fields.endpoints, *(endpoints or config.endpoints))),
         pooling=fields.pooling,
         dtype=fields.dtype,
         batch_size=fields.batch_size,
@@ -56,6 +123,11 @@ def extraction(config: ConfigDict) -> Extraction:
         mapper=fields.mapper,
         threads=fields.threads,
     )
+
+
+def _parts(endpoints: Sequence[str]) -> tuple[str, ...]:
+    """Returns the endpoints that 'a+b' joins, each once."""
+    return tuple(dict.fromkeys(part for name in endpoints for part in name.split("+")))
 
 
 def feature_root(config: ConfigDict) -> Path:
@@ -70,27 +142,12 @@ def solvers(config: ConfigDict) -> list[Solver]:
     Raises:
       UserError: no solver has that name.
     """
-    fields = config.probe
-    arguments = {
-        "logistic": {
-            "l2s": fields.l2,
-            "max_iterations": fields.max_iterations,
-            "tolerance": fields.tolerance,
-            "search_tolerance": fields.search_tolerance,
-        },
-        "ridge": {"l2s": fields.l2},
-        "knn": {"ks": fields.k, "temperatures": fields.temperature},
-        "head": {
-            "epochs": fields.epochs,
-            "batch_size": fields.batch_size,
-            "learning_rate": fields.learning_rate,
-            "dropout": fields.dropout,
-        },
-    }
-    for name in fields.solvers:
+    for name in config.probe.solvers:
         if name not in SOLVERS:
-            raise UserError(f"no solver is called {name!r}{nearest(name, SOLVERS)}")
-    return [SOLVERS[name](**arguments[name]) for name in fields.solvers]
+            raise UserError(
+                f"no solver is called {name!r}{nearest(name, SOLVERS)}", field="probe.solvers"
+            )
+    return [SOLVERS[name].from_fields(config.probe) for name in config.probe.solvers]
 
 
 def seed(config: ConfigDict) -> int:
@@ -106,99 +163,84 @@ def examples_per_class(config: ConfigDict) -> int:
 def _only(values: tuple[int, ...], field: str) -> int:
     if len(values) != 1 or values[0] < 0:
         raise UserError(
-            f"fine-tuning takes one --config.{field} of at least 0, got {values}; for several, "
-            "start several runs"
+            f"fine-tuning takes one number of at least 0, got {values}; for several, start "
+            "several runs",
+            field=field,
         )
     return values[0]
 
 
-def compute_dtype(config: ConfigDict) -> str:
-    """Returns the type that training computes in."""
-    if config.train.dtype not in DTYPES:
-        raise UserError(
-            f"expected --config.train.dtype to be one of {DTYPES}, got {config.train.dtype!r}"
-        )
-    return config.train.dtype
-
-
-def optim(config: ConfigDict) -> Optim:
-    """Returns the optimizer's fields, checked."""
-    return Optim(**config.optim)
-
-
-def augmentation(config: ConfigDict) -> Augmentation:
-    """Returns what may happen to a training image, checked."""
-    fields = dict(config.augment)
-    return Augmentation(**{k: v for k, v in fields.items() if k not in ("mixup", "cutmix")})
-
-
-def mixing(config: ConfigDict) -> Mixing:
-    """Returns what may happen between the images of a batch, checked."""
-    return Mixing(config.augment.mixup, config.augment.cutmix)
-
-
-def cadence(config: ConfigDict, num_examples: int) -> Cadence:
-    """Returns how long a fine-tuning run is, and when what happens in it.
-
-    Args:
-      config: `train` says.
-      num_examples: to train on.
-
-    Raises:
-      UserError: a value that cannot be used.
-    """
-    fields = config.train
-    least = {
-        "batch_size": 1,
-        "accumulate": 1,
-        "epochs": 0,
-        "steps": 0,
-        "eval_every": 0,
-        "checkpoint_every": 0,
-        "max_to_keep": 1,
-        "patience": 0,
-        "log_every": 1,
-    }
-    for name, low in least.items():
-        if not fields[name] >= low:  # negated, so that NaN fails
-            raise UserError(f"expected --config.train.{name} >= {low}, got {fields[name]}")
-    for name in ("label_smoothing", "dropout", "ema_decay"):
-        if not 0 <= fields[name] < 1:
-            raise UserError(f"expected --config.train.{name} in [0, 1), got {fields[name]}")
-    steps_per_epoch = num_examples / fields.batch_size
-    return Cadence(
-        steps=fields.steps or round(fields.epochs * steps_per_epoch),
-        steps_per_epoch=steps_per_epoch,
-        eval_every=fields.eval_every or max(1, round(steps_per_epoch)),
-        checkpoint_every=fields.checkpoint_every,
-        log_every=fields.log_every,
-        patience=fields.patience,
-    )
-
-
-def with_rule(
+def recipe(
     config: ConfigDict, num_examples: int, image_shape: tuple[int, int, int] | None
-) -> tuple[ConfigDict, dict[str, Any]]:
-    """Returns the config after `train.rule` has filled the fields that are left 0 or empty.
+) -> Recipe:
+    """Returns how to train, after `train.rule` has filled the fields that are left 0 or empty.
 
     Args:
-      config: is not changed.
+      config: see `configs/common.py`.
       num_examples: to train on.
       image_shape: (H, W, 3), or None where it varies.
 
-    Returns:
-      (config, dotted name of each field that was filled to its value).
-
     Raises:
-      UserError: no such rule.
+      UserError: a value that cannot be used; no such rule.
     """
+    config, ruled = _with_rule(config, num_examples, image_shape)
+    train = config.train
+    same = (
+        "start", "head", "freeze", "unfreeze", "norm", "cache_prefix", "dtype", "batch_size",
+        "accumulate", "dropout", "label_smoothing", "ema_decay", "max_to_keep", "rule",
+    )  # fmt: skip
+    mixed = ("mixup", "cutmix")
+    return Recipe(
+        **{name: train[name] for name in same},
+        weights=weights(config),
+        overrides=overrides(config),
+        seed=seed(config),
+        norm_momentum=_momentum(train.norm_momentum),
+        cadence=_cadence(train, num_examples),
+        optim=Optim(**config.optim),
+        augmentation=Augmentation(**{k: v for k, v in config.augment.items() if k not in mixed}),
+        mixing=Mixing(**{name: config.augment[name] for name in mixed}),
+        ruled=ruled,
+    )
+
+
+def _with_rule(
+    config: ConfigDict, num_examples: int, image_shape: tuple[int, int, int] | None
+) -> tuple[ConfigDict, dict[str, Any]]:
+    """Returns the config as `train.rule` fills it, and dotted name to value of what it filled."""
     name = config.train.rule
     if not name:
         return config, {}
     if name not in RULES:
-        raise UserError(f"--config.train.rule: there is no {name!r}{nearest(name, RULES)}")
+        raise UserError(f"there is no {name!r}{nearest(name, RULES)}", field="train.rule")
     given, ruled = flat(config), RULES[name](num_examples, image_shape)
     ruled = {field: value for field, value in ruled.items() if not given[field]}
     filled = config.copy_and_resolve_references()
     filled.update_from_flattened_dict(ruled)
     return filled, ruled
+
+
+def _momentum(text: str) -> float | str | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return text
+
+
+def _cadence(train: Mapping[str, Any], num_examples: int) -> Cadence:
+    least = {
+        "batch_size": 1, "epochs": 0, "steps": 0, "eval_every": 0, "checkpoint_every": 0,
+        "patience": 0, "log_every": 1,
+    }  # fmt: skip
+    for name, low in least.items():
+        if not train[name] >= low:  # negated, so that NaN fails
+            raise UserError(f"expected at least {low}, got {train[name]}", field=f"train.{name}")
+    steps_per_epoch = num_examples / train["batch_size"]
+    return Cadence(
+        steps=train["steps"] or round(train["epochs"] * steps_per_epoch),
+        steps_per_epoch=steps_per_epoch,
+        eval_every=train["eval_every"] or max(1, round(steps_per_epoch)),
+        checkpoint_every=train["checkpoint_every"],
+        log_every=train["log_every"],
+        patience=train["patience"],
+    )

@@ -1,24 +1,24 @@
-"""What all kinds of runs write of themselves: data, weights, and the page."""
+"""What every kind of run writes of itself: its data, its weights, its page."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from tl import devices
+from tl.data.sources import Source
 from tl.features.store import CORRUPT, FeatureStore
 from tl.weights.load import Pretrained
 
-SCHEMA = 1
+SCHEMA = 1  # of result.json
 
-Log = Callable[[str], Any]
+Log = Callable[[str], object]
 
 
-def write_report(config: ConfigDict, workdir: Path, log: Log) -> None:
-    """Makes a finished run's page where the config wants it; a failure is a warning."""
-    if not config.report or devices.process_share()[0]:
+def write_report(wanted: bool, workdir: Path, log: Log) -> None:
+    """Makes a finished run's page where it is wanted; a failure is a warning."""
+    if not wanted or devices.process_share()[0]:
         return
     try:
         from tl.report import page
@@ -31,19 +31,26 @@ def write_report(config: ConfigDict, workdir: Path, log: Log) -> None:
         )
 
 
-def describe_data(opened: Mapping[str, Any], stores: Mapping[str, FeatureStore]) -> dict[str, Any]:
-    """Returns what results say of a run's data."""
+def describe_data(opened: Mapping[str, Source], counts: Mapping[str, int]) -> dict[str, Any]:
+    """Returns what results say of a run's data.
+
+    Args:
+      opened: split to source.
+      counts: images of each split or part.
+    """
     first = next(iter(opened.values()))
     return {
         "name": first.name,
         "version": first.version,
         "splits": {split: source.split for split, source in opened.items()},
         "classes": len(first.classes),
-        **{split: len(source) for split, source in opened.items()},
-        "left_out": {
-            split: int(np.sum(store.labels() == CORRUPT)) for split, store in stores.items()
-        },
+        **counts,
     }
+
+
+def left_out(stores: Mapping[str, FeatureStore]) -> dict[str, int]:
+    """Returns the number of images of each split that could not be decoded."""
+    return {split: int(np.sum(store.labels() == CORRUPT)) for split, store in stores.items()}
 
 
 def describe_weights(network: Pretrained) -> dict[str, str]:

@@ -1,28 +1,31 @@
 """The frozen first stages, run once: their outputs are stored and training starts from them."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
-from ml_collections import ConfigDict
 
+from tl.data.sources import Source
 from tl.errors import UserError
 from tl.features.extract import extract_parts
 from tl.features.network import Extraction, output_shapes
+from tl.features.store import FeatureStore
 from tl.models import registry
-from tl.runs import options
+from tl.runs.outcome import Log
 from tl.train import inputs
-from tl.train.freezing import Freezing, freezing, frozen_prefix
-from tl.weights.load import Pretrained
+from tl.train.freezing import freezing, frozen_prefix
+from tl.train.plan import Plan
 
 
 def cached(
-    config: ConfigDict,
-    network: Pretrained,
-    frozen: Freezing,
-    parts: Mapping[str, tuple[Any, np.ndarray]],
-    log: Callable[[str], Any],
+    plan: Plan,
+    parts: Mapping[str, tuple[Source, np.ndarray]],
+    extraction: Extraction,
+    root: Path,
+    log: Log,
 ) -> inputs.Inputs:
     """Returns what training is fed from the end of the longest frozen prefix on.
 
@@ -30,43 +33,99 @@ def cached(
     same examples in the same order.
 
     Args:
-      config: see `configs/common.py`.
-      network: whose stages run.
-      frozen: what does not move in any step.
+      plan: of the run.
       parts: `train`, `val` and `test` to (source, rows).
+      extraction: how outputs are computed; of which endpoint is decided here.
+      root: directory of all feature stores.
       log: takes a line of text.
 
     Raises:
-      UserError: images change from epoch to epoch, or the first stage is not frozen.
+      UserError: the first stage is not frozen.
     """
-    if options.augmentation(config).active or options.mixing(config).active:
-        raise UserError(
-            "--config.train.cache_prefix runs the frozen stages once for each image, and so needs "
-            "--config.augment to change none; switch off one of the two"
-        )
-    if config.train.norm == "recalibrate":
+    recipe, network = plan.recipe, plan.network
+    frozen = plan.phases[-1].freezing  # the last phase holds least
+    if recipe.norm == "recalibrate":
         # What is estimated anew before the first step is not what the prefix would run with.
-        held = freezing(network.variables, config.train.freeze, "train").statistics
+        held = freezing(network.variables, recipe.freeze, "train").statistics
         frozen = dataclasses.replace(frozen, statistics=held)
     endpoints = registry.get(network.spec.backbone).endpoints
     prefix = frozen_prefix(network.variables, frozen, endpoints)
     if prefix is None:
         raise UserError(
-            "--config.train.cache_prefix needs stages that stay frozen, from the first on, such as "
-            f"--config.train.freeze=\"('stem','stage1')\", got {config.train.freeze}"
+            "it needs stages that stay frozen, from the first on, such as "
+            f"`train.freeze=('stem','stage1')`, got {recipe.freeze}",
+            field="train.cache_prefix",
         )
     log(f"the network up to {prefix} runs once; training starts from what it gives")
-    extraction = Extraction(
-        endpoints=(prefix,),
-        pooling="none",
-        dtype=options.compute_dtype(config),
-        batch_size=config.extract.batch_size,
-        fold_batch_norm=False,  # as in training
-        mapper=config.extract.mapper,
-        threads=config.extract.threads,
+    stores = extract_parts(
+        network,
+        parts,
+        network.spec.preprocessing,
+        # Batch normalisation is not folded, as in training.
+        dataclasses.replace(extraction, endpoints=(prefix,), pooling="none", fold_batch_norm=False),
+        root,
+        log=log,
     )
-    preprocessing, root = network.spec.preprocessing, options.feature_root(config)
-    stores = extract_parts(network, parts, preprocessing, extraction, root, log=log)
-    shape = output_shapes(network.model, preprocessing.size)[prefix].shape[1:]
+    shape = output_shapes(network.model, network.spec.preprocessing.size)[prefix].shape[1:]
     rows = {part: rows for part, (_, rows) in parts.items()}
-    return inputs.of_activations(stores, rows, prefix, shape)
+    return of_activations(stores, rows, prefix, shape)
+
+
+def of_activations(
+    stores: Mapping[str, FeatureStore],
+    rows: Mapping[str, np.ndarray],
+    endpoint: str,
+    shape: tuple[int, ...],
+) -> inputs.Inputs:
+    """Returns the inputs of a network that is run from an endpoint on, all held in memory.
+
+    Args:
+      stores: for each part, that of its split; features are `pooling='none'`.
+      rows: of each part, in its store.
+      endpoint: whose output they are.
+      shape: of one example's, [h, w, C].
+    """
+    parts = {
+        part: (Activations(store, rows[part], endpoint, shape), np.arange(len(rows[part])))
+        for part, store in stores.items()
+    }
+    return inputs.Inputs(
+        parts=parts,
+        augment=inputs.unchanged,
+        transform=None,
+        prepare_train=_as_stored,
+        prepare_eval=_as_stored,
+        start=endpoint,
+        threads=0,  # there is nothing to decode
+    )
+
+
+class Activations:
+    """Some rows of a feature store as a source whose images are outputs of an endpoint."""
+
+    def __init__(
+        self, store: FeatureStore, rows: np.ndarray, endpoint: str, shape: tuple[int, ...]
+    ):
+        self.image_shape = shape
+        self.values = store.read(endpoint, rows).reshape(-1, *shape)
+        self._labels = store.labels()[rows]
+        names = store.ids()
+        self._ids = [names[row] for row in rows]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return {
+            "image": self.values[row],
+            "label": int(self._labels[row]),
+            "id": self._ids[row],
+        }
+
+    def labels(self) -> np.ndarray:
+        """Returns the labels, int32 [N]."""
+        return self._labels.copy()
+
+
+def _as_stored(values: jax.Array) -> jax.Array:
+    return values

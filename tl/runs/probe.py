@@ -12,10 +12,9 @@ from tl.data import sources
 from tl.files import append_jsonl, write_json
 from tl.report import plots, tables
 from tl.results import evidence
-from tl.runs import options
-from tl.runs import probe_grid as study
+from tl.runs import options, probe_grid
 from tl.runs.extract import load_network, stored_features
-from tl.runs.outcome import SCHEMA, Log, describe_data, describe_weights, write_report
+from tl.runs.outcome import SCHEMA, Log, describe_data, describe_weights, left_out, write_report
 from tl.runs.workdir import begin
 
 PLOT = "accuracy_over_endpoint.png"
@@ -39,10 +38,11 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     """
     start = time.perf_counter()
     options.check_lists(config)
-    solvers = options.solvers(config)
-    network = load_network(config)
-    opened = sources.open_sources(config.data)
-    stores = stored_features(config, network, opened, log)
+    solvers, data = options.solvers(config), options.data(config)
+    wanted = options.features(config)
+    network = load_network(options.weights(config))
+    opened = sources.open_sources(data)
+    stores = stored_features(wanted, network, opened, log)
     extracted = time.perf_counter()
 
     def record(cell: Mapping[str, Any]) -> None:
@@ -51,18 +51,17 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         log(tables.cell_line(cell))
 
     classes = opened["train"].classes
-    parts = study.parts(
+    parts = probe_grid.parts(
         stores,
         examples_per_class=config.data.examples_per_class,
         seeds=config.seeds,
-        # A folder may have a val split that the config does not name.
-        val_fraction=None if "val" in stores else sources.carved_fraction(config.data.val),
+        val_fraction=data.val_fraction,
     )
-    summary, headline = study.run(
+    summary, headline = probe_grid.run(
         parts, classes=classes, endpoints=config.endpoints, solvers=solvers, record=record
     )
     fitted = time.perf_counter()
-    data = {**describe_data(opened, stores), **summary.pop("counts")}
+    counts = {split: len(source) for split, source in opened.items()}
 
     def image(split: str, row: int) -> np.ndarray:
         source = opened.get(split, opened["train"])  # of which val may be a part
@@ -70,12 +69,15 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
 
     evidence.write(workdir, headline.predictions(classes), headline.projection(), image)
     plots.accuracy_over_endpoint(
-        summary["study"], f"{network.spec.name} on {data['name']}: probes", workdir / PLOT
+        summary["study"], f"{network.spec.name} on {opened['train'].name}: probes", workdir / PLOT
     )
     result = {
         "schema": SCHEMA,
         "kind": "probe",
-        "data": data,
+        "data": {
+            **describe_data(opened, counts | summary.pop("counts")),
+            "left_out": left_out(stores),
+        },
         "weights": describe_weights(network),
         **summary,
         "seconds": {
@@ -90,5 +92,5 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         if warning.split(": ", 1)[1].startswith(result["selected"]["endpoint"] + ","):
             log(f"warning: {warning}")
     log(f"\nwritten: {workdir / 'result.json'}, {workdir / PLOT}")
-    write_report(config, workdir, log)
+    write_report(config.report, workdir, log)
     return result

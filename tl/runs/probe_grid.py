@@ -1,20 +1,18 @@
 """Probes over numbers of examples and seeds; every pair is one run of the protocol."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tl.data import splits
-from tl.errors import UserError
 from tl.features.store import FeatureStore
 from tl.probes import protocol
 from tl.probes.held_out import HeldOut
 from tl.probes.seeds import summarise
-from tl.probes.solvers import Head, Logistic, Ridge, Solver
+from tl.probes.solvers import SOLVERS, Solver
 from tl.results.predictions import Predictions
 from tl.results.projection import Projection, project, spaced_rows
+from tl.runs.parts import divide
 
 Parts = Mapping[str, tuple[FeatureStore, np.ndarray]]
 
@@ -52,7 +50,7 @@ class Headline(NamedTuple):
         store, rows = self.parts["test"]
         spaced = spaced_rows(len(rows))
         features = store.read(selected.endpoint, rows[spaced])
-        standardise = selected.solver in (Logistic.name, Ridge.name)
+        standardise = SOLVERS[selected.solver].standardises
         return project(features, spaced, selected.endpoint, standardise)
 
     def _names(self, split: str) -> tuple[list[str], np.ndarray]:
@@ -71,10 +69,10 @@ def parts(
     """Returns the rows of every run of the protocol.
 
     Args:
-      stores: features of `train`, `test` and, where val_fraction is None, `val`.
+      stores: features of `train`, `test` and, where it is a split of its own, `val`.
       examples_per_class: of train and the val carved from it together; 0 is all there are.
       seeds: of the subset, the carving and the head.
-      val_fraction: share of the chosen training rows that becomes val.
+      val_fraction: see `tl.runs.parts.divide`.
 
     Returns:
       By number of examples, the largest last, and by seed.
@@ -83,7 +81,7 @@ def parts(
       UserError: too few examples.
     """
     return {
-        k: {seed: _parts(stores, k, seed, val_fraction) for seed in seeds}
+        k: {seed: divide(stores, k, seed, val_fraction) for seed in seeds}
         for k in sorted(examples_per_class, key=lambda k: k or np.inf)
     }
 
@@ -142,26 +140,6 @@ def run(
     }, headline
 
 
-def _parts(
-    stores: Mapping[str, FeatureStore], k: int, seed: int, val_fraction: float | None
-) -> Parts:
-    """Returns, for each part, the store it lies in and its rows there; corrupt images in none."""
-    train, val = splits.train_and_val(stores["train"].labels(), k, val_fraction, seed)
-    parts = {
-        "train": (stores["train"], train),
-        "val": _labelled(stores["val"]) if val is None else (stores["train"], val),
-        "test": _labelled(stores["test"]),
-    }
-    for split, (_, rows) in parts.items():
-        if not len(rows):
-            raise UserError(f"no image is left for {split}; give more examples a class")
-    return parts
-
-
-def _labelled(store: FeatureStore) -> tuple[FeatureStore, np.ndarray]:
-    return store, np.flatnonzero(store.labels() >= 0)
-
-
 def _cell(
     parts: Parts,
     num_classes: int,
@@ -178,7 +156,7 @@ def _cell(
         features,
         labels,
         endpoints,
-        [dataclasses.replace(s, seed=seed) if isinstance(s, Head) else s for s in solvers],
+        [solver.with_seed(seed) for solver in solvers],
         HeldOut(lambda endpoint: features(endpoint, "test"), labels.pop("test"), num_classes),
         num_classes=num_classes,
         test_every_endpoint=True,

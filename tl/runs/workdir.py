@@ -180,8 +180,8 @@ def _check_weights(path: Path, config: ml_collections.ConfigDict) -> None:
     weights = Path(os.path.expanduser(config.get("weights") or "/"))
     if weights.exists() and weights.resolve().is_relative_to(path.resolve()):
         raise UserError(
-            f"--config.weights={weights} lies in the run that --overwrite would replace; give "
-            "another --workdir"
+            f"{weights} lies in the run that --overwrite would replace; give another --workdir",
+            field="weights",
         )
 
 

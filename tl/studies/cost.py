@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tl.data import sources, splits
+from tl.data.sources import Data
 from tl.errors import UserError
 from tl.runs import options
 from tl.studies.plan import Plan, Run
@@ -47,7 +47,7 @@ class Estimator:
     """Costs of runs; opens each data set once, for its labels."""
 
     def __init__(self):
-        self._opened: dict[str, dict[str, sources.Source] | UserError] = {}
+        self._opened: dict[Data, dict[str, sources.Source] | UserError] = {}
 
     def cost(self, run: Run) -> Cost:
         """Returns what a run costs.
@@ -55,26 +55,26 @@ class Estimator:
         Raises:
           UserError: the data are not at hand, or the config is wrong.
         """
-        config, opened = run.config, self._open(run.config.data)
+        config, opened = run.config, self._open(options.data(run.config))
         read = sum(map(len, opened.values())) if run.extraction else 0
         if run.kind == "probe":
             return Cost(0, 0, 0, read, _size(config))
         train, val = splits.train_and_val(
             opened["train"].labels(),
             options.examples_per_class(config),
-            None if "val" in opened else sources.carved_fraction(config.data.val),
+            None if "val" in opened else options.data(config).val_fraction,
             options.seed(config),
         )
         num_val = len(opened["val"]) if val is None else len(val)
-        config, _ = options.with_rule(config, len(train), opened["train"].image_shape)
-        cadence = options.cadence(config, len(train))
+        recipe = options.recipe(config, len(train), opened["train"].image_shape)
+        cadence = recipe.cadence
         evaluations = 1 + -(-cadence.steps // cadence.eval_every)  # before the first step, too
         return Cost(
             steps=cadence.steps,
-            trained=cadence.steps * config.train.batch_size,
+            trained=cadence.steps * recipe.batch_size,
             evaluated=evaluations * num_val + len(opened["test"]),
             read=read,
-            size=_size(config),
+            size=recipe.overrides.size or _size(config),
         )
 
     def known_cost(self, run: Run) -> Cost | None:
@@ -84,16 +84,14 @@ class Estimator:
         except Exception:  # of whatever kind: the run itself says it, and the others go on
             return None
 
-    def _open(self, data: ConfigDict) -> dict[str, sources.Source]:
-        key = json.dumps(data.to_dict(), sort_keys=True)
-        if key not in self._opened:
+    def _open(self, data: Data) -> dict[str, sources.Source]:
+        data = dataclasses.replace(data, download=False)
+        if data not in self._opened:
             try:
-                self._opened[key] = sources.open_sources(
-                    ConfigDict({**data.to_dict(), "download": False})
-                )
+                self._opened[data] = sources.open_sources(data)
             except UserError as error:
-                self._opened[key] = error
-        if isinstance(opened := self._opened[key], UserError):
+                self._opened[data] = error
+        if isinstance(opened := self._opened[data], UserError):
             raise opened
         return opened
 

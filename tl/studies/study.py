@@ -68,7 +68,7 @@ def run(
         raise UserError(f"--workdir={folder} cannot be written: {error}") from error
     log("\n" + summary.tables(study))
     log("\nwritten: " + ", ".join(map(str, written)))
-    write_report(config, folder, log)
+    write_report(config.report, folder, log)
     return failed
 
 

@@ -16,7 +16,7 @@ from tl.errors import UserError, nearest
 from tl.train.schedules import layer_of, layers
 
 NORMS = ("train", "affine", "frozen", "recalibrate")
-FREEZE, UNFREEZE = "--config.train.freeze", "--config.train.unfreeze"
+FREEZE, UNFREEZE = "train.freeze", "train.unfreeze"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ def freezing(
       UserError: a pattern means nothing, no parameter is left to train, or norm is unknown.
     """
     if norm not in NORMS:
-        raise UserError(f"--config.train.norm: there is no {norm!r}{nearest(norm, NORMS)}")
+        raise UserError(f"there is no {norm!r}{nearest(norm, NORMS)}", field="train.norm")
     params, statistics = _paths(variables)
     paths = [*params, *statistics]
     chosen = tree.select(paths, freeze, FREEZE) - tree.select(paths, thawed, UNFREEZE)
@@ -71,8 +71,9 @@ def freezing(
     )
     if len(result.params) == len(params):
         raise UserError(
-            f"{FREEZE}={tuple(freeze)} leaves none of {len(params)} arrays of parameters to train; "
-            "expected some to, such as the head's"
+            f"{tuple(freeze)} leaves none of {len(params)} arrays of parameters to train; expected "
+            "some to, such as the head's",
+            field=FREEZE,
         )
     return result
 
@@ -103,9 +104,9 @@ def phases(
         after = freezing(variables, freeze, norm, thawed)
         if after == phase.freezing:
             raise UserError(
-                f"{UNFREEZE}: {pattern!r} thaws nothing at step {step}; expected a pattern of "
-                f"leaves that {FREEZE}={tuple(freeze)} still holds, and "
-                f"--config.train.norm={norm} does not"
+                f"{pattern!r} thaws nothing at step {step}; expected a pattern of leaves that "
+                f"`{FREEZE}={tuple(freeze)}` still holds, and `train.norm={norm}` does not",
+                field=UNFREEZE,
             )
         if step > phase.start:
             past.append(dataclasses.replace(phase, end=step))
@@ -116,10 +117,13 @@ def phases(
 def _parse(text: str, steps: int) -> tuple[str, int]:
     pattern, _, step = text.rpartition("@")
     if not pattern or not step.isdecimal():
-        raise UserError(f"{UNFREEZE}: expected PATTERN@STEP, such as 'stage4@100', got {text!r}")
+        raise UserError(
+            f"expected PATTERN@STEP, such as 'stage4@100', got {text!r}", field=UNFREEZE
+        )
     if not 0 < int(step) < steps:
         raise UserError(
-            f"{UNFREEZE}: expected a step from 1 to {steps - 1}, of a run of {steps}, got {text!r}"
+            f"expected a step from 1 to {steps - 1}, of a run of {steps}, got {text!r}",
+            field=UNFREEZE,
         )
     return pattern, int(step)
 

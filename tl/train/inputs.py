@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +11,6 @@ from tl.data import loader
 from tl.data.augment import Augmentation, augment
 from tl.data.sources import Source
 from tl.data.transforms import host_and_device
-from tl.features.store import FeatureStore
 from tl.weights.spec import Preprocessing
 
 Prepare = Callable[[jax.Array], jax.Array]
@@ -89,7 +87,7 @@ def of_images(
         augmented = functools.partial(augment, a=augmentation, p=preprocessing)
     else:
         prepare_train = prepare
-        augmented = functools.partial(_unchanged, transform=transform)
+        augmented = functools.partial(unchanged, transform=transform)
     return Inputs(
         parts=parts,
         augment=augmented,
@@ -101,69 +99,10 @@ def of_images(
     )
 
 
-def of_activations(
-    stores: Mapping[str, FeatureStore],
-    rows: Mapping[str, np.ndarray],
-    endpoint: str,
-    shape: tuple[int, ...],
-) -> Inputs:
-    """Returns the inputs of a network that is run from an endpoint on, all held in memory.
-
-    Args:
-      stores: for each part, that of its split; features are `pooling='none'`.
-      rows: of each part, in its store.
-      endpoint: whose output they are.
-      shape: of one example's, [h, w, C].
-    """
-    parts = {
-        part: (Activations(store, rows[part], endpoint, shape), np.arange(len(rows[part])))
-        for part, store in stores.items()
-    }
-    return Inputs(
-        parts=parts,
-        augment=_unchanged,
-        transform=None,
-        prepare_train=_as_stored,
-        prepare_eval=_as_stored,
-        start=endpoint,
-        threads=0,  # there is nothing to decode
-    )
-
-
-class Activations:
-    """Some rows of a feature store as a source whose images are outputs of an endpoint."""
-
-    def __init__(
-        self, store: FeatureStore, rows: np.ndarray, endpoint: str, shape: tuple[int, ...]
-    ):
-        self.image_shape = shape
-        self.values = store.read(endpoint, rows).reshape(-1, *shape)
-        self._labels = store.labels()[rows]
-        names = store.ids()
-        self._ids = [names[row] for row in rows]
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        return {
-            "image": self.values[row],
-            "label": int(self._labels[row]),
-            "id": self._ids[row],
-        }
-
-    def labels(self) -> np.ndarray:
-        """Returns the labels, int32 [N]."""
-        return self._labels.copy()
-
-
-def _unchanged(
+def unchanged(
     image: np.ndarray,
     rng: np.random.Generator,
     transform: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
+    """Returns an image as it is evaluated: without augmentation, after `transform` if any."""
     return image if transform is None else transform(image)
-
-
-def _as_stored(values: jax.Array) -> jax.Array:
-    return values

@@ -221,6 +221,6 @@ def _check_finite(step: int, values: Mapping[str, float]) -> None:
     if bad:
         raise UserError(
             f"step {step} is not finite: {', '.join(bad)}. The last checkpoint is from before; try "
-            "a lower --config.optim.learning_rate, a warm-up (--config.optim.warmup), clipping "
-            "(--config.optim.clip=1) or, in bfloat16, float32"
+            "a lower `optim.learning_rate`, a warm-up (`optim.warmup`), clipping "
+            "(`optim.clip=1`) or, in bfloat16, float32"
         )

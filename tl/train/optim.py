@@ -54,19 +54,21 @@ class Optim:
             value = getattr(self, field)
             if value not in known:
                 raise UserError(
-                    f"--config.optim.{field}: there is no {value!r}{nearest(value, known)}"
+                    f"there is no {value!r}{nearest(value, known)}", field=f"optim.{field}"
                 )
         for interval, (contains, fields) in RANGES.items():
             for field in fields:
                 if not contains(getattr(self, field)):
                     raise UserError(
-                        f"expected --config.optim.{field} {interval}, got {getattr(self, field)}"
+                        f"expected a number {interval}, got {getattr(self, field)}",
+                        field=f"optim.{field}",
                     )
         edges = (self.warmup, *self.boundaries, 1.0)
         if self.schedule == "step" and not all(a < b for a, b in pairwise(edges)):
             raise UserError(
-                "expected --config.optim.boundaries to rise, from above --config.optim.warmup "
-                f"({self.warmup}) to below 1; got {self.boundaries}"
+                f"expected shares that rise, from above `optim.warmup` ({self.warmup}) to below 1; "
+                f"got {self.boundaries}",
+                field="optim.boundaries",
             )
 
 

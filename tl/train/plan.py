@@ -1,19 +1,19 @@
-"""What trains when, and how fast: from a config to the compiled steps of each phase."""
+"""What trains when, and how fast: from a recipe to the compiled steps of each phase."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import optax
-from ml_collections import ConfigDict
 
 from tl import tree
 from tl.devices import DataParallel
-from tl.runs import options
 from tl.train import freezing
 from tl.train.inputs import Inputs
 from tl.train.loop import CompiledPhase, phase_at
 from tl.train.optim import decayed, extend, make_optimizer
+from tl.train.recipe import Recipe
 from tl.train.schedules import make_schedule, multipliers
 from tl.train.state import TrainState
 from tl.train.steps import forward, train_step
@@ -23,10 +23,10 @@ from tl.weights.load import Pretrained
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The decisions that a run's config comes to, for one network.
+    """What a recipe comes to for one network.
 
     Attributes:
-      config: of the run.
+      recipe: of the run.
       network: as training begins.
       phases: what is frozen in which steps.
       rates: path of every parameter to the multiplier of its learning rate.
@@ -34,7 +34,7 @@ class Plan:
       tx: the optimizer, over whatever trains.
     """
 
-    config: ConfigDict
+    recipe: Recipe
     network: Pretrained
     phases: list[freezing.Phase]
     rates: Mapping[str, float]
@@ -55,8 +55,8 @@ class Plan:
         return TrainState.create(
             variables,
             self.tx.init(trainable),
-            options.seed(self.config),
-            ema=self.config.train.ema_decay > 0,
+            self.recipe.seed,
+            ema=self.recipe.ema_decay > 0,
         )
 
     def tables(self, kind: Callable[..., str]) -> str:
@@ -68,6 +68,13 @@ class Plan:
             texts.append(heading + kind(*arguments))
         return "\n\n".join(texts)
 
+    def parameter_counts(self) -> dict[str, int]:
+        """Returns the number of `all` parameters, and of those `trained` in any phase."""
+        leaves = tree.leaves(self.network.variables["params"])
+        sizes = {path: np.size(leaf) for path, leaf in leaves.items()}
+        trained = frozenset[str]().union(*(self.trained(phase) for phase in self.phases))
+        return {"all": sum(sizes.values()), "trained": sum(sizes[path] for path in trained)}
+
     def compiled(self, fed: Inputs, parallel: DataParallel) -> list[CompiledPhase]:
         """Returns the steps of each phase, to be compiled when they are first taken."""
         return [self._compiled(phase, fed, parallel) for phase in self.phases]
@@ -75,7 +82,7 @@ class Plan:
     def _compiled(
         self, phase: freezing.Phase, fed: Inputs, parallel: DataParallel
     ) -> CompiledPhase:
-        train, trained = self.config.train, self.trained(phase)
+        recipe, trained = self.recipe, self.trained(phase)
         moving = freezing.moving_norms(phase.freezing, self.network.variables["batch_stats"])
         step = functools.partial(
             train_step,
@@ -87,10 +94,10 @@ class Plan:
             schedule=self.schedule,
             trained=trained,
             num_classes=self.network.spec.num_classes,
-            mixing=options.mixing(self.config),
-            label_smoothing=train.label_smoothing,
-            accumulate=train.accumulate,
-            ema_decay=train.ema_decay,
+            mixing=recipe.mixing,
+            label_smoothing=recipe.label_smoothing,
+            accumulate=recipe.accumulate,
+            ema_decay=recipe.ema_decay,
         )
 
         def enter(state: TrainState) -> TrainState:
@@ -101,26 +108,27 @@ class Plan:
         return CompiledPhase(phase.start, phase.end, parallel.compile(step, donate=True), enter)
 
 
-def make_plan(config: ConfigDict, network: Pretrained, steps: int) -> Plan:
+def make_plan(recipe: Recipe, network: Pretrained) -> Plan:
     """Returns the plan of a run.
 
     Args:
-      config: see `configs/common.py`.
+      recipe: of the run.
       network: as training begins.
-      steps: updates of the whole run.
 
     Raises:
-      UserError: a pattern that matches nothing, or a value that cannot be used.
+      UserError: a pattern that matches nothing, or a step outside the run.
     """
-    optim, train = options.optim(config), config.train
+    optim, steps = recipe.optim, recipe.cadence.steps
     rates = multipliers(
         tree.leaves(network.variables["params"]), optim.multipliers, optim.layer_decay
     )
     schedule = make_schedule(optim, max(steps, 1))
     return Plan(
-        config=config,
+        recipe=recipe,
         network=network,
-        phases=freezing.phases(network.variables, train.freeze, train.unfreeze, train.norm, steps),
+        phases=freezing.phases(
+            network.variables, recipe.freeze, recipe.unfreeze, recipe.norm, steps
+        ),
         rates=rates,
         schedule=schedule,
         tx=make_optimizer(optim, schedule, rates),

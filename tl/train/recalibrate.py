@@ -83,8 +83,8 @@ def estimate(statistics: Callable[[Tree, dict], Tree], variables: Tree, batches:
         count += 1
     if not count:
         raise UserError(
-            "recalibrate needs at least one whole batch of training images; make "
-            "--config.train.batch_size smaller"
+            "recalibrate needs at least one whole batch of training images; make it smaller",
+            field="train.batch_size",
         )
     means = {path: moment / count for path, moment in sums.items()}
     old = tree.leaves(variables["batch_stats"])

@@ -12,7 +12,7 @@ from tl.errors import UserError
 from tl.train.optim import Optim
 
 COMPUTED = ("stem", "stage", "top", "head")  # in this order
-FIELD = "--config.optim.multipliers"
+FIELD = "optim.multipliers"
 
 
 def make_schedule(optim: Optim, steps: int) -> optax.Schedule:
@@ -80,8 +80,9 @@ def _parse(text: str) -> tuple[str, float]:
         value = math.nan
     if not pattern or not equals or not 0 < value < math.inf:
         raise UserError(
-            f"{FIELD}: expected PATTERN=NUMBER with a number above 0, such as 'head=10', got "
-            f"{text!r}; what shall not move at all goes under --config.train.freeze"
+            f"expected PATTERN=NUMBER with a number above 0, such as 'head=10', got {text!r}; "
+            "what shall not move at all goes under `train.freeze`",
+            field=FIELD,
         )
     return pattern, value
 

@@ -31,6 +31,21 @@ class Preprocessing:
 
 
 @dataclasses.dataclass(frozen=True)
+class WeightChoice:
+    """Which weights to load, and how to read them where the file does not tell.
+
+    Attributes:
+      name: of the catalogue, or the path of a file, a run or a checkpoint.
+      like: the catalogue's name whose architecture and preprocessing a file takes; '' for none.
+      prefix: a key of `prefixes.PREFIXES`; '' for none.
+    """
+
+    name: str
+    like: str = ""
+    prefix: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class HubFile:
     """A file on the Hugging Face Hub, which serves its SHA-256 with it."""
 

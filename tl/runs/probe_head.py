@@ -1,0 +1,62 @@
+"""The head that LP-FT starts with: a linear probe on the features of the frozen network."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tl.data.sources import Source
+from tl.features.extract import extract_parts
+from tl.features.network import Extraction
+from tl.probes import protocol
+from tl.probes.solvers import Logistic, Rows
+from tl.runs.outcome import Log
+from tl.weights.load import Pretrained
+
+
+def fit_head(
+    network: Pretrained,
+    parts: Mapping[str, tuple[Source, np.ndarray]],
+    extraction: Extraction,
+    root: Path,
+    solver: Logistic,
+    log: Log,
+) -> dict[str, np.ndarray]:
+    """Returns a linear probe's solution as a head (LP-FT; Kumar et al. 2022, arXiv:2202.10054).
+
+    Logistic regression on the pooled features of train, its strength chosen on val; val is not
+    fitted, for training chooses on it too. Before its first step the network then predicts what
+    the probe does.
+
+    Args:
+      network: whose features.
+      parts: `train` and `val` to (source, rows).
+      extraction: how features are computed; of which endpoint is decided here.
+      root: directory of all feature stores.
+      solver: with the strengths to choose from.
+      log: takes a line of text.
+
+    Returns:
+      `kernel` float32 [D, C] and `bias` float32 [C].
+    """
+    stores = extract_parts(
+        network,
+        {part: parts[part] for part in ("train", "val")},
+        network.spec.preprocessing,
+        dataclasses.replace(extraction, endpoints=("pooled",), pooling="mean"),
+        root,
+        log=log,
+    )
+    rows = {}
+    for part, store in stores.items():
+        _, chosen = parts[part]
+        chosen = chosen[store.labels()[chosen] >= 0]
+        rows[part] = Rows(store.read("pooled", chosen), store.labels()[chosen])
+    num_classes = network.spec.num_classes
+    choice, _ = protocol.choose_setting("pooled", solver, rows["train"], rows["val"], num_classes)
+    log(
+        f"head: linear probe with l2 {choice.setting['l2']:.3g}, val top-1 "
+        f"{100 * choice.val_top1:.2f} % of {len(rows['val'].labels)}"
+    )
+    return {"kernel": choice.fit.head.kernel, "bias": choice.fit.head.bias}

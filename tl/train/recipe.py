@@ -1,0 +1,106 @@
+"""The recipe of a training run: every decision that its config holds, typed and checked."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from tl.data.augment import Augmentation
+from tl.data.transforms import Overrides
+from tl.errors import UserError, nearest
+from tl.train.freezing import NORMS
+from tl.train.loop import Cadence
+from tl.train.mixing import Mixing
+from tl.train.optim import Optim
+from tl.weights.spec import WeightChoice
+
+STARTS = ("weights", "random")
+HEADS = ("zero", "random", "probe", "keep")
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything that decides how a network is trained, beside its data.
+
+    Attributes:
+      weights: where the network comes from.
+      overrides: of the preprocessing that belongs to the weights.
+      seed: of the new head, of the order of examples, of augmentation, mixing and dropout.
+      start: `weights`, or `random` for the same network untrained.
+      head: `zero`, `random`, `probe` (a linear probe's solution) or `keep`.
+      freeze: patterns of what does not move, see `tl.train.freezing`.
+      unfreeze: 'PATTERN@STEP' of what moves from that step on.
+      norm: one of `tl.train.freezing.NORMS`.
+      norm_momentum: share of old batch statistics kept in an update; `kornblith` for the rule of
+        that paper, None for the weights' own.
+      cache_prefix: run the frozen stages once, and train from their stored outputs.
+      dtype: of compute, `float32` or `bfloat16`; parameters and statistics are float32 always.
+      batch_size: examples of an update, over all devices.
+      accumulate: parts that a batch is computed in, one after the other.
+      dropout: share of the head's inputs that is dropped, in [0, 1).
+      label_smoothing: share of a target that is spread over all classes, in [0, 1).
+      ema_decay: of the averaged parameters that are evaluated, in [0, 1); 0 for no average.
+      cadence: how long the run is, and when what happens in it.
+      max_to_keep: latest checkpoints to keep, beside the best.
+      optim, augmentation, mixing: see there.
+      rule: name of the rule that filled fields which the config left open; '' for none.
+      ruled: dotted name of each field that the rule filled, and its value.
+
+    Raises:
+      UserError: a value that cannot be used, with its field.
+    """
+
+    weights: WeightChoice
+    overrides: Overrides
+    seed: int
+    start: str
+    head: str
+    freeze: tuple[str, ...]
+    unfreeze: tuple[str, ...]
+    norm: str
+    norm_momentum: float | str | None
+    cache_prefix: bool
+    dtype: str
+    batch_size: int
+    accumulate: int
+    dropout: float
+    label_smoothing: float
+    ema_decay: float
+    cadence: Cadence
+    max_to_keep: int
+    optim: Optim
+    augmentation: Augmentation
+    mixing: Mixing
+    rule: str = ""
+    ruled: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = {"start": STARTS, "head": HEADS, "norm": NORMS, "dtype": DTYPES}
+        for field, known in names.items():
+            if (name := getattr(self, field)) not in known:
+                raise UserError(
+                    f"there is no {name!r}{nearest(name, known)}", field=f"train.{field}"
+                )
+        for field in ("batch_size", "accumulate", "max_to_keep"):
+            if getattr(self, field) < 1:
+                raise UserError(
+                    f"expected at least 1, got {getattr(self, field)}", field=f"train.{field}"
+                )
+        for field in ("dropout", "label_smoothing", "ema_decay"):
+            if not 0 <= (value := getattr(self, field)) < 1:  # which NaN fails
+                raise UserError(f"expected a share in [0, 1), got {value}", field=f"train.{field}")
+        momentum = self.norm_momentum
+        if momentum not in (None, "kornblith") and (
+            isinstance(momentum, str) or not 0 <= momentum < 1
+        ):
+            raise UserError(
+                f"expected a number in [0, 1), 'kornblith', or '' for the weights' own, got "
+                f"{momentum!r}",
+                field="train.norm_momentum",
+            )
+        if self.cache_prefix and (self.augmentation.active or self.mixing.active):
+            raise UserError(
+                "it runs the frozen stages once for each image, and so `augment` must change "
+                "none; switch off one of the two",
+                field="train.cache_prefix",
+            )

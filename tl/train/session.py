@@ -1,0 +1,180 @@
+"""A training session: begun or gone on with, and run with all that it writes and listens to."""
+
+import dataclasses
+import hashlib
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tl import devices
+from tl.checkpoint import Checkpoints
+from tl.data.sources import Source
+from tl.devices import DataParallel
+from tl.errors import Stopped, UserError
+from tl.fields import differences
+from tl.train import interruption, logs
+from tl.train.evaluator import Evaluator
+from tl.train.loop import Interrupted, Progress, fit
+from tl.train.plan import Plan
+from tl.train.state import TrainState
+from tl.tree import Tree
+from tl.weights.load import Pretrained
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """What training needs beside the state.
+
+    Attributes:
+      plan: what trains when, and how fast.
+      evaluator: of val, with the data and the devices.
+      checkpoints: of the run.
+      identity: see `identity`; a checkpoint of another one is refused.
+      described: JSON values that every checkpoint holds, such as the config and the network.
+      workdir: the run's folder, for metrics.jsonl and TensorBoard events.
+      log: takes a line of text.
+    """
+
+    plan: Plan
+    evaluator: Evaluator
+    checkpoints: Checkpoints
+    identity: Mapping[str, Any]
+    described: Mapping[str, Any]
+    workdir: Path
+    log: Callable[[str], object]
+
+
+def identity(network: Pretrained, parts: Mapping[str, tuple[Source, np.ndarray]]) -> dict[str, Any]:
+    """Returns what must be the same for an interrupted run to go on, as JSON."""
+    return {
+        "weights": network.sha256,
+        "data": {
+            part: {
+                "name": source.name,
+                "version": source.version,
+                "split": source.split,
+                "rows": hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest(),
+            }
+            for part, (source, rows) in parts.items()
+        },
+    }
+
+
+def begin(plan: Plan, variables: Tree, parallel: DataParallel) -> TrainState:
+    """Returns the state before the first step, on the devices.
+
+    Args:
+      plan: of the run.
+      variables: that training starts from.
+      parallel: the devices.
+    """
+
+    def first_state(variables: Tree) -> TrainState:
+        # Copies, for the state's memory is given to the first step.
+        return plan.state(jax.tree.map(jnp.array, variables), plan.phases[0])
+
+    # One program; outside of `jit` each shape of an array would be several.
+    return jax.jit(first_state, out_shardings=parallel.replicated)(variables)
+
+
+def resume(session: Session) -> tuple[TrainState, Progress]:
+    """Returns the state of the latest checkpoint, on the devices, and how far it is.
+
+    Raises:
+      UserError: the checkpoint is damaged, or of other data, weights or parameters.
+    """
+    plan, parallel = session.plan, session.evaluator.parallel
+    step = session.checkpoints.latest_step
+    if step is None:
+        raise ValueError("expected a checkpoint to go on from; there is none")
+    phase = plan.phase_of(step)
+    expected = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=parallel.replicated),
+        jax.eval_shape(lambda variables: plan.state(variables, phase), plan.network.variables),
+    )
+    state, position, metadata = session.checkpoints.restore(step, expected)
+    if lines := differences(session.identity, metadata["identity"]):
+        raise UserError(
+            "the data or the weights are not those that the interrupted run began with; bring "
+            "them back, or begin anew with --overwrite or another --workdir:\n  "
+            + "\n  ".join(lines)
+        )
+    return state, Progress(position=position or None, **metadata["progress"])
+
+
+def train(session: Session, state: TrainState, progress: Progress, began: float) -> None:
+    """Trains to the end; `progress` says what came of it.
+
+    Args:
+      session: of the run.
+      state: lies on the devices; its memory is used up.
+      progress: is kept up to date.
+      began: when the run began, by `time.perf_counter`, had it not been interrupted.
+
+    Raises:
+      UserError: a loss or a gradient is not finite.
+      Stopped: on SIGTERM or Ctrl-C, after saving.
+    """
+    plan, evaluator, log = session.plan, session.evaluator, session.log
+    recipe, cadence = plan.recipe, plan.recipe.cadence
+    fed, parallel = evaluator.fed, evaluator.parallel
+    batch_size, first = recipe.batch_size, int(state.step)
+    process, processes = devices.process_share()
+    tells = process == 0
+    stream = fed.stream(batch_size, recipe.seed, progress.position, (process, processes))
+
+    def save(state: TrainState, progress: Progress, measured: Mapping[str, float] | None) -> None:
+        progress.total = time.perf_counter() - began
+        metadata = {
+            **session.described,
+            "identity": session.identity,
+            "progress": {k: v for k, v in vars(progress).items() if k != "position"},
+        }
+        position = progress.position or {}
+        session.checkpoints.save(int(state.step), state, position, metadata, measured)
+
+    with (
+        logs.RunLog(session.workdir, first if progress.curve else None, enabled=tells) as run_log,
+        logs.progress(cadence.steps * batch_size, first * batch_size, enabled=tells) as bar,
+        # Where there are several processes, JAX's own service hears the signal
+        # (`devices.stop_agreed`).
+        interruption.noted(interruption.SIGNALS if processes == 1 else ()) as request,
+    ):
+
+        def record(step: int, scalars: Mapping[str, float]) -> None:
+            run_log.write(step, scalars)
+            if "val/top1" in scalars:
+                with bar.external_write_mode():
+                    log(
+                        f"step {step}, epoch {step / cadence.steps_per_epoch:.1f}: val top-1 "
+                        f"{100 * scalars['val/top1']:.2f} %, loss {scalars['val/loss']:.4f}"
+                    )
+
+        try:
+            fit(
+                state,
+                progress,
+                phases=plan.compiled(fed, parallel),
+                batches=devices.prefetch(stream, lambda item: (parallel.put(item[0]), item[1])),
+                cadence=cadence,
+                evaluate=lambda state: evaluator.metrics(state.evaluated, "val"),
+                save=save,
+                record=record,
+                show=lambda loss: bar.update(batch_size, loss),
+                interrupted=lambda step: devices.stop_agreed(request.sent is not None, step),
+            )
+        except Interrupted as interrupted:
+            sent = request.sent or signal.SIGTERM
+            raise Stopped(
+                f"stopped by {sent.name} after step {interrupted.step} of {cadence.steps}, which "
+                f"is saved; the same command with --workdir={session.workdir} goes on from there",
+                128 + sent,
+            ) from None
+        finally:
+            stream.close()

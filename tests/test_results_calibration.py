@@ -89,3 +89,49 @@ def test_temperature_scaling_lowers_the_error():
     assert before.ece > 0.1
     assert after.ece < 0.015
     assert before.counts.sum() == after.counts.sum() == len(labels)
+
+
+def test_sigmoid_probabilities_by_hand():
+    logits = np.array([[0.0, np.log(9.0)], [1e30, -1e30]])
+    found = calibration.probabilities(logits, 2.0, "sigmoid")
+    np.testing.assert_allclose(found, [[0.5, 0.75], [1, 0]], rtol=1e-12)
+
+
+def test_sigmoid_temperature_by_hand():
+    # Each class's logit is right for three of four examples: p = 3 / 4 is 2 / T = log 3. Softmax
+    # sees the difference of the two logits, which is twice as large.
+    logits, labels = np.array([[2.0, -2.0]] * 4), np.array([0, 0, 0, 1])
+    found = calibration.temperature(logits, labels, "sigmoid")
+    assert found == pytest.approx(2 / np.log(3), rel=1e-5)
+    assert calibration.temperature(logits, labels) == pytest.approx(4 / np.log(3), rel=1e-5)
+
+
+def test_sigmoid_temperature_has_the_lowest_binary_cross_entropy():
+    logits, labels = drawn(3.0, count=50)
+    targets = np.eye(5)[labels]
+
+    def loss(temperature):
+        p = 1 / (1 + np.exp(-logits / temperature))
+        return -np.sum(targets * np.log(p) + (1 - targets) * np.log1p(-p), axis=1).mean()
+
+    found = calibration.temperature(logits, labels, "sigmoid")
+    assert loss(found) < min(loss(0.999 * found), loss(1.001 * found))
+
+
+def test_sigmoid_temperature_at_its_bounds():
+    low, high = calibration.TEMPERATURES
+    separable = 30 * np.array([[1.0, -1.0], [-1.0, 1.0]])
+    assert calibration.temperature(separable, np.array([0, 1]), "sigmoid") == low
+    assert calibration.temperature(separable, np.array([1, 0]), "sigmoid") == high
+    undecided = np.zeros((3, 2))
+    assert calibration.temperature(undecided, np.array([0, 1, 1]), "sigmoid") == 1.0
+
+
+def test_sigmoid_confidence_is_that_of_the_predicted_class():
+    logits = np.log([[4.0, 9.0], [0.25, 1 / 9]])  # p = 0.8, 0.9; 0.2, 0.1
+    found = calibration.reliability(
+        calibration.probabilities(logits, 1.0, "sigmoid"), np.array([1, 1]), bins=2
+    )
+    np.testing.assert_allclose(found.confidence, [0.2, 0.9])
+    np.testing.assert_allclose(found.accuracy, [0, 1])
+    assert found.ece == pytest.approx(0.15)

@@ -40,12 +40,36 @@ def test_predictions_come_back_as_they_were(tmp_path):
     read = Predictions.load(tmp_path)
     for name, values in vars(written).items():
         np.testing.assert_array_equal(getattr(read, name), values)
-        assert getattr(read, name).dtype == values.dtype
+        assert type(getattr(read, name)) is type(values)
+        assert np.asarray(getattr(read, name)).dtype == np.asarray(values).dtype
     assert read.seeds.dtype == np.int64
     assert read.test_predicted.dtype == read.val_labels.dtype == np.int32
     assert read.val_logits.dtype == np.float32
     assert read.correct.tolist() == [[True, False, True, True], [True, True, True, False]]
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.npz"]
+
+
+def test_the_link_is_kept_and_older_files_have_softmax(tmp_path):
+    written = predictions(link="sigmoid")
+    written.save(tmp_path / PREDICTIONS)
+    assert Predictions.load(tmp_path).link == "sigmoid"
+    before = {name: values for name, values in vars(written).items() if name != "link"}
+    np.savez_compressed(tmp_path / PREDICTIONS, **before)
+    assert Predictions.load(tmp_path).link == "softmax"
+    np.savez_compressed(tmp_path / PREDICTIONS, **before, link="probit")
+    with pytest.raises(UserError, match=r"predictions\.npz is damaged \(ValueError\)"):
+        Predictions.load(tmp_path)
+    with pytest.raises(ValueError, match="expected a link of softmax, sigmoid, got 'probit'"):
+        predictions(link="probit")
+
+
+def test_probabilities_of_examples_follow_the_link():
+    p = predictions(link="sigmoid", val_logits=[[2.0, -2.0]] * 3, val_labels=[0, 0, 1])
+    scale = calibration.temperature(p.val_logits, p.val_labels, "sigmoid")
+    chosen = {(e["split"], e["row"]): e for e in telling_examples(p)}
+    example = chosen["test", 1]  # logits 3 and 0, a confident mistake
+    assert example["confidence"] == pytest.approx(1 / (1 + np.exp(-3 / scale)))
+    assert example["label_confidence"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(

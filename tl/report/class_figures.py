@@ -63,8 +63,8 @@ def reliability(before: Reliability, after: Reliability, temperature: float) -> 
     """Draws accuracy over confidence, before and after temperature scaling, and how many have it.
 
     Args:
-      before: of softmax(logits).
-      after: of softmax(logits / temperature).
+      before: of the probabilities at temperature 1.
+      after: of the probabilities at `temperature`.
       temperature: what the logits were divided by.
     """
     figure = Figure(figsize=(8.4, 5), layout="constrained")

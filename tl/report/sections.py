@@ -184,9 +184,9 @@ def _confusion(run: Run) -> tuple[list[str], np.ndarray, str]:
 def reliability(run: Run) -> list[object]:
     """Returns accuracy over confidence on test, before and after temperature scaling on val."""
     p = run.predictions
-    temperature = calibration.temperature(p.val_logits, p.val_labels)
+    temperature = calibration.temperature(p.val_logits, p.val_labels, p.link)
     before, after = (
-        calibration.reliability(calibration.probabilities(p.test_logits, t), p.test_labels)
+        calibration.reliability(calibration.probabilities(p.test_logits, t, p.link), p.test_labels)
         for t in (1.0, temperature)
     )
     ece = f"{formats.percent(before.ece)} before and {formats.percent(after.ece)} after"

@@ -22,12 +22,19 @@ def save(path: Path, arrays: Mapping[str, Any]) -> None:
 def load(path: Path, kind: type) -> Any:
     """Returns a file as the dataclass it was written from, or None where there is no file.
 
+    A field with a default may be missing from the file, which is then older than the field.
+
     Raises:
-      UserError: it is damaged, or something else.
+      UserError: the file is damaged, or is something else.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return kind(**{field.name: arrays[field.name] for field in dataclasses.fields(kind)})
+            names = [
+                field.name
+                for field in dataclasses.fields(kind)
+                if field.name in arrays or field.default is dataclasses.MISSING
+            ]
+            return kind(**{name: arrays[name] for name in names})
     except FileNotFoundError:
         return None
     # Whatever a file that is no such archive, or half of one, sets off.

@@ -1,4 +1,4 @@
-"""Whether a classifier's confidence is its accuracy, and the temperature that brings it nearer.
+"""Calibration: how far confidence is from accuracy, and temperature scaling to bring it nearer.
 
 Source: Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
 """
@@ -7,8 +7,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import expit, log_expit, log_softmax, softmax
+
+from tl.weights.spec import Link
 
 TEMPERATURES = (0.05, 20.0)  # the lowest and the highest that `temperature` gives
 
@@ -26,42 +29,57 @@ class Reliability:
         confidence|, in [0, 1].
     """
 
-    edges: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
-    counts: np.ndarray
+    edges: Float[np.ndarray, " edges"]
+    confidence: Float[np.ndarray, " b"]
+    accuracy: Float[np.ndarray, " b"]
+    counts: Int[np.ndarray, " b"]
     ece: float
 
 
-def probabilities(logits, temperature: float = 1.0) -> np.ndarray:
-    """Returns softmax(logits / temperature), float64 [N, C].
+def probabilities(
+    logits: Float[np.ndarray, "n c"], temperature: float = 1.0, link: Link = "softmax"
+) -> Float[np.ndarray, "n c"]:
+    """Returns softmax(logits / temperature) or sigmoid(logits / temperature), float64 [N, C].
 
     Args:
-      logits: float [N, C], finite; of any size, for the largest of a row is taken off first.
-      temperature: above 0; above 1 softens, below 1 sharpens, and none changes who is first.
+      logits: float [N, C], finite, of any size.
+      temperature: above 0. A value above 1 softens, one below 1 sharpens; the predicted class
+        stays the same.
+      link: `softmax` for rows that add up to 1, `sigmoid` for each class by itself.
     """
-    return softmax(np.asarray(logits, np.float64) / temperature, axis=1)
+    scaled = np.asarray(logits, np.float64) / temperature
+    return expit(scaled) if link == "sigmoid" else softmax(scaled, axis=1)
 
 
-def temperature(logits, labels) -> float:
-    """Returns the temperature whose softmax(logits / T) has the lowest mean cross-entropy.
+def temperature(
+    logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], link: Link = "softmax"
+) -> float:
+    """Returns the temperature T with the lowest mean loss of the probabilities at logits / T.
 
-    The search is bounded by `TEMPERATURES`. A bound is the answer where few examples say too
-    little: where every label has the highest logit, ever sharper is ever better, T is the lower
-    bound, and other examples will find the classifier overconfident; where the logits are no
-    better than chance, T is the upper one. T is 1 where no other is better.
+    The loss of an example is -log p(label) for `softmax`. For `sigmoid` it is the binary
+    cross-entropy against the one-hot label, summed over the classes.
+
+    The search is bounded by `TEMPERATURES`. T is the lower bound where sharper is always better:
+    every label has the highest logit, and other examples will then find the classifier
+    overconfident. T is the upper bound where the logits are no better than chance. T is 1 where no
+    other value is better.
 
     Args:
       logits: float [N, C], finite, of examples that the classifier was not fitted on; N >= 1.
       labels: int [N], 0..C-1.
+      link: how logits become probabilities.
     """
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
+    own = labels[:, None] == np.arange(logits.shape[1])
 
     def loss(temperature: float) -> float:
-        scores = log_softmax(logits / temperature, axis=1)
-        return -float(np.mean(scores[np.arange(len(labels)), labels]))
+        scaled = logits / temperature
+        if link == "sigmoid":
+            return -float(np.mean(np.sum(log_expit(np.where(own, scaled, -scaled)), axis=1)))
+        return -float(np.mean(log_softmax(scaled, axis=1)[own]))
 
-    # Convex in 1 / T, so it has one valley in log T; the search comes near a bound, never to it.
+    # The loss is convex in 1 / T, so it has one valley in log T. The search comes near a bound but
+    # never reaches it.
     found = minimize_scalar(
         lambda log_temperature: loss(math.exp(log_temperature)),
         bounds=tuple(map(math.log, TEMPERATURES)),
@@ -71,7 +89,9 @@ def temperature(logits, labels) -> float:
     return min((1.0, *TEMPERATURES, math.exp(found.x)), key=loss)
 
 
-def reliability(probabilities, labels, bins: int = 15) -> Reliability:
+def reliability(
+    probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], bins: int = 15
+) -> Reliability:
     """Groups examples into bins of equal width by the probability of the predicted class.
 
     Args:

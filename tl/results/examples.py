@@ -27,8 +27,10 @@ def telling_examples(predictions: Predictions) -> list[dict[str, Any]]:
     of the first seed after temperature scaling on val.
     """
     p = predictions
-    scale = calibration.temperature(p.val_logits, p.val_labels)
-    test, val = (calibration.probabilities(x, scale) for x in (p.test_logits, p.val_logits))
+    scale = calibration.temperature(p.val_logits, p.val_labels, p.link)
+    test, val = (
+        calibration.probabilities(logits, scale, p.link) for logits in (p.test_logits, p.val_logits)
+    )
     probabilities = np.concatenate([test, val])
     labels = np.concatenate([p.test_labels, p.val_labels])
     ids = np.concatenate([p.test_ids, p.val_ids])

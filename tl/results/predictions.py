@@ -1,4 +1,4 @@
-"""What the heads of a run said of its test and val rows."""
+"""A run's predictions for its test and val rows."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,15 +7,16 @@ import numpy as np
 
 from tl.errors import UserError
 from tl.results import arrays
+from tl.weights.spec import LINKS, Link
 
 PREDICTIONS = "predictions.npz"
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the selected heads of a run said, at its largest number of examples a class.
+    """The predictions of a run's selected heads, at its largest number of examples a class.
 
-    The rows are those with a label, in the order of their source: runs on the same data have the
+    The rows are those with a label, in the order of their source. Runs on the same data have the
     same test rows.
 
     Attributes:
@@ -23,12 +24,13 @@ class Predictions:
       classes: str [C], names.
       test_ids: str [N].
       test_labels: int32 [N], 0..C-1.
-      test_predicted: int32 [S, N], by each seed's selected head.
-      test_logits: float32 [N, C], of the first seed's.
+      test_predicted: int32 [S, N], the class that each seed's selected head predicts.
+      test_logits: float32 [N, C], of the first seed's selected head.
       val_ids: str [M], of the first seed's val rows.
       val_labels: int32 [M].
-      val_logits: float32 [M, C], by a head that was not fitted on them, as temperature scaling
-        needs it.
+      val_logits: float32 [M, C], of a head that was not fitted on these rows, as temperature
+        scaling needs.
+      link: how the logits become probabilities; files written before this field have softmax.
     """
 
     seeds: np.ndarray
@@ -40,8 +42,9 @@ class Predictions:
     val_ids: np.ndarray
     val_labels: np.ndarray
     val_logits: np.ndarray
+    link: Link = "softmax"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         dtypes = {
             "seeds": np.int64,
             **dict.fromkeys(("classes", "test_ids", "val_ids"), np.str_),
@@ -50,6 +53,9 @@ class Predictions:
         }
         for name, dtype in dtypes.items():
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype))
+        object.__setattr__(self, "link", str(self.link))  # a file gives an array of one string
+        if self.link not in LINKS:
+            raise ValueError(f"expected a link of {', '.join(LINKS)}, got {self.link!r}")
         seeds, classes = len(self.seeds), len(self.classes)
         tested, chosen_on = len(self.test_ids), len(self.val_ids)
         shapes = {
@@ -69,15 +75,15 @@ class Predictions:
         return self.test_predicted == self.test_labels
 
     def save(self, path: Path) -> None:
-        """Writes them to a file, atomically; in a run's folder it is called PREDICTIONS."""
+        """Writes the predictions to a file, atomically. A run's folder has them as PREDICTIONS."""
         arrays.save(path, vars(self))
 
     @classmethod
     def load(cls, workdir: Path) -> "Predictions":
-        """Returns those of a run.
+        """Returns the predictions of a run.
 
         Raises:
-          UserError: the run has none, or they are damaged.
+          UserError: the run has none, or their file is damaged.
         """
         loaded = arrays.load(workdir / PREDICTIONS, cls)
         if loaded is None:

@@ -2,7 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
+
+# How the logits of a head become probabilities: `softmax` over the classes, which then add up to 1,
+# or the `sigmoid` of each class by itself.
+Link = Literal["softmax", "sigmoid"]
+LINKS: tuple[Link, ...] = get_args(Link)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -62,7 +62,6 @@ def assert_no_circle(graph: dict[str, set[str]]):
         pytest.fail(" <- ".join(error.args[1]))
 
 
-@pytest.mark.xfail(strict=True, reason="not there yet")
 def test_imports_point_to_lower_rooms():
     assert [
         f"{module} -> {other}"
@@ -76,7 +75,6 @@ def test_no_circle_between_files():
     assert_no_circle(IMPORTS)
 
 
-@pytest.mark.xfail(strict=True, reason="not there yet")
 def test_no_circle_between_folders():
     graph: dict[str, set[str]] = {}
     for module, others in IMPORTS.items():

@@ -8,7 +8,7 @@ import pytest
 from tl.errors import UserError
 from tl.results import compare
 from tl.results.compare import Comparison, Contender
-from tl.results.paired import McNemar
+from tl.results.intervals import McNemar
 from tl.results.predictions import PREDICTIONS, Predictions
 
 

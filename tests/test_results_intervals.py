@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from tl import metrics
+from tl.results import intervals
 from tl.results.intervals import seeds_interval
 
 
@@ -33,3 +35,70 @@ def test_it_covers_as_often_as_it_says():
 def test_too_few(values):
     with pytest.raises(ValueError, match="two values or more"):
         seeds_interval(values)
+
+
+def test_one_against_nine():
+    # Of ten images that exactly one gets right: 2 * (1 + 10) / 2 ** 10.
+    a = np.array([True] + [False] * 9 + [True] * 5 + [False] * 5)
+    b = np.array([False] + [True] * 9 + [True] * 5 + [False] * 5)
+    found = intervals.mcnemar_exact(a, b)
+    assert (found.only_a, found.only_b) == (1, 9)
+    assert found.p_value == pytest.approx(22 / 1024)
+    assert intervals.mcnemar_exact(b, a) == intervals.McNemar(9, 1, found.p_value)
+
+
+@pytest.mark.parametrize("a", [[1, 0, 1], [1, 1, 1], [0]])
+def test_the_same_images_right_is_no_difference(a):
+    assert intervals.mcnemar_exact(a, a) == intervals.McNemar(0, 0, 1.0)
+    assert intervals.paired_interval(a, a) == (0.0, 0.0, 0.0)
+
+
+def test_equal_numbers_right_on_other_images():
+    assert intervals.mcnemar_exact([1, 1, 0, 0], [0, 0, 1, 1]) == intervals.McNemar(2, 2, 1.0)
+
+
+def test_the_exact_test_wants_one_seed():
+    with pytest.raises(ValueError, match="no exact test: give one seed, or use paired_interval"):
+        intervals.mcnemar_exact([0.5, 1.0], [1.0, 1.0])
+
+
+def test_the_interval_is_the_analytic_one_and_sharper_than_two():
+    rng = np.random.default_rng(0)
+    a = rng.random(2000) < 0.8
+    b = np.where(rng.random(2000) < 0.1, ~a, a)
+    difference, low, high = intervals.paired_interval(a, b)
+    assert difference == pytest.approx(a.mean() - b.mean())
+    half = 1.96 * np.std(a.astype(float) - b) / np.sqrt(2000)
+    assert low == pytest.approx(difference - half, abs=0.0015)
+    assert high == pytest.approx(difference + half, abs=0.0015)
+    (low_a, high_a), (low_b, high_b) = map(metrics.bootstrap_interval, (a, b))
+    assert high - low < 0.5 * ((high_a - low_a) + (high_b - low_b))
+
+
+def test_the_interval_takes_means_over_seeds_and_has_a_sign():
+    a = np.array([1.0, 2 / 3, 1 / 3, 0.0] * 25)
+    difference, low, high = intervals.paired_interval(a, np.zeros(100))
+    assert difference == pytest.approx(0.5)
+    assert 0.4 < low < 0.5 < high < 0.6
+    other, other_low, other_high = intervals.paired_interval(np.zeros(100), a)
+    assert other == pytest.approx(-0.5)
+    assert -0.6 < other_low < -0.5 < other_high < -0.4
+    assert intervals.paired_interval(a, np.zeros(100)) == (difference, low, high)
+    assert intervals.paired_interval(a, np.zeros(100), seed=1) != (difference, low, high)
+
+
+def test_level_widens():
+    rng = np.random.default_rng(0)
+    a, b = rng.random(500) < 0.6, rng.random(500) < 0.5
+    _, low, high = intervals.paired_interval(a, b)
+    _, lower, higher = intervals.paired_interval(a, b, level=0.99)
+    assert lower < low < high < higher
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [([1, 0], [1]), ([], []), ([[1, 0]], [[1, 0]]), ([1, 0], [[1, 0]])]
+)
+@pytest.mark.parametrize("function", [intervals.paired_interval, intervals.mcnemar_exact])
+def test_images_must_be_the_same(function, a, b):
+    with pytest.raises(ValueError, match="a value for each of the same images; got shapes"):
+        function(a, b)

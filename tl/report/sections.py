@@ -23,8 +23,7 @@ from tl.report.blocks import (
     thumbnail,
 )
 from tl.report.class_figures import LEGEND
-from tl.results import calibration, confusion, formats
-from tl.results import embedding as projection
+from tl.results import calibration, confusion, formats, projection
 from tl.results.examples import EXAMPLES, load_examples
 from tl.results.projection import FEATURES, load_features
 from tl.results.run import Run
@@ -114,7 +113,8 @@ def _mean_loss(rows: Sequence[Mapping[str, Any]]) -> Cell:
 
 def confusions(run: Run) -> list[object]:
     """Returns the confusion matrix, as counts and row by row as shares."""
-    names, matrix, about = _confusion(run)
+    names, labels, about = _tested(run)
+    matrix = confusion.confusion(labels, run.predictions.test_predicted.ravel(), len(names))
     order = confusion.order(matrix)
     named = fonts.class_names(names)
     drawn = [named[i] for i in order]
@@ -147,11 +147,12 @@ def confusions(run: Run) -> list[object]:
 
 def classes(run: Run) -> list[object]:
     """Returns recall and precision class by class; their numbers where pictures go by them."""
-    names, matrix, about = _confusion(run)
+    p = run.predictions
+    names, labels, about = _tested(run)
     numbered = len(names) > LEGEND or not all(map(fonts.drawable, names))
-    seeds = len(run.predictions.seeds)
+    seeds = len(p.seeds)
     rows = []
-    for i, row in enumerate(confusion.per_class(matrix)):
+    for i, row in enumerate(confusion.per_class(labels, p.test_predicted.ravel(), len(names))):
         confused = row["most_confused"]
         share = row["most_confused_count"] / max(row["count"], 1)
         rows.append(
@@ -171,14 +172,12 @@ def classes(run: Run) -> list[object]:
     return [Table(about, columns, rows)]
 
 
-def _confusion(run: Run) -> tuple[list[str], np.ndarray, str]:
-    """Returns class names, the matrix of all seeds, and a sentence about it."""
-    p = run.predictions
-    matrices = [confusion.confusion(p.test_labels, row, len(p.classes)) for row in p.test_predicted]
+def _tested(run: Run) -> tuple[list[str], np.ndarray, str]:
+    """Returns class names, the labels of the predictions of all seeds, and a sentence on them."""
+    p, seeds = run.predictions, len(run.predictions.seeds)
     images = formats.plural(len(p.test_labels), "test image")
-    seeds = len(p.seeds)
     about = f"{images}, summed over {seeds} seeds." if seeds > 1 else f"{images}."
-    return list(map(str, p.classes)), np.sum(matrices, axis=0), about
+    return list(map(str, p.classes)), np.tile(p.test_labels, seeds), about
 
 
 def reliability(run: Run) -> list[object]:

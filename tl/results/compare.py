@@ -12,7 +12,7 @@ from tl import metrics
 from tl.errors import UserError
 from tl.results import run as report_run
 from tl.results.formats import setting
-from tl.results.paired import McNemar, mcnemar_exact, paired_interval
+from tl.results.intervals import McNemar, mcnemar_exact, paired_interval
 from tl.results.predictions import Predictions
 
 SCHEMA = 1

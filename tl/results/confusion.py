@@ -3,38 +3,40 @@
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
+from sklearn import metrics
 
-FEW = 12  # classes: so many a person finds without their being sorted
+FEW = 12  # classes that a person finds without sorting
 
 
-def confusion(labels, predicted, num_classes: int) -> np.ndarray:
+def confusion(
+    labels: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], num_classes: int
+) -> Int[np.ndarray, "c c"]:
     """Counts predictions, a true class a row, a predicted class a column.
 
     Args:
-      labels: int [N], 0..C-1.
+      labels: int [N], 0..C-1; N >= 1.
       predicted: int [N], 0..C-1.
       num_classes: C.
 
     Returns:
       int64 [C, C].
     """
-    pairs = np.asarray(labels, np.int64) * num_classes + np.asarray(predicted, np.int64)
-    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+    return metrics.confusion_matrix(labels, predicted, labels=np.arange(num_classes))
 
 
-def normalised(matrix) -> np.ndarray:
+def normalised(matrix: Int[np.ndarray, "c c"]) -> Float[np.ndarray, "c c"]:
     """Returns the shares of each true class, float [C, C]; an absent class's row is 0.
 
     Args:
       matrix: int [C, C] of `confusion`.
     """
-    matrix = np.asarray(matrix, np.float64)
     return matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
 
 
-def order(matrix) -> np.ndarray:
+def order(matrix: Int[np.ndarray, "c c"]) -> Int[np.ndarray, " c"]:
     """Puts classes that are taken for each other side by side.
 
     The order of the leaves of an average-linkage tree, in which two classes are the nearer the
@@ -56,31 +58,37 @@ def order(matrix) -> np.ndarray:
     return leaves_list(tree).astype(np.int64)
 
 
-def per_class(matrix) -> list[dict[str, Any]]:
+def per_class(
+    labels: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], num_classes: int
+) -> list[dict[str, Any]]:
     """Returns how each class fares; what is undefined is None.
 
     Args:
-      matrix: int [C, C] of `confusion`.
+      labels: int [N], 0..C-1; N >= 1.
+      predicted: int [N], 0..C-1.
+      num_classes: C.
 
     Returns:
-      A dict a class: `class` (its number), `count` of its examples, `recall`, `precision`, `f1`
-      (fractions; None without examples, without predictions, without either), `most_confused`,
-      the other class that most of its examples are taken for, or None, and
+      A dict for each class: `class` (its number), `count` of its examples, `recall`, `precision`,
+      `f1` (fractions; None without examples, without predictions, without either),
+      `most_confused`, the other class that most of its examples are taken for, or None, and
       `most_confused_count` of them.
     """
-    matrix = np.asarray(matrix, np.int64)
-    right, counts, predicted = np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
-    wrong = matrix - np.diag(right)
+    scores = metrics.precision_recall_fscore_support(
+        labels, predicted, labels=np.arange(num_classes), zero_division=np.nan
+    )
+    wrong = confusion(labels, predicted, num_classes)
+    np.fill_diagonal(wrong, 0)
     rows = []
-    for c in range(len(matrix)):
+    for c, (precision, recall, f1, count) in enumerate(zip(*scores, strict=True)):
         other = int(wrong[c].argmax())
         rows.append(
             {
                 "class": c,
-                "count": int(counts[c]),
-                "recall": _ratio(right[c], counts[c]),
-                "precision": _ratio(right[c], predicted[c]),
-                "f1": _ratio(2 * right[c], counts[c] + predicted[c]),
+                "count": int(count),
+                "recall": _defined(recall),
+                "precision": _defined(precision),
+                "f1": _defined(f1),
                 "most_confused": other if wrong[c, other] else None,
                 "most_confused_count": int(wrong[c, other]),
             }
@@ -88,5 +96,5 @@ def per_class(matrix) -> list[dict[str, Any]]:
     return rows
 
 
-def _ratio(part, whole) -> float | None:
-    return float(part / whole) if whole else None
+def _defined(share: float) -> float | None:
+    return None if np.isnan(share) else float(share)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tl.errors import UserError
-from tl.results.paired import mcnemar_exact, paired_interval
+from tl.results.intervals import mcnemar_exact, paired_interval
 from tl.results.predictions import Predictions
 from tl.studies.plan import Claim
 

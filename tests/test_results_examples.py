@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from tl.results import telling as examples
+from tests.predictions import predictions
+from tl.results import calibration, examples
+from tl.results.examples import telling_examples
 
 PROBABILITIES = np.array(
     [
@@ -86,3 +88,47 @@ def test_awkward_sizes(function):
     assert len(function(np.ones((2, 1)), np.zeros(2, int), 5)) <= 2
     rows = function(PROBABILITIES.astype(np.float32), LABELS.astype(np.int32), 9)
     assert rows.dtype == np.int64
+
+
+def test_telling_examples():
+    # One seed, the first: it takes t1, a b, for ä, and v2 for ä, and is least sure of t3.
+    p = predictions()
+    examples = {example["id"]: example for example in telling_examples(p)}
+    assert set(examples) == {"t0", "t1", "t2", "long/t3", "v2"}
+    scale = calibration.temperature(p.val_logits, p.val_labels)
+    assert scale != 1
+    wrong = examples["t1"]
+    assert wrong["confidence"] == pytest.approx(1 / (1 + np.exp(-3 / scale)))
+    assert wrong["label_confidence"] == pytest.approx(1 - wrong["confidence"])
+    assert (wrong["label"], wrong["predicted"]) == ("b", "ä")
+    assert (wrong["split"], wrong["row"], wrong["file"]) == ("test", 1, "examples/test-1.png")
+    assert wrong["groups"] == ["confident mistake", "likely mislabelled"]
+    assert wrong["rank"] == {"confident mistake": 0, "likely mislabelled": 1}
+    # By 9 to 0 the most likely to have a wrong label.
+    doubted = examples["v2"]
+    assert (doubted["split"], doubted["row"]) == ("val", 2)
+    assert doubted["rank"] == {"likely mislabelled": 0}
+    unsure = [examples[name]["rank"]["uncertain and right"] for name in ("long/t3", "t2", "t0")]
+    assert unsure == [0, 1, 2]
+
+
+def test_no_more_than_24_of_a_group():
+    logits = np.tile([[0.0, 1.0]], (100, 1))
+    p = predictions(
+        test_ids=[str(i) for i in range(100)],
+        test_labels=np.arange(100) % 2,
+        test_predicted=np.ones((2, 100)),
+        test_logits=logits,
+    )
+    ranks = [example["rank"] for example in telling_examples(p)]
+    for group in ("confident mistake", "uncertain and right"):
+        assert sorted(rank[group] for rank in ranks if group in rank) == list(range(24))
+
+
+def test_probabilities_of_examples_follow_the_link():
+    p = predictions(link="sigmoid", val_logits=[[2.0, -2.0]] * 3, val_labels=[0, 0, 1])
+    scale = calibration.temperature(p.val_logits, p.val_labels, "sigmoid")
+    chosen = {(e["split"], e["row"]): e for e in telling_examples(p)}
+    example = chosen["test", 1]  # logits 3 and 0, a confident mistake
+    assert example["confidence"] == pytest.approx(1 / (1 + np.exp(-3 / scale)))
+    assert example["label_confidence"] == pytest.approx(0.5)

@@ -1,4 +1,7 @@
-"""Eight fake CPU devices for every test, and no programs kept, set before JAX is first imported."""
+"""Eight fake CPU devices for every test, no programs kept, and types checked at run time.
+
+All of it is set before `tl` or JAX is first imported.
+"""
 
 import os
 
@@ -7,5 +10,12 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # commands under test would write into the user's
+
+from jaxtyping import install_import_hook
+
+# Arguments and results of every function must be what its annotations say, array shapes too; an
+# int may stand for a float.
+CHECKED = ["tl.metrics", "tl.probes"]
+install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 collect_ignore = ["make_golden.py"]  # a script, which changes what may be imported after it

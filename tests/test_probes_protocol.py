@@ -209,8 +209,8 @@ def test_refit_equals_a_fit_of_all_rows(solver):
 
 
 def test_head_is_kept_not_refitted():
-    fit = Fit({"epoch": 3}, None)
-    assert Head().refit(fit, None, 10) is fit
+    fit = Fit({"epoch": 3}, Linear(np.eye(2), np.zeros(2)))
+    assert Head().refit(fit, Rows(np.eye(2), np.arange(2)), 10) is fit
 
 
 def test_seeds_are_averaged():

@@ -3,10 +3,17 @@
 All but `bootstrap_interval` work on NumPy arrays and, inside or outside `jit`, on JAX arrays.
 """
 
+from typing import TypeVar
+
+import jax
 import numpy as np
+from jaxtyping import Bool, Float, Int
+
+Array = TypeVar("Array", np.ndarray, jax.Array)
+Scalar = np.floating | jax.Array
 
 
-def correct(logits, labels, k: int = 1):
+def correct(logits: Float[Array, "n c"], labels: Int[Array, " n"], k: int = 1) -> Bool[Array, " n"]:
     """Whether the label is among the k highest logits, example by example.
 
     Equal logits rank by class number, and a NaN label logit is never correct.
@@ -26,7 +33,9 @@ def correct(logits, labels, k: int = 1):
     return xp.sum(below, axis=1) >= logits.shape[1] - k
 
 
-def top1(logits, labels, mask=None):
+def top1(
+    logits: Float[Array, "n c"], labels: Int[Array, " n"], mask: Bool[Array, " n"] | None = None
+) -> tuple[Scalar, Scalar]:
     """Number of examples whose highest logit is the label's, and number of examples.
 
     >>> hits, count = top1(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
@@ -44,12 +53,16 @@ def top1(logits, labels, mask=None):
     return _masked(correct(logits, labels), mask)
 
 
-def top5(logits, labels, mask=None):
+def top5(
+    logits: Float[Array, "n c"], labels: Int[Array, " n"], mask: Bool[Array, " n"] | None = None
+) -> tuple[Scalar, Scalar]:
     """As `top1` for the five highest logits, or all of them where there are fewer classes."""
     return _masked(correct(logits, labels, min(5, logits.shape[1])), mask)
 
 
-def cross_entropy(logits, labels, mask=None):
+def cross_entropy(
+    logits: Float[Array, "n c"], labels: Int[Array, " n"], mask: Bool[Array, " n"] | None = None
+) -> tuple[Scalar, Scalar]:
     """Sum over examples of -log softmax(logits)[label], in nats, and number of examples.
 
     Args:
@@ -63,7 +76,12 @@ def cross_entropy(logits, labels, mask=None):
     return _masked(xp.log(xp.sum(xp.exp(shifted), axis=1)) - own, mask)
 
 
-def per_class(values, labels, num_classes: int, mask=None):
+def per_class(
+    values: Bool[Array, " n"] | Float[Array, " n"],
+    labels: Int[Array, " n"],
+    num_classes: int,
+    mask: Bool[Array, " n"] | None = None,
+) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
     """Sums and counts of `values` for every class, to be added over batches.
 
     Args:
@@ -82,7 +100,7 @@ def per_class(values, labels, num_classes: int, mask=None):
     return xp.sum(values.astype(xp.float32)[:, None] * member, axis=0), xp.sum(member, axis=0)
 
 
-def mean_per_class(sums, counts) -> tuple[float, int]:
+def mean_per_class(sums: Float[Array, " c"], counts: Float[Array, " c"]) -> tuple[float, int]:
     """Mean of the classes' means, each class weighing the same, and the number of absent classes.
 
     A class without an example has no mean: it is left out, and counted.
@@ -90,13 +108,16 @@ def mean_per_class(sums, counts) -> tuple[float, int]:
     >>> mean_per_class(np.array([1.0, 3.0, 0.0]), np.array([2.0, 3.0, 0.0]))
     (0.75, 1)
     """
-    sums, counts = np.asarray(sums, np.float64), np.asarray(counts, np.float64)
-    present = counts > 0
-    return float(np.mean(sums[present] / counts[present])), int(np.sum(~present))
+    present = np.asarray(counts) > 0
+    means = np.asarray(sums, np.float64)[present] / np.asarray(counts, np.float64)[present]
+    return float(np.mean(means)), int(np.sum(~present))
 
 
 def bootstrap_interval(
-    values, seed: int = 0, resamples: int = 2000, level: float = 0.95
+    values: Bool[np.ndarray, " n"] | Float[np.ndarray, " n"],
+    seed: int = 0,
+    resamples: int = 2000,
+    level: float = 0.95,
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean over examples (Efron 1979).
 
@@ -118,7 +139,9 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _masked(values, mask):
+def _masked(
+    values: Bool[Array, " n"] | Float[Array, " n"], mask: Bool[Array, " n"] | None
+) -> tuple[Scalar, Scalar]:
     xp = values.__array_namespace__()
     values = values.astype(xp.float32)
     if mask is None:

@@ -2,11 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 
 CHUNK_ROWS = 8192
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """A fitted head."""
+
+    def logits(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n c"]:
+        """Returns logits float32 [N, C] of raw features [N, D]."""
 
 
 @dataclass(frozen=True)
@@ -18,10 +27,10 @@ class Linear:
       bias: float32 [C].
     """
 
-    kernel: np.ndarray
-    bias: np.ndarray
+    kernel: Float[np.ndarray, "d c"]
+    bias: Float[np.ndarray, " c"]
 
-    def logits(self, x) -> np.ndarray:
+    def logits(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n c"]:
         """Logits float32 [N, C] of raw features [N, D], read in chunks of rows."""
         chunks = [
             np.asarray(x[start : start + CHUNK_ROWS], np.float32) @ self.kernel + self.bias
@@ -36,14 +45,14 @@ class Fit:
 
     Attributes:
       setting: the hyper-parameters that made it, such as {'l2': 1e-3}.
-      head: has `.logits(x)`, raw features [N, D] -> float32 [N, C].
+      head: acts on raw features.
       objective: value that was minimised, at its minimum; None where nothing is minimised.
       iterations: of the solver; None for closed forms.
       converged: whether the solver met its tolerance.
     """
 
     setting: Mapping[str, float]
-    head: Any
+    head: Classifier
     objective: float | None = None
     iterations: int | None = None
     converged: bool = True

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from tl import metrics
 from tl.errors import UserError
+from tl.probes.heads import Classifier
 
 
 @dataclass(frozen=True)
@@ -24,25 +26,27 @@ class Score:
       mean_per_class: mean over classes of each class's top-1.
       absent_classes: number of classes without a test row, left out of `mean_per_class`.
       count: N.
-      logits: float32 [N, C] of that head, where somebody wants them.
+      logits: float32 [N, C] of that head, where they are kept.
     """
 
-    correct: np.ndarray = field(repr=False)
+    correct: Float[np.ndarray, " n"] = field(repr=False)
     top1: float
     top5: float
     top1_ci95: tuple[float, float]
     mean_per_class: float
     absent_classes: int
     count: int
-    logits: np.ndarray | None = field(default=None, repr=False)
+    logits: Float[np.ndarray, "n c"] | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but what each row gave, for JSON."""
+        """Returns everything but the values of single rows, for JSON."""
         names = [f.name for f in dataclasses.fields(self) if f.name not in ("correct", "logits")]
         return {name: getattr(self, name) for name in names} | {"top1_ci95": list(self.top1_ci95)}
 
 
-def score_logits(logits, labels, num_classes: int) -> Score:
+def score_logits(
+    logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], num_classes: int
+) -> Score:
     """Returns every test metric of one head, without its logits.
 
     Args:
@@ -68,7 +72,12 @@ def score_logits(logits, labels, num_classes: int) -> Score:
 class HeldOut:
     """Test rows that can be scored once."""
 
-    def __init__(self, features: Callable[[str], Any], labels, num_classes: int):
+    def __init__(
+        self,
+        features: Callable[[str], Float[np.ndarray, "n d"]],
+        labels: Int[np.ndarray, " n"],
+        num_classes: int,
+    ):
         """Keeps what is needed to score.
 
         Args:
@@ -76,14 +85,16 @@ class HeldOut:
           labels: int [N], 0..num_classes-1.
           num_classes: C.
         """
-        self._features, self._labels, self._num_classes = features, np.asarray(labels), num_classes
+        self._features, self._labels, self._num_classes = features, labels, num_classes
         self._scored = False
 
-    def score(self, heads: Mapping[str, Any], selected: str | None = None) -> dict[str, Score]:
+    def score(
+        self, heads: Mapping[str, Classifier], selected: str | None = None
+    ) -> dict[str, Score]:
         """Scores the chosen head of each endpoint.
 
         Args:
-          heads: endpoint -> head, which has `.logits(features)`.
+          heads: endpoint -> head.
           selected: the endpoint whose score keeps the logits.
 
         Raises:

@@ -13,14 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Float, Int, Key
 
 from tl.errors import UserError
 from tl.probes.heads import Fit, Linear
 
+Params = dict[str, jax.Array]
+Carry = tuple[Params, optax.OptState]
+
 
 def fit_path(
-    x,
-    labels,
+    x: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
     num_classes: int,
     *,
     epochs: int = 10,
@@ -54,7 +58,7 @@ def fit_path(
             "expected epochs >= 1, batch_size >= 1 and dropout in [0, 1), got "
             f"{epochs}, {batch_size} and {dropout}"
         )
-    x, labels = jnp.asarray(x, jnp.float32), jnp.asarray(labels, jnp.int32)
+    rows, targets = jnp.asarray(x, jnp.float32), jnp.asarray(labels, jnp.int32)
     key = jax.random.key(seed)
     shape = (x.shape[1], num_classes)
     params = {
@@ -66,8 +70,8 @@ def fit_path(
         params, opt_state, loss = _epoch(
             params,
             opt_state,
-            x,
-            labels,
+            rows,
+            targets,
             jax.random.fold_in(key, epoch),
             learning_rate=learning_rate,
             dropout=dropout,
@@ -81,19 +85,29 @@ def fit_path(
         )
 
 
-def _adam(learning_rate):
+def _adam(learning_rate: float | Float[Array, ""]) -> optax.GradientTransformation:
     return optax.adam(learning_rate, eps=1e-7)
 
 
 @partial(jax.jit, static_argnames="batch_size")
-def _epoch(params, opt_state, x, labels, key, *, learning_rate, dropout, batch_size):
+def _epoch(
+    params: Params,
+    opt_state: optax.OptState,
+    x: Float[Array, "n d"],
+    labels: Int[Array, " n"],
+    key: Key[Array, ""],
+    *,
+    learning_rate: float | Float[Array, ""],
+    dropout: float | Float[Array, ""],
+    batch_size: int,
+) -> tuple[Params, optax.OptState, Float[Array, ""]]:
     """One pass in batches of one shape: rows beyond the last are masked out of its mean."""
     n = len(x)
     batches = -(-n // batch_size)
     order = jax.random.permutation(jax.random.fold_in(key, 0), n)
     order = jnp.pad(order, (0, batches * batch_size - n), constant_values=-1)
 
-    def step(carry, batch):
+    def step(carry: Carry, batch: tuple[Int[Array, " b"], Int[Array, ""]]) -> tuple[Carry, Array]:
         params, opt_state = carry
         rows, number = batch
         mask = rows >= 0
@@ -102,7 +116,7 @@ def _epoch(params, opt_state, x, labels, key, *, learning_rate, dropout, batch_s
         )
         inputs = jnp.where(kept, x[rows] / (1 - dropout), 0)
 
-        def total_loss(params):
+        def total_loss(params: Params) -> Float[Array, ""]:
             logits = inputs @ params["kernel"] + params["bias"]
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows])
             return jnp.sum(losses * mask)

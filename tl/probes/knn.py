@@ -7,10 +7,12 @@ k nearest training rows votes for its class with weight exp(similarity / tempera
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from tl.errors import UserError
 from tl.probes.heads import Fit
@@ -32,12 +34,14 @@ class Bank:
       num_classes: C.
     """
 
-    directions: jax.Array
-    labels: np.ndarray
+    directions: Float[Array, "n d"]
+    labels: Int[np.ndarray, " n"]
     num_classes: int
 
-    def nearest(self, x, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Similarities and labels [M, k] of the k nearest rows to raw features [M, D], best first.
+    def nearest(
+        self, x: Float[np.ndarray, "m d"], k: int
+    ) -> tuple[Float[np.ndarray, "m nearest"], Int[np.ndarray, "m nearest"]]:
+        """Returns similarities and labels of the k rows nearest to raw features, best first.
 
         Where k exceeds N, all N rows are returned.
         """
@@ -68,12 +72,14 @@ class Vote:
     k: int
     temperature: float
 
-    def logits(self, x) -> np.ndarray:
-        """Log shares of the votes, float32 [M, C], of raw features [M, D]."""
+    def logits(self, x: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m c"]:
+        """Returns log shares of the votes, float32, of raw features."""
         return self.count(*self.bank.nearest(x, self.k))
 
-    def count(self, similarities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """As `logits` from neighbours [M, >= k] that are already found, best first."""
+    def count(
+        self, similarities: Float[np.ndarray, "m nearest"], labels: Int[np.ndarray, "m nearest"]
+    ) -> Float[np.ndarray, "m c"]:
+        """Returns the same as `logits`, from neighbours found before: at least k, best first."""
         similarities, labels = similarities[:, : self.k], labels[:, : self.k]
         # Relative to the best, which keeps low temperatures from overflowing.
         weights = np.exp((similarities - similarities[:, :1]) / self.temperature)
@@ -86,8 +92,8 @@ class Vote:
 
 
 def fit_path(
-    x,
-    labels,
+    x: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
     num_classes: int,
     ks: Sequence[int] = KS,
     temperatures: Sequence[float] = TEMPERATURES,
@@ -112,25 +118,30 @@ def fit_path(
             f"expected k >= 1 and temperature > 0, got k {tuple(ks)} and temperature "
             f"{tuple(temperatures)}"
         )
-    bank = Bank(_unit(jnp.asarray(x, jnp.float32)), np.asarray(labels), num_classes)
+    bank = Bank(_unit(jnp.asarray(x, jnp.float32)), labels, num_classes)
     for temperature in temperatures:
         for k in ks:
             yield Fit({"k": k, "temperature": temperature}, Vote(bank, k, temperature))
 
 
-def path_logits(fits: Sequence[Fit], x) -> Iterator[np.ndarray]:
-    """Logits [M, C] of each of `fit_path`'s heads, from one search for neighbours."""
-    bank = fits[0].head.bank
-    neighbours = bank.nearest(x, max(fit.head.k for fit in fits))
-    return (fit.head.count(*neighbours) for fit in fits)
+def path_logits(
+    fits: Sequence[Fit], x: Float[np.ndarray, "m d"]
+) -> Iterator[Float[np.ndarray, "m c"]]:
+    """Returns the logits of each of `fit_path`'s heads, from one search for neighbours."""
+    votes = [cast(Vote, fit.head) for fit in fits]
+    neighbours = votes[0].bank.nearest(x, max(vote.k for vote in votes))
+    return (vote.count(*neighbours) for vote in votes)
 
 
 @partial(jax.jit, static_argnames="k")
-def _top_k(directions, queries, *, k):
+def _top_k(
+    directions: Float[Array, "n d"], queries: Float[Array, "m d"], *, k: int
+) -> tuple[Float[Array, "m nearest"], Int[Array, "m nearest"]]:
     similarities = jnp.matmul(_unit(queries), directions.T, precision="highest")
-    return jax.lax.top_k(similarities, k)
+    values, indices = jax.lax.top_k(similarities, k)
+    return values, indices
 
 
 @jax.jit
-def _unit(x):
+def _unit(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
     return x / jnp.maximum(jnp.linalg.norm(x, axis=1, keepdims=True), 1e-12)

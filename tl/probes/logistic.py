@@ -21,6 +21,7 @@ The whole default path at 50,000 x 2,048 (10 classes, two cores that others used
 474 iterations at 1e-8, of which 13-27 s go into the principal axes.
 """
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -28,10 +29,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Bool, Float, Int
 
 from tl.errors import UserError
-from tl.probes.heads import Fit
-from tl.probes.principal import principal_axes
+from tl.probes.heads import Fit, Linear
+from tl.probes.principal import PrincipalAxes, principal_axes
 
 # SimCLR, appendix B.8, after Kornblith et al. 2019: 45 values, evenly spaced in log l2.
 L2_GRID = tuple(float(l2) for l2 in np.logspace(5, -6, 45))
@@ -41,10 +43,13 @@ STEPPING_STONE_TOLERANCE = 1e-5
 
 ABSENT_BIAS = -1e4  # of a class without training rows, whose optimal bias is minus infinity
 
+Solution = tuple[float, np.ndarray]  # log l2 and weights float32 [C, R]
+Carry = tuple[Array, Array, optax.OptState, Array]  # iteration, scaled weights, state, converged
+
 
 def fit_path(
-    x,
-    labels,
+    x: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
     num_classes: int,
     l2s: Sequence[float] = L2_GRID,
     *,
@@ -82,19 +87,18 @@ def fit_path(
         raise UserError(
             f"expected training rows of at least two classes, got only class {present.tolist()}"
         )
-    x = np.asarray(x)
     basis = principal_axes(x)
     rank = len(basis.variance)
     features, onehot, variance = _padded(x, basis, targets, len(present))
     wanted = set(l2s)
-    path: list[tuple[float, np.ndarray]] = []
+    path: list[Solution] = []
     for l2 in _with_stepping_stones(sorted(wanted, reverse=True)):
         start = _extrapolate(path, math.log(l2), (len(present), features.shape[1]))
         enough = tolerance if l2 in wanted else max(tolerance, STEPPING_STONE_TOLERANCE)
-        weights, objective, iterations, converged = _minimise(
+        minimum, objective, iterations, converged = _minimise(
             features, onehot, variance, start, np.float32(l2), enough, max_iterations
         )
-        weights = np.asarray(weights)
+        weights = np.asarray(minimum)
         path = [*path[-2:], (math.log(l2), weights)]
         if l2 not in wanted:
             continue
@@ -109,7 +113,15 @@ def fit_path(
 
 
 @jax.jit
-def _minimise(features, onehot, variance, start, l2, tolerance, max_iterations):
+def _minimise(
+    features: Float[Array, "n r"],
+    onehot: Float[Array, "n c"],
+    variance: Float[Array, " r"],
+    start: Float[Array, "c r"],
+    l2: Float[Array, ""],
+    tolerance: Float[Array, ""],
+    max_iterations: Int[Array, ""],
+) -> tuple[Float[Array, "c r"], Float[Array, ""], Int[Array, ""], Bool[Array, ""]]:
     """Minimises the objective from `start` [C, R]; the last of the R columns is the intercept.
 
     Weights are [C, R], not [R, C]: XLA's CPU backend then computes the gradient's product
@@ -125,21 +137,21 @@ def _minimise(features, onehot, variance, start, l2, tolerance, max_iterations):
     curvature = jnp.sum(mask * spread) / count
     scale = jax.lax.rsqrt(curvature * variance + penalty + 1e-12)  # padding has neither of both
 
-    def shrinkage(scaled):
+    def shrinkage(scaled: Float[Array, "c r"]) -> Float[Array, ""]:
         return jnp.sum(penalty * (scaled * scale) ** 2) / 2
 
-    def objective(scaled):
+    def objective(scaled: Float[Array, "c r"]) -> Float[Array, ""]:
         losses = _cross_entropy(_product(features, scaled * scale), onehot)
         return jnp.sum(mask * losses) / count + shrinkage(scaled)
 
     value_and_grad = optax.value_and_grad_from_state(objective)
     solver = optax.lbfgs()
 
-    def unfinished(carry):
+    def unfinished(carry: Carry) -> Bool[Array, ""]:
         iteration, _, _, converged = carry
         return ~converged & (iteration < max_iterations)
 
-    def step(carry):
+    def step(carry: Carry) -> Carry:
         iteration, scaled, state, _ = carry
         value, grad = value_and_grad(scaled, state=state)
         updates, state = solver.update(
@@ -153,18 +165,18 @@ def _minimise(features, onehot, variance, start, l2, tolerance, max_iterations):
 
     scaled = start / scale
     iterations, scaled, state, converged = jax.lax.while_loop(
-        unfinished, step, (0, scaled, solver.init(scaled), False)
+        unfinished, step, (jnp.int32(0), scaled, solver.init(scaled), jnp.bool_(False))
     )
     return scaled * scale, optax.tree.get(state, "value"), iterations, converged
 
 
-def _product(features, weights):
+def _product(features: Float[Array, "n r"], weights: Float[Array, "c r"]) -> Float[Array, "n c"]:
     # 'highest': accelerators would round float32 factors to fewer bits.
     return jnp.matmul(features, weights.T, precision="highest")
 
 
-def _cross_entropy(logits, onehot):
-    """-log softmax at the label as softplus(logsumexp of the other classes' margins).
+def _cross_entropy(logits: Float[Array, "n c"], onehot: Float[Array, "n c"]) -> Float[Array, " n"]:
+    """Returns -log softmax at the label, as softplus(logsumexp of the other classes' margins).
 
     log softmax itself would lose all digits of the tiny losses that weak penalties lead to.
     """
@@ -173,8 +185,13 @@ def _cross_entropy(logits, onehot):
     return jax.nn.softplus(jax.nn.logsumexp(margins, axis=1))
 
 
-def _padded(x, basis, targets, num_classes):
-    """Coordinates with a column of ones last, one-hot labels, variances; zeros up to `_bucket`."""
+def _padded(
+    x: Float[np.ndarray, "n d"],
+    basis: PrincipalAxes,
+    targets: Int[np.ndarray, " n"],
+    num_classes: int,
+) -> tuple[Float[Array, "padded r"], Float[Array, "padded c"], Float[Array, " r"]]:
+    """Returns coordinates and a column of ones, one-hot labels and variances, padded with zeros."""
     n, rank = len(x), len(basis.variance)
     features = np.zeros((_bucket(n), _bucket(rank + 1)), np.float32)
     basis.coordinates(x, out=features[:n, :rank])
@@ -206,8 +223,10 @@ def _with_stepping_stones(l2s: Sequence[float]) -> Iterator[float]:
         above = l2
 
 
-def _extrapolate(path, at: float, shape) -> np.ndarray:
-    """Start at log l2 = `at`: mean of the linear and the quadratic extrapolation of `path`."""
+def _extrapolate(
+    path: Sequence[Solution], at: float, shape: tuple[int, int]
+) -> Float[np.ndarray, "c r"]:
+    """Returns the start at log l2 = `at`: mean of the linear and the quadratic extrapolation."""
     if not path:
         return np.zeros(shape, np.float32)
     if len(path) > 1:  # never further than the last step: a gap in the grid must not be leapt
@@ -215,18 +234,21 @@ def _extrapolate(path, at: float, shape) -> np.ndarray:
     return (_lagrange(path[-2:], at) + _lagrange(path[-3:], at)) / 2
 
 
-def _lagrange(points, at: float) -> np.ndarray:
+def _lagrange(points: Sequence[Solution], at: float) -> Float[np.ndarray, "c r"]:
     nodes = [node for node, _ in points]
     factors = [
         math.prod((at - other) / (node - other) for other in nodes if other != node)
         for node in nodes
     ]
-    return sum(np.float32(factor) * value for factor, (_, value) in zip(factors, points))
+    values = [np.float32(factor) * value for factor, (_, value) in zip(factors, points)]
+    return functools.reduce(np.add, values)
 
 
-def _with_absent_classes(head, present, num_classes: int):
+def _with_absent_classes(
+    head: Linear, present: Int[np.ndarray, " present"], num_classes: int
+) -> Linear:
     kernel = np.zeros((len(head.kernel), num_classes), np.float32)
     bias = np.full(num_classes, ABSENT_BIAS, np.float32)
     kernel[:, present] = head.kernel
     bias[present] = head.bias
-    return type(head)(kernel, bias)
+    return Linear(kernel, bias)

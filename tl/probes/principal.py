@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 from threadpoolctl import ThreadpoolController
 
 from tl.errors import UserError
@@ -31,33 +32,35 @@ class PrincipalAxes:
       variance: float64 [r], mean square of each coordinate over the fitted rows.
     """
 
-    mean: np.ndarray
-    scale: np.ndarray
-    axes: np.ndarray
-    variance: np.ndarray
+    mean: Float[np.ndarray, " d"]
+    scale: Float[np.ndarray, " d"]
+    axes: Float[np.ndarray, "d r"]
+    variance: Float[np.ndarray, " r"]
 
-    def coordinates(self, x, out: np.ndarray) -> None:
+    def coordinates(self, x: Float[np.ndarray, "n d"], out: Float[np.ndarray, "n r"]) -> None:
         """Writes the coordinates of raw features [N, D] into `out` [N, r], float32."""
         axes = self.axes.astype(np.float32)
         for rows in _chunks(*x.shape):
             standard = (x[rows] - self.mean) / self.scale
             np.matmul(standard.astype(np.float32), axes, out=out[rows])
 
-    def correlation(self, x, targets: np.ndarray) -> np.ndarray:
-        """Mean over rows of coordinate times target: [N, D] and [N, C] -> float64 [r, C]."""
+    def correlation(
+        self, x: Float[np.ndarray, "n d"], targets: Float[np.ndarray, "n c"]
+    ) -> Float[np.ndarray, "r c"]:
+        """Returns the mean over rows of coordinate times target, float64."""
         total = np.zeros((x.shape[1], targets.shape[1]))
         for rows in _chunks(*x.shape):
             total += ((x[rows] - self.mean) / self.scale).T @ targets[rows]
         return self.axes.T @ total / len(x)
 
-    def head(self, weights: np.ndarray, bias: np.ndarray) -> Linear:
-        """The head on raw features that equals weights [r, C] and bias [C] on coordinates."""
+    def head(self, weights: Float[np.ndarray, "r c"], bias: Float[np.ndarray, " c"]) -> Linear:
+        """Returns the head on raw features that equals weights and bias on coordinates."""
         kernel = ((self.axes @ weights) / self.scale[:, None]).astype(np.float32)
         bias = bias - self.mean @ kernel  # of the rounded kernel: its error vanishes at the mean
         return Linear(kernel, bias.astype(np.float32))
 
 
-def principal_axes(x) -> PrincipalAxes:
+def principal_axes(x: Float[np.ndarray, "n d"]) -> PrincipalAxes:
     """Standardises and decomposes features by the eigenvectors of their smaller Gram matrix.
 
     Everything is float64, in chunks. Squaring the condition number costs nothing that a penalty
@@ -105,9 +108,11 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
-def _standardisation(x) -> tuple[np.ndarray, np.ndarray]:
+def _standardisation(
+    x: Float[np.ndarray, "n d"],
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
     n, d = x.shape
-    mean = np.mean(x, axis=0, dtype=np.float64)
+    mean = x.mean(axis=0, dtype=np.float64)
     square = np.zeros(d)
     for rows in _chunks(n, d):
         square += np.sum((x[rows] - mean) ** 2, axis=0)

@@ -12,11 +12,12 @@ Between endpoints and solvers the highest val top-1 wins, then the lowest val cr
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from tl import metrics
 from tl.probes.heads import Fit
@@ -34,9 +35,7 @@ class Choice:
       setting: hyper-parameters, such as {'l2': 1e-3}.
       val_top1: fraction.
       val_loss: mean cross-entropy of softmax(logits), nats.
-      fit: what was tested: refitted on train + val where the solver refits.
-      test: None for endpoints that were not tested.
-      val_logits: float32 [M, C] on val of the head fitted on train alone; of the selected only.
+      fit: the head, fitted on train alone.
     """
 
     endpoint: str
@@ -45,15 +44,29 @@ class Choice:
     val_top1: float
     val_loss: float
     fit: Fit = field(repr=False)
-    test: Score | None = None
-    val_logits: np.ndarray | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """The tested candidate as one flat row, the test scores under 'test'."""
+        """Returns the candidate as one flat row."""
         row = {"endpoint": self.endpoint, "solver": self.solver, **self.setting}
         row |= {"val_top1": self.val_top1, "val_loss": self.val_loss}
-        row |= {"iterations": self.fit.iterations, "converged": self.fit.converged}
-        return row | ({"test": self.test.as_dict()} if self.test else {})
+        return row | {"iterations": self.fit.iterations, "converged": self.fit.converged}
+
+
+@dataclass(frozen=True)
+class Tested(Choice):
+    """A choice whose `fit` is refitted on train + val, where the solver refits, and tested.
+
+    Attributes:
+      test: scores of `fit`.
+      val_logits: float32 [M, C] on val of the head fitted on train alone; of the selected only.
+    """
+
+    test: Score
+    val_logits: Float[np.ndarray, "m c"] | None = field(default=None, repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the candidate as one flat row, the test scores under 'test'."""
+        return super().as_dict() | {"test": self.test.as_dict()}
 
 
 @dataclass(frozen=True)
@@ -69,8 +82,8 @@ class Result:
       warnings: what to know before trusting the numbers.
     """
 
-    selected: Choice
-    choices: Sequence[Choice]
+    selected: Tested
+    choices: Sequence[Tested]
     val_count: int
     grid: Sequence[Mapping[str, Any]]
     warnings: Sequence[str]
@@ -89,8 +102,8 @@ class Result:
 
 
 def run(
-    features: Callable[[str, str], Any],
-    labels: Mapping[str, Any],
+    features: Callable[[str, str], Float[np.ndarray, "n d"]],
+    labels: Mapping[str, Int[np.ndarray, " n"]],
     endpoints: Sequence[str],
     solvers: Sequence[Solver],
     held_out: HeldOut,
@@ -124,7 +137,7 @@ def run(
         best.append(min(found, key=_rank))
     winner = min(best, key=_rank)
     warnings: list[str] = []
-    refitted = []
+    refitted: list[tuple[Choice, np.ndarray | None]] = []
     for solver, choice in best if test_every_endpoint else [winner]:
         parts = [features(choice.endpoint, split) for split in ("train", "val")]
         # After the refit val is no longer unseen.
@@ -134,12 +147,15 @@ def run(
         )
         fit = solver.refit(choice.fit, rows, num_classes)
         warnings += _warnings(choice, fit, grid)
-        refitted.append(dataclasses.replace(choice, fit=fit, val_logits=val_logits))
-    heads = {choice.endpoint: choice.fit.head for choice in refitted}
+        refitted.append((dataclasses.replace(choice, fit=fit), val_logits))
+    heads = {choice.endpoint: choice.fit.head for choice, _ in refitted}
     scores = held_out.score(heads, selected=winner[1].endpoint)
-    choices = [dataclasses.replace(choice, test=scores[choice.endpoint]) for choice in refitted]
-    (selected,) = [choice for choice in choices if choice.endpoint == winner[1].endpoint]
-    return Result(selected, choices, len(labels["val"]), grid, warnings)
+    tested = [
+        Tested(**vars(choice), test=scores[choice.endpoint], val_logits=val_logits)
+        for choice, val_logits in refitted
+    ]
+    (selected,) = [choice for choice in tested if choice.endpoint == winner[1].endpoint]
+    return Result(selected, tested, len(labels["val"]), grid, warnings)
 
 
 def choose_setting(
@@ -158,12 +174,14 @@ def choose_setting(
     return _best_setting(choices, solver.val_slack / len(val.labels)), choices
 
 
-def _search(endpoint, solver, train, val, num_classes):
+def _search(
+    endpoint: str, solver: Solver, train: Rows, val: Rows, num_classes: int
+) -> Iterator[Choice]:
     for fit, logits in solver.search(train, val.features, num_classes):
         hits, count = metrics.top1(logits, val.labels)
-        loss, _ = metrics.cross_entropy(logits, val.labels)
+        losses, _ = metrics.cross_entropy(logits, val.labels)
         # Divided in float64: rounded to float32, a top-1 could miss `_best_setting`'s slack.
-        top1, loss = float(hits) / float(count), float(loss) / float(count)
+        top1, loss = float(hits) / float(count), float(losses) / float(count)
         yield Choice(endpoint, solver.name, fit.setting, top1, loss, fit)
 
 
@@ -178,11 +196,11 @@ def _rank(pair: tuple[Solver, Choice]) -> tuple[float, float]:
     return -choice.val_top1, choice.val_loss
 
 
-def _warnings(choice: Choice, fit: Fit, grid) -> list[str]:
+def _warnings(choice: Choice, fit: Fit, grid: Sequence[Mapping[str, Any]]) -> list[str]:
     where = f"{choice.endpoint}, {choice.solver}"
     warnings = []
     for name in {"l2", "k"} & set(choice.setting):
-        val_top1 = {}
+        val_top1: dict[float, float] = {}
         for row in grid:
             if (row["endpoint"], row["solver"]) == (choice.endpoint, choice.solver):
                 val_top1[row[name]] = max(row["val_top1"], val_top1.get(row[name], 0.0))

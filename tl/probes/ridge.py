@@ -11,6 +11,7 @@ and the free intercept is the mean of the one-hot labels, because the columns of
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from tl.errors import UserError
 from tl.probes.heads import Fit
@@ -18,7 +19,12 @@ from tl.probes.logistic import L2_GRID
 from tl.probes.principal import principal_axes
 
 
-def fit_path(x, labels, num_classes: int, l2s: Sequence[float] = L2_GRID) -> Iterator[Fit]:
+def fit_path(
+    x: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+    num_classes: int,
+    l2s: Sequence[float] = L2_GRID,
+) -> Iterator[Fit]:
     """Fits every strength, strongest first.
 
     Args:
@@ -35,7 +41,6 @@ def fit_path(x, labels, num_classes: int, l2s: Sequence[float] = L2_GRID) -> Ite
     """
     if min(l2s) <= 0:
         raise UserError(f"expected l2 > 0, got {min(l2s)}: use a small one, such as 1e-6")
-    x = np.asarray(x)
     basis = principal_axes(x)
     targets = np.eye(num_classes)[labels]
     prior = targets.mean(axis=0)

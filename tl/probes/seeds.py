@@ -1,14 +1,14 @@
 """One result out of several seeds' results on the same test rows."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tl import metrics
 from tl.probes.held_out import Score
-from tl.probes.protocol import Choice, Result
+from tl.probes.protocol import Choice, Result, Tested
 
 
 def mean_score(scores: Sequence[Score]) -> Score:
@@ -75,7 +75,7 @@ def summarise(results: Mapping[int, Result]) -> dict[str, Any]:
     }
 
 
-def _tested(choices: Sequence[Choice]) -> dict[str, Any]:
+def _tested(choices: Sequence[Tested]) -> dict[str, Any]:
     mean = mean_score([choice.test for choice in choices]).as_dict()
     return mean | {"top1_seeds": [choice.test.top1 for choice in choices]}
 
@@ -84,5 +84,5 @@ def _name(choice: Choice) -> dict[str, Any]:
     return {"endpoint": choice.endpoint, "solver": choice.solver, **choice.setting}
 
 
-def _mean(values) -> float:
+def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))

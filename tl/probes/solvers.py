@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from tl.probes import keras_head as head
 from tl.probes import knn, logistic, ridge
@@ -14,8 +15,8 @@ from tl.probes.heads import Fit
 class Rows(NamedTuple):
     """Features float [N, D] and their labels int [N]."""
 
-    features: np.ndarray
-    labels: np.ndarray
+    features: Float[np.ndarray, "n d"]
+    labels: Int[np.ndarray, " n"]
 
 
 class Solver:
@@ -46,9 +47,9 @@ class Solver:
         raise NotImplementedError
 
     def search(
-        self, train: Rows, val_features, num_classes: int
-    ) -> Iterator[tuple[Fit, np.ndarray]]:
-        """Fits every setting on `train` and gives each with its logits [M, C] on val."""
+        self, train: Rows, val_features: Float[np.ndarray, "m d"], num_classes: int
+    ) -> Iterator[tuple[Fit, Float[np.ndarray, "m c"]]]:
+        """Fits every setting on `train` and gives each with its logits on val."""
         for fit in self.path(train, num_classes):
             yield fit, fit.head.logits(val_features)
 
@@ -83,17 +84,24 @@ class Logistic(Solver):
         names = ("max_iterations", "tolerance", "search_tolerance")
         return cls(fields["l2"], **{name: fields[name] for name in names})
 
-    def path(self, rows, num_classes):
+    def path(self, rows: Rows, num_classes: int) -> Iterator[Fit]:
         """See `Solver`."""
         return self._fit(rows, num_classes, self.l2s, self.search_tolerance)
 
-    def refit(self, fit, rows, num_classes):
+    def refit(self, fit: Fit, rows: Rows, num_classes: int) -> Fit:
         """See `Solver`."""
         return next(self._fit(rows, num_classes, (fit.setting["l2"],), self.tolerance))
 
-    def _fit(self, rows, num_classes, l2s, tolerance):
+    def _fit(
+        self, rows: Rows, num_classes: int, l2s: Sequence[float], tolerance: float
+    ) -> Iterator[Fit]:
         return logistic.fit_path(
-            *rows, num_classes, l2s, max_iterations=self.max_iterations, tolerance=tolerance
+            rows.features,
+            rows.labels,
+            num_classes,
+            l2s,
+            max_iterations=self.max_iterations,
+            tolerance=tolerance,
         )
 
 
@@ -110,13 +118,13 @@ class Ridge(Solver):
         """See `Solver`."""
         return cls(fields["l2"])
 
-    def path(self, rows, num_classes):
+    def path(self, rows: Rows, num_classes: int) -> Iterator[Fit]:
         """See `Solver`."""
-        return ridge.fit_path(*rows, num_classes, self.l2s)
+        return ridge.fit_path(rows.features, rows.labels, num_classes, self.l2s)
 
-    def refit(self, fit, rows, num_classes):
+    def refit(self, fit: Fit, rows: Rows, num_classes: int) -> Fit:
         """See `Solver`."""
-        return next(ridge.fit_path(*rows, num_classes, (fit.setting["l2"],)))
+        return next(ridge.fit_path(rows.features, rows.labels, num_classes, (fit.setting["l2"],)))
 
 
 @dataclass(frozen=True)
@@ -132,19 +140,21 @@ class Knn(Solver):
         """See `Solver`."""
         return cls(fields["k"], fields["temperature"])
 
-    def path(self, rows, num_classes):
+    def path(self, rows: Rows, num_classes: int) -> Iterator[Fit]:
         """See `Solver`."""
-        return knn.fit_path(*rows, num_classes, self.ks, self.temperatures)
+        return knn.fit_path(rows.features, rows.labels, num_classes, self.ks, self.temperatures)
 
-    def search(self, train, val_features, num_classes):
+    def search(
+        self, train: Rows, val_features: Float[np.ndarray, "m d"], num_classes: int
+    ) -> Iterator[tuple[Fit, Float[np.ndarray, "m c"]]]:
         """See `Solver`; neighbours are looked up once for all settings."""
         fits = list(self.path(train, num_classes))
         return zip(fits, knn.path_logits(fits, val_features))
 
-    def refit(self, fit, rows, num_classes):
+    def refit(self, fit: Fit, rows: Rows, num_classes: int) -> Fit:
         """See `Solver`."""
-        k, temperature = fit.setting["k"], fit.setting["temperature"]
-        return next(knn.fit_path(*rows, num_classes, (k,), (temperature,)))
+        k, temperature = int(fit.setting["k"]), fit.setting["temperature"]
+        return next(knn.fit_path(rows.features, rows.labels, num_classes, (k,), (temperature,)))
 
 
 @dataclass(frozen=True)
@@ -168,10 +178,11 @@ class Head(Solver):
         """See `Solver`."""
         return replace(self, seed=seed)
 
-    def path(self, rows, num_classes):
+    def path(self, rows: Rows, num_classes: int) -> Iterator[Fit]:
         """See `Solver`."""
         return head.fit_path(
-            *rows,
+            rows.features,
+            rows.labels,
             num_classes,
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -180,7 +191,7 @@ class Head(Solver):
             seed=self.seed,
         )
 
-    def refit(self, fit, rows, num_classes):
+    def refit(self, fit: Fit, rows: Rows, num_classes: int) -> Fit:
         """Returns `fit` itself."""
         return fit
 

@@ -7,6 +7,7 @@ probe's time; they rank endpoints, and their values mean nothing across data set
 import warnings
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from tl.errors import UserError
@@ -16,7 +17,7 @@ TOLERANCE = 1e-9  # of the ratio of the two precisions, relative, between iterat
 _TINY = 1e-12
 
 
-def logme(features, labels) -> float:
+def logme(features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]) -> float:
     """Returns the logarithm of maximum evidence per row: higher is better.
 
     Each class's 0/1 labels y are modelled as y = F w + noise, w ~ N(0, I / a), noise ~ N(0, I / b).
@@ -53,7 +54,7 @@ def logme(features, labels) -> float:
     return float(np.mean(evidence / (2 * n)))
 
 
-def h_score(features, labels) -> float:
+def h_score(features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]) -> float:
     """Returns tr(cov(f)^-1 cov(E[f | label])), in [0, C - 1]: higher is better.
 
     Bao et al. 2019 (An information-theoretic approach to transferability), with the covariance
@@ -83,7 +84,13 @@ def h_score(features, labels) -> float:
     return float(np.sum((1 - shrinkage) * between / within))
 
 
-def _moments(squares, along, outside, a, b):
+def _moments(
+    squares: Float[np.ndarray, "r 1"],
+    along: Float[np.ndarray, "r c"],
+    outside: Float[np.ndarray, " c"],
+    a: Float[np.ndarray, " c"],
+    b: Float[np.ndarray, " c"],
+) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " c"], Float[np.ndarray, " c"]]:
     """Returns effective number of parameters, |m|^2 and |F m - y|^2 of the posterior mean m."""
     gain = b * squares / (a + b * squares)  # [r, C]
     effective = gain.sum(axis=0)
@@ -92,9 +99,11 @@ def _moments(squares, along, outside, a, b):
     return effective, weights, residual
 
 
-def _checked(features, labels) -> tuple[np.ndarray, np.ndarray]:
+def _checked(
+    features: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, "n d"], Bool[np.ndarray, "n c"]]:
     """Returns features as float64 and membership bool [N, C] of the classes that have a row."""
-    features, labels = np.asarray(features, np.float64), np.asarray(labels)
+    features = np.asarray(features, np.float64)
     present = np.unique(labels)
     if len(present) < 2:
         raise UserError(f"expected rows of at least two classes, got only {present.tolist()}")
@@ -103,7 +112,9 @@ def _checked(features, labels) -> tuple[np.ndarray, np.ndarray]:
     return features, labels[:, None] == present
 
 
-def _decomposed(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _decomposed(
+    features: Float[np.ndarray, "n d"],
+) -> tuple[Float[np.ndarray, "n r"], Float[np.ndarray, " r"]]:
     """Returns left singular vectors [N, r] and squared singular values [r] of float64 [N, D]."""
     n, d = features.shape
     if n <= d:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -34,11 +34,11 @@ class Solver:
     standardises: ClassVar[bool] = False
 
     @classmethod
-    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+    def from_fields(cls, fields: Mapping[str, Any]) -> "Solver":
         """Returns the solver that the fields of a config's section `probe` describe."""
         raise NotImplementedError
 
-    def with_seed(self, seed: int) -> Self:
+    def with_seed(self, seed: int) -> "Solver":
         """Returns the solver with that seed; itself where nothing in it is random."""
         return self
 
@@ -79,7 +79,7 @@ class Logistic(Solver):
     search_tolerance: float = 1e-6
 
     @classmethod
-    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+    def from_fields(cls, fields: Mapping[str, Any]) -> "Solver":
         """See `Solver`."""
         names = ("max_iterations", "tolerance", "search_tolerance")
         return cls(fields["l2"], **{name: fields[name] for name in names})
@@ -114,7 +114,7 @@ class Ridge(Solver):
     l2s: Sequence[float] = logistic.L2_GRID
 
     @classmethod
-    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+    def from_fields(cls, fields: Mapping[str, Any]) -> "Solver":
         """See `Solver`."""
         return cls(fields["l2"])
 
@@ -136,7 +136,7 @@ class Knn(Solver):
     temperatures: Sequence[float] = knn.TEMPERATURES
 
     @classmethod
-    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+    def from_fields(cls, fields: Mapping[str, Any]) -> "Solver":
         """See `Solver`."""
         return cls(fields["k"], fields["temperature"])
 
@@ -169,12 +169,12 @@ class Head(Solver):
     seed: int = 0
 
     @classmethod
-    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+    def from_fields(cls, fields: Mapping[str, Any]) -> "Solver":
         """See `Solver`."""
         names = ("epochs", "batch_size", "learning_rate", "dropout")
         return cls(**{name: fields[name] for name in names})
 
-    def with_seed(self, seed: int) -> Self:
+    def with_seed(self, seed: int) -> "Solver":
         """See `Solver`."""
         return replace(self, seed=seed)
 

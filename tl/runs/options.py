@@ -142,12 +142,13 @@ def solvers(config: ConfigDict) -> list[Solver]:
     Raises:
       UserError: no solver has that name.
     """
-    for name in config.probe.solvers:
+    fields = config.probe.to_dict()
+    for name in fields["solvers"]:
         if name not in SOLVERS:
             raise UserError(
                 f"no solver is called {name!r}{nearest(name, SOLVERS)}", field="probe.solvers"
             )
-    return [SOLVERS[name].from_fields(config.probe) for name in config.probe.solvers]
+    return [SOLVERS[name].from_fields(fields) for name in fields["solvers"]]
 
 
 def seed(config: ConfigDict) -> int:

@@ -1,7 +1,7 @@
 """Batches of one static shape from a source, loaded by Grain's threads in a repeatable order."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -104,7 +104,7 @@ def stream(
     position: dict | None = None,
     share: tuple[int, int] = (0, 1),
     threads: int = THREADS,
-) -> Iterator[tuple[dict, dict]]:
+) -> Generator[tuple[dict, dict], None, None]:
     """Yields batches for ever: epoch after epoch, each in an order of its own, none cut short.
 
     Batch b is determined by (rows, batch_size, seed, b): threads, processes and restarts do not

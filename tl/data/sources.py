@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -51,6 +51,26 @@ class Data:
     def val_fraction(self) -> float | None:
         """The share of train that is val; None where a split is."""
         return carved_fraction(self.val)
+
+
+class Examples(Protocol):
+    """Labelled arrays with random access: images, or what a network makes of them.
+
+    Attributes:
+      image_shape: of one array where all share one small shape, else None.
+    """
+
+    @property
+    def image_shape(self) -> tuple[int, ...] | None:
+        """See above."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        """Returns {'image': array, 'label': int, 'id': str} of a row."""
+
+    def labels(self) -> np.ndarray:
+        """Returns the labels, int32 [N], without decoding an image; below 0 for none."""
 
 
 class Source(Protocol):

@@ -6,6 +6,7 @@ import functools
 import io
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,13 @@ INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+
+class Prepare(Protocol):
+    """Images as they come to the device -> the network's input."""
+
+    def __call__(self, images: jax.Array, p: Preprocessing) -> jax.Array:
+        """Maps [N, h, w, 3], 0..255, to normalised [N, p.size, p.size, 3]."""
 
 
 class UndecodableImage(ValueError):
@@ -159,9 +167,7 @@ def normalise(images: jax.Array, p: Preprocessing, dtype=jnp.float32) -> jax.Arr
 
 def host_and_device(
     image_shape: tuple[int, int, int] | None, p: Preprocessing
-) -> tuple[
-    Callable[[np.ndarray], np.ndarray] | None, Callable[[jax.Array, Preprocessing], jax.Array]
-]:
+) -> tuple[Callable[[np.ndarray], np.ndarray] | None, Prepare]:
     """Returns the transform on the host, if any, and (images, p) -> input on the device.
 
     Images of one small size are resized on the device, so that only their own few bytes cross the

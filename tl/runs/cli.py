@@ -8,6 +8,7 @@ import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import ml_collections
 from absl import app, flags
@@ -132,7 +133,7 @@ def _flags_of_fields() -> dict[str, str]:
     return {name.removeprefix("base."): f"config.{name}" for name in fields}
 
 
-def _fail(error: object) -> None:
+def _fail(error: object) -> NoReturn:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
 

@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 import jax
 import numpy as np
 
 from tl.data import loader
 from tl.data.augment import Augmentation, augment
-from tl.data.sources import Source
+from tl.data.sources import Examples, Source
 from tl.data.transforms import host_and_device
 from tl.weights.spec import Preprocessing
 
@@ -29,7 +29,7 @@ class Inputs:
       threads: of the loader.
     """
 
-    parts: Mapping[str, tuple[Source, np.ndarray]]
+    parts: Mapping[str, tuple[Examples, np.ndarray]]
     augment: Callable[[np.ndarray, np.random.Generator], np.ndarray]
     transform: Callable[[np.ndarray], np.ndarray] | None
     prepare_train: Prepare
@@ -43,7 +43,7 @@ class Inputs:
         seed: int,
         position: dict | None = None,
         share: tuple[int, int] = (0, 1),
-    ) -> Iterator[tuple[dict, dict]]:
+    ) -> Generator[tuple[dict, dict], None, None]:
         """Yields training batches for ever; see `tl.data.loader.stream`."""
         source, rows = self.parts["train"]
         return loader.stream(

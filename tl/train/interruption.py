@@ -3,6 +3,7 @@
 import contextlib
 import signal
 from collections.abc import Collection, Iterator
+from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -16,7 +17,7 @@ class Request:
 
     sent: signal.Signals | None = None
 
-    def _receive(self, number: int, _frame) -> None:
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.sent is not None and number == signal.SIGINT:
             raise KeyboardInterrupt  # the second Ctrl-C does not wait
         self.sent = signal.Signals(number)

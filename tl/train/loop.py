@@ -5,7 +5,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import jax
 
@@ -17,7 +17,19 @@ from tl.train.state import TrainState
 _IN_FLIGHT = 2
 
 
-P = TypeVar("P")  # of whatever has a start and an end
+class Span(Protocol):
+    """Steps from `start` up to, without, `end`."""
+
+    @property
+    def start(self) -> int:
+        """The first of them."""
+
+    @property
+    def end(self) -> int:
+        """The one after the last."""
+
+
+S = TypeVar("S", bound=Span)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,14 +180,14 @@ def fit(
     def settle(in_flight: int = 0) -> None:
         """Waits for and books all but the latest `in_flight` steps."""
         while len(pending) > in_flight:
-            number, values = pending.popleft()
-            values = {name: float(value) for name, value in jax.device_get(values).items()}
-            _check_finite(number, values)
-            for name, value in {"loss": values["loss"], "top1": values["top1"], "steps": 1}.items():
+            number, arrays = pending.popleft()
+            scalars = {name: float(value) for name, value in jax.device_get(arrays).items()}
+            _check_finite(number, scalars)
+            for name, value in (("loss", scalars["loss"]), ("top1", scalars["top1"]), ("steps", 1)):
                 progress.sums[name] = progress.sums.get(name, 0) + value
             if number % cadence.log_every == 0 or number == cadence.steps:
-                record(number, {f"train/{name}": value for name, value in values.items()})
-            show(values["loss"])
+                record(number, {f"train/{name}": value for name, value in scalars.items()})
+            show(scalars["loss"])
 
     def keep(measured: Mapping[str, float] | None) -> None:
         progress.seconds = time.perf_counter() - started
@@ -211,7 +223,7 @@ def fit(
         settle(_IN_FLIGHT)
 
 
-def phase_at(phases: Sequence[P], step: int) -> P:
+def phase_at(phases: Sequence[S], step: int) -> S:
     """Returns the phase of the update that follows `step` of them; the last one after the end."""
     return next((phase for phase in phases if phase.start <= step < phase.end), phases[-1])
 

@@ -49,7 +49,7 @@ class Optim:
     multipliers: tuple[str, ...]
     layer_decay: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field, known in {"name": CORES, "schedule": SCHEDULES, "decay": DECAYS}.items():
             value = getattr(self, field)
             if value not in known:
@@ -227,6 +227,7 @@ def _leaf_by_leaf(core: optax.GradientTransformation) -> optax.GradientTransform
             path: core.update(update, states[path], values[path])
             for path, update in tree.leaves(updates).items()
         }
-        return tuple(tree.unflatten({path: m[i] for path, m in moved.items()}) for i in (0, 1))
+        updates, state = (tree.unflatten({path: m[i] for path, m in moved.items()}) for i in (0, 1))
+        return updates, state
 
     return optax.GradientTransformation(init, update)

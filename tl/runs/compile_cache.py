@@ -37,9 +37,9 @@ def enable(root: Path) -> None:
     Args:
       root: see `tl.weights.fetch.cache_root`.
     """
-    if jax.config.read("jax_compilation_cache_dir") is not None:
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
-    if not jax.config.read("jax_enable_compilation_cache"):
+    if not jax.config.values["jax_enable_compilation_cache"]:
         return
     path = folder(root)
     try:

@@ -30,18 +30,18 @@ class Headline(NamedTuple):
 
     def predictions(self, classes: Sequence[str]) -> Predictions:
         """Returns what the selected heads said of the test rows, and the first of the val rows."""
-        selected = [result.selected for result in self.results.values()]
+        test, val = zip(*(_logits(result) for result in self.results.values()), strict=True)
         (test_ids, test_labels), (val_ids, val_labels) = map(self._names, ("test", "val"))
         return Predictions(
-            seeds=list(self.results),
-            classes=classes,
+            seeds=np.array(list(self.results)),
+            classes=np.array(classes),
             test_ids=test_ids,
             test_labels=test_labels,
-            test_predicted=[choice.test.logits.argmax(axis=1) for choice in selected],
-            test_logits=selected[0].test.logits,
+            test_predicted=np.stack([logits.argmax(axis=1) for logits in test]),
+            test_logits=test[0],
             val_ids=val_ids,
             val_labels=val_labels,
-            val_logits=selected[0].val_logits,
+            val_logits=val[0],
         )
 
     def projection(self) -> Projection:
@@ -53,10 +53,9 @@ class Headline(NamedTuple):
         standardise = SOLVERS[selected.solver].standardises
         return project(features, spaced, selected.endpoint, standardise)
 
-    def _names(self, split: str) -> tuple[list[str], np.ndarray]:
+    def _names(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         store, rows = self.parts[split]
-        ids = store.ids()
-        return [ids[row] for row in rows], store.labels()[rows]
+        return np.array(store.ids())[rows], store.labels()[rows]
 
 
 def parts(
@@ -138,6 +137,13 @@ def run(
             for row in summary["endpoints"]
         ],
     }, headline
+
+
+def _logits(result: protocol.Result) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what the selected head says of test and of val."""
+    test, val = result.selected.test.logits, result.selected.val_logits
+    assert test is not None and val is not None  # which the protocol keeps of the selected one
+    return test, val
 
 
 def _cell(

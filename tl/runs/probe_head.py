@@ -10,6 +10,7 @@ from tl.data.sources import Source
 from tl.features.extract import extract_parts
 from tl.features.network import Extraction
 from tl.probes import protocol
+from tl.probes.heads import Linear
 from tl.probes.solvers import Logistic, Rows
 from tl.runs.outcome import Log
 from tl.weights.load import Pretrained
@@ -59,4 +60,6 @@ def fit_head(
         f"head: linear probe with l2 {choice.setting['l2']:.3g}, val top-1 "
         f"{100 * choice.val_top1:.2f} % of {len(rows['val'].labels)}"
     )
-    return {"kernel": choice.fit.head.kernel, "bias": choice.fit.head.bias}
+    head = choice.fit.head
+    assert isinstance(head, Linear)  # as logistic regression's is
+    return {"kernel": head.kernel, "bias": head.bias}

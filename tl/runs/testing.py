@@ -36,13 +36,13 @@ def score(
     outputs = {part: evaluator.outputs(variables, part) for part in ("val", "test")}
     val, test = outputs["val"], outputs["test"]
     predictions = Predictions(
-        seeds=[seed],
-        classes=classes,
-        test_ids=test.ids,
+        seeds=np.array([seed]),
+        classes=np.array(classes),
+        test_ids=np.array(test.ids),
         test_labels=test.labels,
-        test_predicted=[test.logits.argmax(axis=1)],
+        test_predicted=test.logits.argmax(axis=1)[None],
         test_logits=test.logits,
-        val_ids=val.ids,
+        val_ids=np.array(val.ids),
         val_labels=val.labels,
         val_logits=val.logits,
     )

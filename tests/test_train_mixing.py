@@ -42,7 +42,8 @@ def test_targets_by_hand():
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, math.nan])
 def test_smoothing_that_leaves_nothing_is_refused(smoothing):
     with pytest.raises(
-        UserError, match=r"label_smoothing to be in \[0, 1\); got " + str(smoothing)
+        UserError,
+        match=r"^train\.label_smoothing: expected a share in \[0, 1\), got " + str(smoothing),
     ):
         one_hot_targets(jnp.array([0]), 2, smoothing)
 
@@ -156,7 +157,7 @@ def test_types_stay():
 @pytest.mark.parametrize("alpha", [-0.1, math.nan, math.inf])
 def test_an_alpha_of_no_distribution_is_refused(field, alpha):
     with pytest.raises(
-        UserError, match=rf"--config.augment.{field} to be the alpha .* got {alpha}"
+        UserError, match=rf"^augment\.{field}: expected the alpha of a Beta .* got {alpha}$"
     ):
         Mixing(**{field: alpha})
 

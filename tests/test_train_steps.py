@@ -9,12 +9,13 @@ import optax
 import pytest
 
 from tests.networks import random_variables, tiny_resnet
-from tl import tree
+from tl import metrics, tree
 from tl.devices import DataParallel
 from tl.train import freezing
+from tl.train.losses import LOSSES
 from tl.train.mixing import Mixing, mix, one_hot_targets
 from tl.train.state import TrainState
-from tl.train.steps import eval_step, forward, train_step
+from tl.train.steps import accumulated, eval_step, forward, train_step
 
 CLASSES = 3
 BATCH = 16
@@ -183,6 +184,25 @@ def test_label_smoothing_by_hand():
     loss, norm, _ = by_hand(state, batch["image"], targets, batch["mask"])
     assert measured["loss"] == pytest.approx(loss, rel=1e-6)
     assert measured["grad_norm"] == pytest.approx(norm, rel=1e-6)
+
+
+def test_another_loss_by_hand():
+    state, step = linear(loss=LOSSES["sigmoid"].function, label_smoothing=0.3)
+    batch = linear_batch(masked=(2,))
+    after, measured = step(state, batch)
+    targets = 0.7 * np.eye(CLASSES)[batch["label"]] + 0.1
+    head = {name: np.float64(value) for name, value in state.params["head"].items()}
+    p = 1 / (1 + np.exp(-(np.float64(batch["image"]) @ head["kernel"] + head["bias"])))
+    weight = batch["mask"][:, None] / 7
+    loss = -np.sum((targets * np.log(p) + (1 - targets) * np.log(1 - p)) * weight)
+    assert measured["loss"] == pytest.approx(loss, rel=1e-6)
+    error = (p - targets) * weight
+    kernel, bias = batch["image"].T @ error, error.sum(0)
+    norm = np.sqrt(np.sum(kernel**2) + np.sum(bias**2))
+    assert measured["grad_norm"] == pytest.approx(norm, rel=1e-6)
+    for name, grad in (("kernel", kernel), ("bias", bias)):
+        expected = head[name] - 0.5 * grad
+        np.testing.assert_allclose(after.params["head"][name], expected, rtol=1e-6, atol=1e-6)
 
 
 def test_mixup_mixes_images_and_targets_by_the_share_of_the_steps_key(monkeypatch):
@@ -407,14 +427,46 @@ def test_parts_add_up_to_the_batch(variables, whole, accumulate, count):
     assert_identical(tree.leaves(found.batch_stats), tree.leaves(variables["batch_stats"]))
 
 
-def test_masked_rows_weigh_nothing_in_any_part():
-    # One of the parts has no real example at all, and the other ones have several.
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_parts_add_up_to_the_batch_by_any_loss_and_masked_rows_weigh_nothing(name, accumulate):
+    # In two parts one has no real example at all, and the other one has several.
     batch = linear_batch(masked=(1, 3, 5, 7, 4))
-    (state, step), (_, in_parts) = linear(), linear(accumulate=2)
+    options = {"loss": LOSSES[name].function, "label_smoothing": 0.1}
+    (state, step), (_, in_parts) = linear(**options), linear(accumulate=accumulate, **options)
     (a, one), (b, other) = step(state, batch), in_parts(state, batch)
     for name in one:
         assert other[name] == pytest.approx(float(one[name]), rel=1e-6), name
     assert_close(b.params, a.params, 1e-6)
+
+
+def parts_of(examples, parts):
+    """Returns (number, examples) of each part, and `accumulated`'s result, of a plain loss."""
+
+    def loss_of_part(params, seen, part, number):
+        seen = jnp.roll(seen, -2).at[-2:].set(part["x"]).at[-1].add(100 * number)
+        return jnp.sum(params["w"] ** 3 * part["x"]), (seen, jnp.sum(part["x"] > 2))
+
+    return accumulated(loss_of_part, {"w": jnp.float32(2)}, jnp.zeros(6), examples, parts)
+
+
+def test_accumulated_by_hand():
+    examples = {"x": jnp.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])}
+    grads, seen, loss, hits = parts_of(examples, 3)
+    assert (grads["w"], loss, hits) == (3 * 2**2 * 21, 2**3 * 21, 4)
+    # Part i has every third example from i on, its number, and the statistics of the part before.
+    assert seen.tolist() == [1, 4, 2, 105, 3, 206]
+    grads, seen, loss, hits = parts_of({"x": examples["x"][:2]}, 1)
+    assert (grads["w"], loss, hits) == (3 * 2**2 * 3, 2**3 * 3, 0)
+    assert seen.tolist() == [0, 0, 0, 0, 1, 2]
+
+
+def test_one_part_needs_no_loop():
+    def loops(parts):
+        jaxpr = jax.make_jaxpr(lambda x: parts_of({"x": x}, parts))(jnp.ones(2 * parts))
+        return [equation.primitive.name for equation in jaxpr.eqns].count("scan")
+
+    assert (loops(1), loops(3)) == (0, 1)
 
 
 def test_batch_statistics_are_those_of_the_parts_one_after_the_other():
@@ -499,7 +551,7 @@ def test_evaluation_by_hand_leaves_masked_rows_out():
     batch = linear_batch(masked=(1, 4))
     result = eval_step(
         state.evaluated, batch, prepare=lambda x: x,
-        forward=lambda variables, inputs: linear_forward(variables, inputs, None),
+        forward=linear_forward,
     )  # fmt: skip
     logits = np.float64(result["logits"])
     log_p = (logits - np.log(np.exp(logits).sum(1, keepdims=True)))[batch["mask"]]
@@ -517,3 +569,30 @@ def test_without_moving_statistics_they_come_back_as_they_were(variables):
         return logits
 
     assert jax.eval_shape(logits_of, jnp.zeros((2, 16, 16, 3))).shape == (2, CLASSES)
+
+
+def network_of(logits):
+    """Returns what `eval_step` takes for a network of these logits."""
+    return {"forward": lambda variables, inputs, key: (logits, {}), "prepare": lambda x: x}
+
+
+def test_the_loss_on_val_is_the_cross_entropy_to_the_bit():
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(5 * rng.normal(size=(500, 1000)), jnp.float32)
+    label = rng.integers(0, 1000, 500).astype(np.int32)
+    batch = {"image": jnp.zeros(500), "label": label, "mask": np.arange(500) != 7}
+    found = jax.jit(lambda logits: eval_step({}, batch, **network_of(logits))["loss"])(logits)
+    expected = jax.jit(metrics.cross_entropy)(logits, label, batch["mask"])
+    assert_identical(dict(enumerate(found)), dict(enumerate(expected)))
+
+
+def test_the_loss_on_val_is_the_training_loss_on_labels():
+    logits = jnp.array([[0.0, np.log(3.0)], [np.nan, 1.0], [0.0, 0.0]])
+    batch = {
+        "image": jnp.zeros(3),
+        "label": jnp.array([1, -1, 0]),
+        "mask": jnp.array([True, False, True]),
+    }
+    found = eval_step({}, batch, loss=LOSSES["sigmoid"].function, **network_of(logits))["loss"]
+    expected = -3 * np.log(0.5) - np.log(0.75)
+    assert [float(x) for x in found] == pytest.approx([expected, 2], rel=1e-6)

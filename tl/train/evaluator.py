@@ -1,40 +1,45 @@
-"""Evaluation of a whole part of the data, exactly: masked, counted, each example once."""
+"""Evaluation of a network on a part of the data, every example exactly once."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jaxtyping import Float, Int
 
 from tl import devices
 from tl.devices import DataParallel
 from tl.errors import UserError
 from tl.train.inputs import Inputs
+from tl.train.losses import LossFunction
 from tl.train.steps import eval_step, forward
 from tl.tree import Tree
 
 POOLED = "pooled"  # the endpoint before the head
 
+Step = Callable[[Tree, Mapping[str, jax.Array]], Any]  # compiled, of variables and a batch
+
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """What a network says of the labelled examples of a part, in the order of the part's rows.
+    """A network's logits for the labelled examples of a part, in the order of the part's rows.
 
     Attributes:
-      places: int64 [N], of the examples among the part's rows; images left out are missing.
+      places: int64 [N], the examples' places among the part's rows; images left out are missing.
       ids: N names.
       labels: int32 [N].
       logits: float32 [N, C].
     """
 
-    places: np.ndarray
+    places: Int[np.ndarray, " n"]
     ids: Sequence[str]
-    labels: np.ndarray
-    logits: np.ndarray
+    labels: Int[np.ndarray, " n"]
+    logits: Float[np.ndarray, "n c"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,19 +50,21 @@ class Evaluator:
       model: the Flax module.
       fed: the data.
       parallel: the devices.
-      batch_size: of all of them together, rounded up to a multiple of their number.
+      batch_size: over all devices, rounded up to a multiple of their number.
+      loss: the training loss, see `tl.train.losses`; its mean on one-hot targets is a metric.
     """
 
     model: nn.Module
     fed: Inputs
     parallel: DataParallel
     batch_size: int
+    loss: LossFunction = optax.softmax_cross_entropy
 
     def metrics(self, variables: Tree, part: str) -> dict[str, float]:
-        """Returns loss, top1 and top5, means over the part's labelled examples.
+        """Returns the means of loss, top1 and top5 over a part's labelled examples.
 
         Raises:
-          UserError: there is none.
+          UserError: no image of the part can be decoded.
         """
         sums = {"loss": np.zeros(2), "top1": np.zeros(2), "top5": np.zeros(2)}
         seen = 0
@@ -72,10 +79,10 @@ class Evaluator:
         return {name: float(total / count) for name, (total, count) in sums.items()}
 
     def outputs(self, variables: Tree, part: str) -> Outputs:
-        """Returns the logits of every labelled example of a part, and whose they are.
+        """Returns the logits of all labelled examples of a part, with their names and labels.
 
         Raises:
-          UserError: there is none.
+          UserError: no image of the part can be decoded.
         """
         masks, ids, labels, logits = [], [], [], []
         for batch, result in self._results(self._step, variables, self.fed, part):
@@ -86,17 +93,19 @@ class Evaluator:
             logits.append(np.asarray(result["logits"])[mask])
         if not ids:
             raise UserError(f"no image of {part} can be decoded")
-        # What pads the last batch comes after all examples.
+        # The rows that pad the last batch come after all examples.
         places = np.flatnonzero(np.concatenate(masks))
         return Outputs(places, ids, np.concatenate(labels), np.concatenate(logits))
 
-    def pooled(self, variables: Tree, part: str, places: np.ndarray) -> np.ndarray:
-        """Returns the features that the head acts on, float32 [n, D].
+    def pooled(
+        self, variables: Tree, part: str, places: Int[np.ndarray, " n"]
+    ) -> Float[np.ndarray, "n d"]:
+        """Returns the pooled features, which the head takes, of some examples.
 
         Args:
-          variables: of the network.
-          part: of the data.
-          places: int [n], n >= 1, among the part's rows, of labelled examples.
+          variables: `params` and `batch_stats`.
+          part: name of a part of the data.
+          places: int [n], n >= 1, places of labelled examples among the part's rows.
         """
         source, rows = self.fed.parts[part]
         chosen = dataclasses.replace(self.fed, parts={part: (source, rows[places])})
@@ -104,7 +113,7 @@ class Evaluator:
         return np.concatenate([np.asarray(values)[batch["mask"]] for batch, values in results])
 
     def _results(
-        self, step: Callable[[Tree, Any], Any], variables: Tree, fed: Inputs, part: str
+        self, step: Step, variables: Tree, fed: Inputs, part: str
     ) -> Iterator[tuple[dict, Any]]:
         count = self.parallel.device_count
         loaded = fed.batches(part, -(-self.batch_size // count) * count)
@@ -113,17 +122,19 @@ class Evaluator:
         )
 
     @functools.cached_property
-    def _step(self):
+    def _step(self) -> Step:
         run_network = functools.partial(forward, model=self.model, start=self.fed.start)
         return self.parallel.compile(
-            functools.partial(eval_step, forward=run_network, prepare=self.fed.prepare_eval)
+            functools.partial(
+                eval_step, forward=run_network, prepare=self.fed.prepare_eval, loss=self.loss
+            )
         )
 
     @functools.cached_property
-    def _pool(self):
+    def _pool(self) -> Step:
         def pooled(variables: Tree, batch: dict[str, jax.Array]) -> jax.Array:
             inputs = self.fed.prepare_eval(batch["image"])
             outputs = self.model.apply(variables, inputs, start=self.fed.start, stop=POOLED)
-            return outputs[POOLED].astype(jnp.float32)
+            return cast(dict[str, jax.Array], outputs)[POOLED].astype(jnp.float32)
 
         return self.parallel.compile(pooled)

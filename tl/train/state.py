@@ -1,4 +1,4 @@
-"""What a training run carries from step to step, and nothing else."""
+"""The state that training carries from step to step."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from tl.tree import Tree
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """A pytree that `train_step` maps to the next one.
+    """The state before a step, a pytree; `train_step` returns the state after it.
 
     Attributes:
-      step: updates done, int32 scalar.
-      params: every parameter, frozen ones too; float32.
-      batch_stats: every running statistic; float32.
-      opt_state: of the optimizer, over the parameters that train and no others.
-      ema: None, or `{'params', 'batch_stats'}` averaged over the steps, which is then what is
-        evaluated and kept.
-      key: uint32, the data of a JAX key; each step folds its number into it.
+      step: number of updates done, int32 scalar.
+      params: all parameters, frozen ones too; float32.
+      batch_stats: all running statistics; float32.
+      opt_state: state of the optimizer, for the parameters that train and no others.
+      ema: None, or `{'params', 'batch_stats'}` averaged over the steps. The averages are then what
+        is evaluated and saved.
+      key: uint32, the data of a JAX key. Each step folds its number into it.
     """
 
     step: jax.Array
@@ -44,5 +44,5 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def evaluated(self) -> Tree:
-        """The variables that count: the average where there is one."""
+        """The variables to evaluate: the averaged ones if there are any, else the raw ones."""
         return self.ema or {"params": self.params, "batch_stats": self.batch_stats}

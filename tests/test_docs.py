@@ -27,6 +27,7 @@ FLAG = re.compile(r"(?<!\S)\[?--(?!config\b)([a-z_]+)")
 FILE = re.compile(r"(?<![\w./-])((?:tl|experiments|configs|tests|docs)/[\w.*/<>-]*[\w>])")
 SECTIONS = tuple(name for name, value in common.get_config().items() if hasattr(value, "items"))
 SECTION_FIELD = re.compile(rf"`((?:{'|'.join(SECTIONS)})\.\w+)[=`]")
+ACCURACY = re.compile(r"(?<![\d.:/])\d{2}\.\d\d?(?![\d.])")
 DEFINED = re.compile(r'DEFINE_\w+\(\s*"(\w+)"')
 
 
@@ -128,6 +129,14 @@ def test_every_command_has_a_guide():
     commands = {path.stem for path in (ROOT / "experiments").iterdir() if path.stem[0] != "_"}
     assert {name for name in commands if not (ROOT / "docs" / f"{name}.md").exists()} == set()
     assert commands == set(re.findall(r"^\| \[`(\w+)`\]", README.read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", [README, *CONFIGS], ids=NAMES.get)
+def test_accuracies_are_those_of_the_page_of_measurements(page):
+    text = page.read_text()
+    text = text if page == README else text.split('"""')[1]
+    measured = set(ACCURACY.findall((ROOT / "docs" / "measurements.md").read_text()))
+    assert set(ACCURACY.findall(text)) - measured == set()
 
 
 def test_the_readme_is_short():

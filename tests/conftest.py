@@ -16,6 +16,9 @@ from jaxtyping import install_import_hook
 # Arguments and results of every function must be what its annotations say, array shapes too; an
 # int may stand for a float.
 CHECKED = ["tl.metrics", "tl.probes"]
+# Not `predictions`, which itself checks what a file holds.
+CHECKED += [f"tl.results.{m}" for m in ("calibration", "compare", "confusion", "examples")]
+CHECKED += [f"tl.results.{m}" for m in ("intervals", "projection")]
 install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 collect_ignore = ["make_golden.py"]  # a script, which changes what may be imported after it

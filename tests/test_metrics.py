@@ -64,13 +64,3 @@ def test_jit_gives_the_same():
     for metric in (metrics.top1, metrics.top5, metrics.cross_entropy):
         inside = jax.jit(metric)(jnp.asarray(LOGITS), jnp.asarray(LABELS), jnp.asarray(mask))
         np.testing.assert_allclose(inside, metric(LOGITS, LABELS, mask), rtol=1e-6)
-
-
-def test_bootstrap_interval_is_the_binomial_one():
-    values = np.arange(1000) < 900
-    low, high = metrics.bootstrap_interval(values)
-    half = 1.96 * np.sqrt(0.9 * 0.1 / 1000)
-    assert low == pytest.approx(0.9 - half, abs=0.003)
-    assert high == pytest.approx(0.9 + half, abs=0.003)
-    assert metrics.bootstrap_interval(values) == (low, high)
-    assert metrics.bootstrap_interval(np.ones(3)) == (1.0, 1.0)

@@ -90,11 +90,6 @@ def test_a_temperature_at_a_bound_says_so():
     assert axes.get_title(loc="left") == "temperature 0.05, a bound: ECE 0.0 %"
 
 
-def test_wilson_by_hand():
-    # Wilson 1927 of 0 in 1: 0 and z^2 / (1 + z^2).
-    assert class_figures._wilson(0.0, 1) == pytest.approx((0, 3.8415 / 4.8415), abs=1e-4)
-
-
 def test_scatter_has_a_colour_and_a_marker_for_each_of_few_classes():
     labels = np.array([0, 2, 2, 8])
     names = [f"class {i}" for i in range(9)]

@@ -169,7 +169,9 @@ def test_text_and_json():
     assert words[-4:] == ["20", ":", "0", "1.9e-06"]
     assert lines[6].startswith("good is 20.0 points better than base (")
     assert lines[7].startswith("same and base are within noise of each other")
-    assert any("The same 100 test images" in line for line in lines)
+    assert any(
+        "same 100 test images. 95 % intervals over these images: Wilson" in line for line in lines
+    )
     written = json.loads(json.dumps(compare.as_dict(comparisons)))
     assert written["baseline"]["test_top1"] == 0.6
     good, same = written["runs"]
@@ -212,9 +214,9 @@ def test_folders_that_hold_nothing_to_compare(tmp_path):
         compare.read(str(folder(tmp_path / "before")))
     other = folder(tmp_path / "other")
     (other / "result.json").write_text('{"kind": "probe", "weights": {"name": "net"}}')
-    with pytest.raises(UserError, match=r"other/result\.json lacks 'selected', as of another vers"):
+    with pytest.raises(UserError, match=r"other/result\.json lacks 'selected', so another ver"):
         compare.read(str(other))
-    with pytest.raises(UserError, match="kind 'extract', which leaves no predictions; expected ru"):
+    with pytest.raises(UserError, match="kind 'extract', which saves no predictions; expected ru"):
         compare.read(str(folder(tmp_path / "extracted", "extract")))
     study = {"kind": "study", "runs": [{"folder": "runs/a"}, {"folder": "runs/b"}]}
     (tmp_path / "study.json").write_text(json.dumps(study))

@@ -68,7 +68,7 @@ def test_the_cells(study):
     # 12.706 standard errors of 0.01; no accuracy is above 1.
     assert two["ci95"] == pytest.approx([0.91 - 0.12706, 1.0], abs=1e-4)
     assert (one["seeds"], one["failed"], one["mean"]) == (1, 1, 0.5)
-    assert (one["interval"], one["ci95"]) == ("bootstrap over test images", [0.4, 0.6])
+    assert (one["interval"], one["ci95"]) == ("over test images", [0.4, 0.6])
     assert (none["seeds"], none["failed"], none["mean"], none["ci95"]) == (0, 0, None, None)
 
 
@@ -77,7 +77,7 @@ def test_seeds_that_do_not_differ_tell_nothing(tmp_path):
     for run in plan.runs:
         studies.finished(tmp_path, run)
     (cell,) = summary.summarise(plan, tmp_path)["cells"]
-    assert (cell["seeds"], cell["interval"]) == (2, "bootstrap over test images")
+    assert (cell["seeds"], cell["interval"]) == (2, "over test images")
     assert cell["ci95"] == [0.4, 0.6]
 
 
@@ -117,7 +117,7 @@ def test_an_axis_may_have_the_name_of_a_column_and_a_level_commas(tmp_path):
 
 def test_the_table(study):
     text = summary.tables(study[1])
-    assert "t over 2 seeds; bootstrap over test images" in text
+    assert "t over 2 seeds; over test images" in text
     head, _, row = text.split("\n\n")[1].splitlines()
     assert head.split() == ["examples", "a", "b", "c"]
     assert row.split() == ["5", "91.0", "(78.3-100.0)", "50.0", "(40.0-60.0),", "1", "failed"]

@@ -1,6 +1,6 @@
 """Metrics as (sum, count) over a mask, so that padded rows and uneven batches cannot bias a mean.
 
-All but `bootstrap_interval` work on NumPy arrays and, inside or outside `jit`, on JAX arrays.
+They work on NumPy arrays and, inside or outside `jit`, on JAX arrays.
 """
 
 from typing import TypeVar
@@ -111,32 +111,6 @@ def mean_per_class(sums: Float[Array, " c"], counts: Float[Array, " c"]) -> tupl
     present = np.asarray(counts) > 0
     means = np.asarray(sums, np.float64)[present] / np.asarray(counts, np.float64)[present]
     return float(np.mean(means)), int(np.sum(~present))
-
-
-def bootstrap_interval(
-    values: Bool[np.ndarray, " n"] | Float[np.ndarray, " n"],
-    seed: int = 0,
-    resamples: int = 2000,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over examples (Efron 1979).
-
-    Args:
-      values: bool or float [N], one number an example; N >= 1.
-      seed: of the resampling.
-      resamples: how many samples of N, with replacement, are drawn.
-      level: probability that the interval covers.
-
-    Returns:
-      (low, high), the quantiles (1 - level) / 2 and (1 + level) / 2 of the resampled means.
-    """
-    # A resample is a multinomial draw of the distinct values: two of them for right and wrong.
-    levels, counts = np.unique(np.asarray(values, np.float64), return_counts=True)
-    count = counts.sum()
-    draws = np.random.default_rng(seed).multinomial(count, counts / count, size=resamples)
-    means = draws @ levels / count
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def _masked(

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from tl import metrics
 from tl.errors import UserError
 from tl.probes.heads import Classifier
+from tl.results.intervals import accuracy_interval
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Score:
         fraction of seeds in which it is.
       top1: mean of `correct`.
       top5: fraction of rows with the label among the five highest logits.
-      top1_ci95: bootstrap 95 % interval of `top1` over the test rows.
+      top1_ci95: 95 % interval of `top1` over the test rows (`accuracy_interval`): Wilson's for one
+        head, a bootstrap for the mean over seeds.
       mean_per_class: mean over classes of each class's top-1.
       absent_classes: number of classes without a test row, left out of `mean_per_class`.
       count: N.
@@ -62,7 +64,7 @@ def score_logits(
         correct=correct,
         top1=float(correct.mean()),
         top5=float(hits) / float(count),
-        top1_ci95=metrics.bootstrap_interval(correct),
+        top1_ci95=accuracy_interval(correct),
         mean_per_class=mean_per_class,
         absent_classes=absent,
         count=len(correct),

@@ -6,23 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from tl import metrics
 from tl.probes.held_out import Score
 from tl.probes.protocol import Choice, Result, Tested
+from tl.results.intervals import accuracy_interval
 
 
 def mean_score(scores: Sequence[Score]) -> Score:
     """Averages scores of one test set.
 
-    The interval is the bootstrap over test rows of the seeds' mean correctness: it tells how the
-    mean would vary with other test rows, and the seeds' spread how it varies with training rows.
+    The interval is that of the seeds' mean correctness over the test rows, by a bootstrap
+    (`accuracy_interval`). It tells how the mean would vary with other test rows; the spread of the
+    seeds tells how it varies with other training rows.
     """
     correct = np.mean([score.correct for score in scores], axis=0)
     return Score(
         correct=correct,
         top1=float(correct.mean()),
         top5=_mean(score.top5 for score in scores),
-        top1_ci95=metrics.bootstrap_interval(correct),
+        top1_ci95=accuracy_interval(correct),
         mean_per_class=_mean(score.mean_per_class for score in scores),
         absent_classes=scores[0].absent_classes,
         count=scores[0].count,

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.stats import binomtest
 
 from tl.report import style
 from tl.results import calibration, confusion
 from tl.results.calibration import Reliability
+from tl.results.intervals import wilson_interval
 
 # Classes: so many have numbers in the cells of a matrix, a name on its edge, a cell; a legend.
 _NUMBERS, _NAMES, _CELLS = 12, 40, 250
@@ -75,7 +75,10 @@ def reliability(before: Reliability, after: Reliability, temperature: float) -> 
         filled = bins.counts > 0
         confidence, accuracy = 100 * bins.confidence[filled], 100 * bins.accuracy[filled]
         interval = 100 * np.array(
-            [_wilson(a / 100, count) for a, count in zip(accuracy, bins.counts[filled])]
+            [
+                wilson_interval(round(a / 100 * count), int(count))
+                for a, count in zip(accuracy, bins.counts[filled])
+            ]
         )
         ideal = upper.plot([0, 100], [0, 100], "--", color=style.quiet(), linewidth=1.2)
         points = upper.errorbar(
@@ -176,9 +179,3 @@ def _write_numbers(axes, values: np.ndarray, shares: bool, backgrounds: np.ndarr
             ha="center",
             va="center",
         )
-
-
-def _wilson(share: float, count: int) -> tuple[float, float]:
-    """Returns the 95 % interval of a share of `count` images."""
-    found = binomtest(round(share * count), int(count))
-    return tuple(found.proportion_ci(0.95, method="wilson"))

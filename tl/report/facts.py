@@ -166,7 +166,12 @@ def _protocol(run: Run) -> dict[str, str]:
             "solvers": formats.value(c["probe"]["solvers"]),
             "selection": f"highest val top-1; val: {_val(c)}",
             "test": "the choice, refitted on train and val together, scored once for each seed; "
-            "the interval is a bootstrap over test images of the mean over seeds",
+            + (
+                "the interval over test images is Wilson's"
+                if len(c["seeds"]) == 1
+                else "the interval is a bootstrap over test images of the mean over seeds, or "
+                "Wilson's where all seeds have the same images right"
+            ),
         }
     if run.kind == "finetune":
         train, optim = c["train"], c["optim"]
@@ -181,7 +186,7 @@ def _protocol(run: Run) -> dict[str, str]:
             f"{optim['weight_decay']:g} ({optim['decay']})",
             "augmentation": _augmentation(c["augment"]),
             "selection": f"the evaluation with the highest val top-1; val: {_val(c)}",
-            "test": "the kept network, scored once; the interval is a bootstrap over test images",
+            "test": "the kept network, scored once; the interval over test images is Wilson's",
         }
     return facts | {"seeds": formats.value(c["seeds"])}
 

@@ -1,49 +1,53 @@
-"""Dataclasses of arrays as npz files, each whole or not at all."""
+"""Dataclasses of arrays, written to npz files and read from them."""
 
-import dataclasses
+import inspect
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tl.errors import UserError
 from tl.files import replacing
 
+T = TypeVar("T")
+
 
 def save(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Writes arrays by name."""
+    """Writes arrays by name; the file is whole or not there."""
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
 
-def load(path: Path, kind: type) -> Any:
-    """Returns a file as the dataclass it was written from, or None where there is no file.
+def load(path: Path, kind: type[T]) -> T | None:
+    """Returns a file's arrays as the dataclass they were written from, or None without a file.
 
-    A field with a default may be missing from the file, which is then older than the field.
+    An array without axes becomes a Python value. A field that is missing in the file, which is
+    then older than the field, takes its default.
 
     Raises:
-      UserError: the file is damaged, or is something else.
+      UserError: the file is damaged, or holds something else.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             names = [
-                field.name
-                for field in dataclasses.fields(kind)
-                if field.name in arrays or field.default is dataclasses.MISSING
+                name
+                for name, field in inspect.signature(kind).parameters.items()
+                if name in arrays or field.default is field.empty
             ]
-            return kind(**{name: arrays[name] for name in names})
+            values = {name: arrays[name] for name in names}
+            return kind(**{n: v if v.ndim else v.item() for n, v in values.items()})
     except FileNotFoundError:
         return None
-    # Whatever a file that is no such archive, or half of one, sets off.
+    # All that NumPy raises on half a file or on another kind of file.
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise damaged(path, error) from error
 
 
 def damaged(path: Path, error: Exception) -> UserError:
-    """Returns what to say of a file that cannot be read."""
+    """Returns the error of a file that cannot be read."""
     return UserError(
         f"{path} is damaged ({type(error).__name__}); restore it, or make the run again with "
         "--overwrite"

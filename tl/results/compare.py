@@ -1,4 +1,4 @@
-"""Runs beside a baseline on the same test images: who is better, and whether that is noise."""
+"""Compares runs with a baseline on the same test images, and tells differences from noise."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,26 +7,26 @@ from typing import Any
 
 import numpy as np
 import tabulate
+from jaxtyping import Int, Shaped
 
-from tl import metrics
 from tl.errors import UserError
 from tl.results import run as report_run
 from tl.results.formats import setting
-from tl.results.intervals import McNemar, mcnemar_exact, paired_interval
+from tl.results.intervals import McNemar, accuracy_interval, mcnemar_exact, paired_interval
 from tl.results.predictions import Predictions
 
 SCHEMA = 1
-SIGNIFICANT = 0.05  # largest p of a difference that is called one
+SIGNIFICANT = 0.05  # a difference with a larger p may be noise
 
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """A finished run and what its heads got right.
+    """A finished run to compare.
 
     Attributes:
-      name: as the user gave it.
-      what: its weights and what was selected.
-      predictions: of its heads.
+      name: the run's folder, as the user gave it.
+      what: the run's weights and what it selected, in words.
+      predictions: of the run's heads.
     """
 
     name: str
@@ -36,13 +36,13 @@ class Contender:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A run against the baseline; all differences are the run's minus the baseline's.
+    """A run compared with the baseline; all differences are run minus baseline.
 
     Attributes:
-      run, baseline: which.
-      difference: of test top-1, each the mean over its seeds, a fraction.
-      ci95: paired bootstrap interval of it over the test images.
-      mcnemar: exact test of the first seed of each, `only_a` what only the run gets right.
+      run, baseline: the two runs.
+      difference: of their test top-1, each the mean over its seeds; a fraction.
+      ci95: 95 % interval of the difference, a paired bootstrap over the test images.
+      mcnemar: exact test of the first seed of each; `only_a` counts what only the run gets right.
     """
 
     run: Contender
@@ -53,15 +53,15 @@ class Comparison:
 
     @property
     def one_seed(self) -> bool:
-        """Whether both have one seed, so that the exact test is of all there is."""
+        """Whether both have one seed, so that the exact test covers all predictions."""
         return all(len(x.predictions.seeds) == 1 for x in (self.run, self.baseline))
 
     @property
     def verdict(self) -> str:
         """'better', 'worse' or 'within noise'.
 
-        An interval of few images that differ is too short, so where the exact test speaks of the
-        same predictions it must agree.
+        If few images differ, the bootstrap interval is too short. Where the exact test covers the
+        same predictions, it must find a difference too.
         """
         low, high = self.ci95
         doubtful = self.one_seed and self.mcnemar.p_value >= SIGNIFICANT
@@ -86,7 +86,7 @@ class Comparison:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The numbers, for JSON."""
+        """Returns the numbers, for JSON."""
         return {
             **_as_dict(self.run),
             "difference": self.difference,
@@ -106,8 +106,8 @@ def read(folder: str) -> Contender:
     """Returns the run in a folder.
 
     Raises:
-      UserError: there is none, it is not finished or damaged, or it is a study or of a kind that
-        leaves no predictions.
+      UserError: there is no run, it is not finished, or its files are damaged; it is a study; or
+        its kind saves no predictions.
     """
     found = report_run.read(Path(folder).expanduser())
     if found.kind == "study":
@@ -118,15 +118,15 @@ def read(folder: str) -> Contender:
         )
     if found.kind not in ("probe", "finetune"):
         raise UserError(
-            f"{folder} is a run of the kind {found.kind!r}, which leaves no predictions; expected "
+            f"{folder} is a run of the kind {found.kind!r}, which saves no predictions; expected "
             "runs of experiments.probe or experiments.finetune"
         )
     try:
         what = f"{found.result['weights']['name']}: {setting(found.result['selected'])}"
     except KeyError as error:
         raise UserError(
-            f"{folder}/result.json lacks {error}, as of another version; make the run again with "
-            "--overwrite"
+            f"{folder}/result.json lacks {error}, so another version wrote it; make the run again "
+            "with --overwrite"
         ) from error
     return Contender(folder, what, found.predictions)
 
@@ -135,8 +135,7 @@ def compare(runs: Sequence[Contender]) -> list[Comparison]:
     """Returns a comparison of each run with the first, image by image.
 
     Raises:
-      UserError: fewer than two runs, or they were not tested on the same images with the same
-        labels.
+      UserError: fewer than two runs, or their test images or labels differ.
     """
     if len(runs) < 2:
         raise UserError(f"expected two runs or more to compare, got {len(runs)}")
@@ -144,11 +143,11 @@ def compare(runs: Sequence[Contender]) -> list[Comparison]:
     return [_compare(run, baseline, aligned(baseline, run)) for run in others]
 
 
-def aligned(baseline: Contender, run: Contender) -> np.ndarray:
-    """Returns the rows, int64 [N], of a run's test images in the order of the baseline's.
+def aligned(baseline: Contender, run: Contender) -> Int[np.ndarray, " n"]:
+    """Returns the run's rows, int64 [N], in the order of the baseline's test images.
 
     Raises:
-      UserError: the images or their labels are not the same.
+      UserError: the images or their labels differ.
     """
     a, b = baseline.predictions, run.predictions
     only_a, only_b = _missing(a.test_ids, b.test_ids), _missing(b.test_ids, a.test_ids)
@@ -174,7 +173,7 @@ def aligned(baseline: Contender, run: Contender) -> np.ndarray:
 
 
 def as_dict(comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """Returns all numbers, as JSON."""
+    """Returns all numbers, for JSON."""
     return {
         "schema": SCHEMA,
         "kind": "comparison",
@@ -184,7 +183,7 @@ def as_dict(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 
 
 def text(comparisons: Sequence[Comparison]) -> str:
-    """Returns the table, a sentence for each comparison, and what to know of them."""
+    """Returns a table, a sentence for each comparison, and notes on how to read them."""
     baseline = comparisons[0].baseline
     rows = [[*_columns(baseline), "baseline"]]
     for c in comparisons:
@@ -203,14 +202,14 @@ def text(comparisons: Sequence[Comparison]) -> str:
     return "\n\n".join([table, sentences, "\n".join(_notes(comparisons))])
 
 
-def _compare(run: Contender, baseline: Contender, order: np.ndarray) -> Comparison:
+def _compare(run: Contender, baseline: Contender, order: Int[np.ndarray, " n"]) -> Comparison:
     ours, theirs = run.predictions.correct[:, order], baseline.predictions.correct
     difference, low, high = paired_interval(ours.mean(axis=0), theirs.mean(axis=0))
     return Comparison(run, baseline, difference, (low, high), mcnemar_exact(ours[0], theirs[0]))
 
 
-def _missing(ids: np.ndarray, others: np.ndarray) -> list[str]:
-    """Returns the ids that are more often in `ids` than in `others`, sorted."""
+def _missing(ids: Shaped[np.ndarray, " n"], others: Shaped[np.ndarray, " m"]) -> list[str]:
+    """Returns, sorted, the ids that occur more often in `ids` than in `others`."""
     values, counts = np.unique(ids, return_counts=True)
     there = dict(zip(*np.unique(others, return_counts=True), strict=True))
     return [str(v) for v, count in zip(values, counts, strict=True) if count > there.get(v, 0)]
@@ -218,7 +217,7 @@ def _missing(ids: np.ndarray, others: np.ndarray) -> list[str]:
 
 def _top1(run: Contender) -> tuple[float, tuple[float, float]]:
     correct = run.predictions.correct.mean(axis=0)
-    return float(correct.mean()), metrics.bootstrap_interval(correct)
+    return float(correct.mean()), accuracy_interval(correct)
 
 
 def _as_dict(run: Contender) -> dict[str, Any]:
@@ -246,12 +245,16 @@ def _columns(run: Contender) -> list[str]:
 def _notes(comparisons: Sequence[Comparison]) -> list[str]:
     count = len(comparisons[0].baseline.predictions.test_ids)
     notes = [
-        f"The same {count:,} test images; 95 % bootstrap intervals over them, differences paired.",
+        f"All have the same {count:,} test images. 95 % intervals over these images: Wilson's for "
+        "the accuracy of one seed, a bootstrap for a mean over seeds, a paired bootstrap for a "
+        "difference.",
         "only it : only baseline: images that one gets right and the other does not; p: exact "
         "McNemar test of them.",
     ]
     if not all(c.one_seed for c in comparisons):
-        notes.append("Of several seeds, accuracy is the mean; McNemar's test is of the first seed.")
+        notes.append(
+            "With several seeds, accuracy is their mean; McNemar's test is of the first seed."
+        )
     if any(c.one_seed for c in comparisons):
-        notes.append("Of one seed each, nothing here tells how much another seed would change.")
+        notes.append("With one seed each, nothing here tells how much another seed would change.")
     return notes

@@ -1,4 +1,4 @@
-"""Which classes are taken for which."""
+"""Confusion matrices, an order of their classes, and the scores of each class."""
 
 from typing import Any
 
@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
-from sklearn import metrics
 
 FEW = 12  # classes that a person finds without sorting
 
@@ -24,6 +23,8 @@ def confusion(
     Returns:
       int64 [C, C].
     """
+    from sklearn import metrics  # a second to import, which runs need only for their page
+
     return metrics.confusion_matrix(labels, predicted, labels=np.arange(num_classes))
 
 
@@ -37,17 +38,18 @@ def normalised(matrix: Int[np.ndarray, "c c"]) -> Float[np.ndarray, "c c"]:
 
 
 def order(matrix: Int[np.ndarray, "c c"]) -> Int[np.ndarray, " c"]:
-    """Puts classes that are taken for each other side by side.
+    """Returns an order of the classes in which those that are confused stand side by side.
 
-    The order of the leaves of an average-linkage tree, in which two classes are the nearer the
-    more of the one are taken for the other, and neighbours are as near as the tree allows
-    (Bar-Joseph, Gifford, Jaakkola, "Fast optimal leaf ordering", 2001).
+    Classes are joined to a tree by average linkage; the distance of two classes is 1 minus the mean
+    share of either that is taken for the other. The leaves of the tree are in the order that puts
+    neighbours as near as the tree allows (Bar-Joseph, Gifford, Jaakkola, "Fast optimal leaf
+    ordering", 2001).
 
     Args:
       matrix: int [C, C] of `confusion`.
 
     Returns:
-      int64 [C], a permutation; the classes as they are where there are at most `FEW`.
+      int64 [C], a permutation; 0..C-1 if C is at most FEW.
     """
     shares = normalised(matrix)
     if len(shares) <= FEW:
@@ -61,7 +63,7 @@ def order(matrix: Int[np.ndarray, "c c"]) -> Int[np.ndarray, " c"]:
 def per_class(
     labels: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], num_classes: int
 ) -> list[dict[str, Any]]:
-    """Returns how each class fares; what is undefined is None.
+    """Returns the scores of each class; a score that is undefined is None.
 
     Args:
       labels: int [N], 0..C-1; N >= 1.
@@ -74,6 +76,8 @@ def per_class(
       `most_confused`, the other class that most of its examples are taken for, or None, and
       `most_confused_count` of them.
     """
+    from sklearn import metrics
+
     scores = metrics.precision_recall_fscore_support(
         labels, predicted, labels=np.arange(num_classes), zero_division=np.nan
     )

@@ -16,15 +16,15 @@ def write(
     projection: Projection,
     image: Callable[[str, int], np.ndarray],
 ) -> None:
-    """Writes all of a run's evidence into its folder; of several processes, the first does.
+    """Writes predictions, features and example images into a run's folder; only process 0 writes.
 
     Args:
       workdir: the run's folder.
-      predictions: of its heads.
-      projection: of its features.
+      predictions: of the run's heads.
+      projection: of the features that the head acts on.
       image: ('test' or 'val', row of `predictions`) -> uint8 [H, W, 3].
     """
-    from tl import devices  # imports JAX, which those who only read do without
+    from tl import devices  # imports JAX, which reading a run need not wait for
 
     if devices.process_share()[0]:
         return

@@ -1,4 +1,9 @@
-"""Examples that a person should look at first: which these are, and their pictures."""
+"""Which test and val images a person should look at first, and their pictures.
+
+`confident_mistakes`, `uncertain_right` and `mislabelled` return row numbers, the most telling
+first. Their probabilities should come from a classifier that was not fitted on these examples, and
+should be calibrated.
+"""
 
 import json
 import shutil
@@ -7,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 
 from tl.files import write_json
@@ -19,11 +25,84 @@ MOST_EXAMPLES = 24  # of a group
 LONGEST_SIDE = 128  # px, of a picture
 
 
-def telling_examples(predictions: Predictions) -> list[dict[str, Any]]:
-    """Returns the examples a person should look at, as `examples.json` has them.
+def confident_mistakes(
+    probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], k: int
+) -> Int[np.ndarray, " m"]:
+    """Returns the wrong predictions with the highest probabilities.
 
-    Mistakes and doubts are of test, likely wrong labels of test and val; probabilities are those
-    of the first seed after temperature scaling on val.
+    Args:
+      probabilities: float [N, C].
+      labels: int [N], 0..C-1.
+      k: largest number of rows to return.
+
+    Returns:
+      int64 [m], m <= k; of equals the earlier row comes first.
+    """
+    predicted, confidence = _predicted(probabilities)
+    return _first(predicted != labels, -confidence, k)
+
+
+def uncertain_right(
+    probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], k: int
+) -> Int[np.ndarray, " m"]:
+    """Returns the right predictions with the smallest lead over the second class.
+
+    Args:
+      probabilities: float [N, C].
+      labels: int [N], 0..C-1.
+      k: largest number of rows to return.
+
+    Returns:
+      int64 [m], m <= k; of equals the earlier row comes first.
+    """
+    predicted, confidence = _predicted(probabilities)
+    others = np.array(probabilities, np.float64)
+    others[np.arange(len(others)), predicted] = 0
+    return _first(predicted == labels, confidence - others.max(axis=1), k)
+
+
+def mislabelled(
+    probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], k: int
+) -> Int[np.ndarray, " m"]:
+    """Returns the examples whose label is likely wrong, by confident learning.
+
+    The threshold of a class is its mean probability over the examples with that label. Each
+    example is counted for the most probable class of those whose threshold it reaches. If that
+    class is not its label, the example lies off the diagonal of the confident joint. Of these
+    examples, the ones whose label is not the predicted class are returned, the largest
+    p(predicted) - p(label) first.
+
+    Source: Northcutt, Jiang, Chuang, "Confident Learning: Estimating Uncertainty in Dataset
+    Labels", JAIR 70, 2021, section 3.
+
+    Args:
+      probabilities: float [N, C], of classifiers that were not fitted on these examples.
+      labels: int [N], 0..C-1; a class without a label is never suggested.
+      k: largest number of rows to return.
+
+    Returns:
+      int64 [m], m <= k; of equals the earlier row comes first.
+    """
+    probabilities = np.asarray(probabilities, np.float64)
+    predicted, confidence = _predicted(probabilities)
+    own = probabilities[np.arange(len(labels)), labels]
+    num_classes = probabilities.shape[1]
+    counts = np.bincount(labels, minlength=num_classes)
+    sums = np.bincount(labels, weights=own, minlength=num_classes)
+    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+    # Rounding must not keep an example whose probability equals the threshold from reaching it.
+    reached = probabilities >= thresholds * (1 - 1e-12)
+    counted_for = np.where(reached, probabilities, -1.0).argmax(axis=1)
+    off_diagonal = reached.any(axis=1) & (counted_for != labels)
+    return _first(off_diagonal & (predicted != labels), own - confidence, k)
+
+
+def telling_examples(predictions: Predictions) -> list[dict[str, Any]]:
+    """Returns the examples that a person should look at, in the form of `examples.json`.
+
+    Confident mistakes and uncertain successes are sought among test images, likely wrong labels
+    among test and val images. Probabilities are those of the first seed, after temperature scaling
+    on val.
     """
     p = predictions
     scale = calibration.temperature(p.val_logits, p.val_labels, p.link)
@@ -40,8 +119,8 @@ def telling_examples(predictions: Predictions) -> list[dict[str, Any]]:
     }
     ranks: dict[int, dict[str, int]] = {}
     for group, rows in groups.items():
-        for rank, row in enumerate(rows.tolist()):
-            ranks.setdefault(row, {})[group] = rank
+        for place, row in enumerate(rows.tolist()):
+            ranks.setdefault(row, {})[group] = place
     chosen = []
     for at, rank in ranks.items():
         split, row = ("test", at) if at < len(test) else ("val", at - len(test))
@@ -66,27 +145,27 @@ def telling_examples(predictions: Predictions) -> list[dict[str, Any]]:
 def save_examples(
     workdir: Path, chosen: Sequence[Mapping[str, Any]], image: Callable[[str, int], np.ndarray]
 ) -> None:
-    """Writes a run's `examples.json` and its pictures, in the place of earlier ones.
+    """Writes a run's `examples.json` and its pictures, and removes those of an earlier run.
 
     Args:
       workdir: the run's folder.
-      chosen: see `telling_examples`.
+      chosen: as `telling_examples` returns them.
       image: (split, row) -> uint8 [H, W, 3].
     """
     shutil.rmtree(workdir / PICTURES, ignore_errors=True)
     (workdir / PICTURES).mkdir()
     for example in chosen:
         picture = Image.fromarray(image(example["split"], example["row"]))
-        picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))  # which never enlarges
+        picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))  # never enlarges
         picture.save(workdir / example["file"])
     write_json(workdir / EXAMPLES, list(chosen))
 
 
 def load_examples(workdir: Path) -> list[dict[str, Any]]:
-    """Returns what a run's `examples.json` says; nothing where it has none.
+    """Returns what a run's `examples.json` holds; an empty list if there is no such file.
 
     Raises:
-      UserError: it is damaged.
+      UserError: the file is damaged.
     """
     path = workdir / EXAMPLES
     try:
@@ -97,77 +176,16 @@ def load_examples(workdir: Path) -> list[dict[str, Any]]:
         raise arrays.damaged(path, error) from error
 
 
-def confident_mistakes(probabilities, labels, k: int) -> np.ndarray:
-    """Returns the wrong predictions with the highest probabilities.
-
-    Args:
-      probabilities: float [N, C].
-      labels: int [N], 0..C-1.
-      k: at most so many rows.
-
-    Returns:
-      int64 [<= k] rows; among equals the earlier comes first.
-    """
-    predicted, confidence = _predicted(probabilities)
-    return _first(predicted != np.asarray(labels), -confidence, k)
-
-
-def uncertain_right(probabilities, labels, k: int) -> np.ndarray:
-    """Returns the right predictions with the smallest lead over the second class.
-
-    Args:
-      probabilities: float [N, C].
-      labels: int [N], 0..C-1.
-      k: at most so many rows.
-
-    Returns:
-      int64 [<= k] rows; among equals the earlier comes first.
-    """
-    predicted, confidence = _predicted(probabilities)
-    others = np.array(probabilities, np.float64)
-    others[np.arange(len(others)), predicted] = 0
-    return _first(predicted == np.asarray(labels), confidence - others.max(axis=1), k)
-
-
-def mislabelled(probabilities, labels, k: int) -> np.ndarray:
-    """Returns the examples whose label is likely wrong, by confident learning.
-
-    A class's threshold is the mean probability of it over the examples that bear its label. An
-    example counts for the most probable of the classes whose thresholds it reaches. Where that is
-    another class than its label, it lies off the diagonal of the confident joint. Of these, those
-    whose label is not the predicted class are returned, by p(predicted) - p(label).
-
-    Source: Northcutt, Jiang, Chuang, "Confident Learning: Estimating Uncertainty in Dataset
-    Labels", JAIR 70, 2021, section 3.
-
-    Args:
-      probabilities: float [N, C], of classifiers that were not fitted on these examples.
-      labels: int [N], 0..C-1; a class that no label names is never suggested.
-      k: at most so many rows.
-
-    Returns:
-      int64 [<= k] rows; among equals the earlier comes first.
-    """
-    probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
-    predicted, confidence = _predicted(probabilities)
-    own = probabilities[np.arange(len(labels)), labels]
-    num_classes = probabilities.shape[1]
-    counts = np.bincount(labels, minlength=num_classes)
-    sums = np.bincount(labels, weights=own, minlength=num_classes)
-    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
-    # Means round: an example that is its class's mean must reach it.
-    reached = probabilities >= thresholds * (1 - 1e-12)
-    counted_for = np.where(reached, probabilities, -1.0).argmax(axis=1)
-    off_diagonal = reached.any(axis=1) & (counted_for != labels)
-    return _first(off_diagonal & (predicted != labels), own - confidence, k)
-
-
-def _predicted(probabilities) -> tuple[np.ndarray, np.ndarray]:
-    probabilities = np.asarray(probabilities)
+def _predicted(
+    probabilities: Float[np.ndarray, "n c"],
+) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Returns the class with the highest probability, and that probability."""
     return probabilities.argmax(axis=1), probabilities.max(axis=1)
 
 
-def _first(chosen: np.ndarray, key: np.ndarray, k: int) -> np.ndarray:
+def _first(
+    chosen: Bool[np.ndarray, " n"], key: Float[np.ndarray, " n"], k: int
+) -> Int[np.ndarray, " m"]:
     """Returns the k chosen rows with the smallest keys, in order."""
     rows = np.flatnonzero(chosen)
     return rows[np.argsort(key[rows], kind="stable")][:k]

@@ -1,9 +1,10 @@
-"""A run's predictions for its test and val rows."""
+"""A run's predictions for its test and val images."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
 
 from tl.errors import UserError
 from tl.results import arrays
@@ -14,10 +15,10 @@ PREDICTIONS = "predictions.npz"
 
 @dataclass(frozen=True)
 class Predictions:
-    """The predictions of a run's selected heads, at its largest number of examples a class.
+    """The predictions of a run's selected heads, at its largest number of examples per class.
 
-    The rows are those with a label, in the order of their source. Runs on the same data have the
-    same test rows.
+    The rows are the images with a label, in the order of their source. Runs on the same data have
+    the same test rows. Values are converted to the dtypes below.
 
     Attributes:
       seeds: int64 [S].
@@ -25,23 +26,23 @@ class Predictions:
       test_ids: str [N].
       test_labels: int32 [N], 0..C-1.
       test_predicted: int32 [S, N], the class that each seed's selected head predicts.
-      test_logits: float32 [N, C], of the first seed's selected head.
-      val_ids: str [M], of the first seed's val rows.
+      test_logits: float32 [N, C], from the first seed's selected head.
+      val_ids: str [M], the first seed's val rows.
       val_labels: int32 [M].
-      val_logits: float32 [M, C], of a head that was not fitted on these rows, as temperature
+      val_logits: float32 [M, C], from a head that was not fitted on these rows, as temperature
         scaling needs.
       link: how the logits become probabilities; files written before this field have softmax.
     """
 
-    seeds: np.ndarray
-    classes: np.ndarray
-    test_ids: np.ndarray
-    test_labels: np.ndarray
-    test_predicted: np.ndarray
-    test_logits: np.ndarray
-    val_ids: np.ndarray
-    val_labels: np.ndarray
-    val_logits: np.ndarray
+    seeds: Int[np.ndarray, " s"]
+    classes: Shaped[np.ndarray, " c"]
+    test_ids: Shaped[np.ndarray, " n"]
+    test_labels: Int[np.ndarray, " n"]
+    test_predicted: Int[np.ndarray, "s n"]
+    test_logits: Float[np.ndarray, "n c"]
+    val_ids: Shaped[np.ndarray, " m"]
+    val_labels: Int[np.ndarray, " m"]
+    val_logits: Float[np.ndarray, "m c"]
     link: Link = "softmax"
 
     def __post_init__(self) -> None:
@@ -53,7 +54,6 @@ class Predictions:
         }
         for name, dtype in dtypes.items():
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype))
-        object.__setattr__(self, "link", str(self.link))  # a file gives an array of one string
         if self.link not in LINKS:
             raise ValueError(f"expected a link of {', '.join(LINKS)}, got {self.link!r}")
         seeds, classes = len(self.seeds), len(self.classes)
@@ -70,20 +70,20 @@ class Predictions:
                 raise ValueError(f"expected {name} {shape}, got {getattr(self, name).shape}")
 
     @property
-    def correct(self) -> np.ndarray:
+    def correct(self) -> Bool[np.ndarray, "s n"]:
         """Whether each seed's head was right, bool [S, N]."""
         return self.test_predicted == self.test_labels
 
     def save(self, path: Path) -> None:
-        """Writes the predictions to a file, atomically. A run's folder has them as PREDICTIONS."""
+        """Writes the predictions to a file; the name is PREDICTIONS in a run's folder."""
         arrays.save(path, vars(self))
 
     @classmethod
     def load(cls, workdir: Path) -> "Predictions":
-        """Returns the predictions of a run.
+        """Returns the predictions in a run's folder.
 
         Raises:
-          UserError: the run has none, or their file is damaged.
+          UserError: there is no such file, or it is damaged.
         """
         loaded = arrays.load(workdir / PREDICTIONS, cls)
         if loaded is None:

@@ -1,15 +1,15 @@
-"""Test features in few coordinates: saved by each run, drawn by its page."""
+"""Features of some test images as points in a plane: principal coordinates, PCA and t-SNE."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from tl.results import arrays
 
 FEATURES = "features.npz"
-MOST_ROWS = 1000  # evenly spaced over the test rows
+MOST_ROWS = 1000
 MOST_COORDINATES = 50
 
 
@@ -18,91 +18,96 @@ class Projection:
     """Some test rows in the principal coordinates of the features that the head acts on.
 
     Attributes:
-      rows: int64 [n], places among the test rows.
-      coordinates: float32 [n, p], in order of falling variance; p is at least 1.
-      explained: float32 [p], each one's share of the variance.
-      endpoint: whose features.
+      rows: int64 [n], rows among the test rows.
+      coordinates: float32 [n, p], p >= 1, the coordinate of the largest variance first.
+      explained: float32 [p], share of the variance along each coordinate.
+      endpoint: the endpoint that the features come from.
     """
 
-    rows: np.ndarray
-    coordinates: np.ndarray
-    explained: np.ndarray
+    rows: Int[np.ndarray, " n"]
+    coordinates: Float[np.ndarray, "n p"]
+    explained: Float[np.ndarray, " p"]
     endpoint: str
 
 
-def spaced_rows(count: int) -> np.ndarray:
+def spaced_rows(count: int) -> Int[np.ndarray, " n"]:
     """Returns at most MOST_ROWS of `count` rows, evenly spaced, int64."""
     return np.linspace(0, count - 1, min(count, MOST_ROWS)).round().astype(np.int64)
 
 
-def project(features: np.ndarray, rows: np.ndarray, endpoint: str, standardise: bool) -> Projection:
-    """Returns the principal coordinates of features.
+def project(
+    features: Float[np.ndarray, "n d"],
+    rows: Int[np.ndarray, " n"],
+    endpoint: str,
+    standardise: bool,
+) -> Projection:
+    """Returns the first MOST_COORDINATES principal coordinates of features.
 
     Args:
       features: float [n, D], n >= 1.
-      rows: int64 [n], their places among the test rows.
-      endpoint: whose features they are.
-      standardise: each to unit variance first, as a head does that standardises.
+      rows: int64 [n], the features' rows among the test rows.
+      endpoint: the endpoint that the features come from.
+      standardise: scale each feature to unit variance first, as a head that standardises does.
     """
+    # scikit-learn takes seconds to import, which reading a projection need not wait for.
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 
     scaled = StandardScaler(with_std=standardise).fit_transform(np.float32(features))
     if scaled.any():
-        pca = PCA(min(MOST_COORDINATES, len(features) - 1, features.shape[1]), random_state=0)
-        coordinates, explained = pca.fit_transform(scaled), pca.explained_variance_ratio_
-    else:  # there is one row, or all are the same
+        model = PCA(min(MOST_COORDINATES, len(features) - 1, features.shape[1]), random_state=0)
+        coordinates, explained = model.fit_transform(scaled), model.explained_variance_ratio_
+    else:  # there is one row, or all rows are equal
         coordinates, explained = np.zeros((len(rows), 1)), np.zeros(1)
-    return Projection(rows, np.float32(coordinates), np.float32(explained), endpoint)
+    return Projection(rows, coordinates.astype(np.float32), explained.astype(np.float32), endpoint)
 
 
-def save_features(workdir: Path, projection: Projection) -> None:
-    """Writes a run's features, atomically."""
-    arrays.save(workdir / FEATURES, vars(projection))
-
-
-def load_features(workdir: Path) -> Projection | None:
-    """Returns the features of a run, or None where it has none.
-
-    Raises:
-      UserError: they are damaged.
-    """
-    loaded = arrays.load(workdir / FEATURES, Projection)
-    return loaded and dataclasses.replace(loaded, endpoint=str(loaded.endpoint))
-
-
-def pca(coordinates) -> np.ndarray:
-    """Returns the first two principal coordinates, float64 [n, 2]; a missing one is 0.
+def pca(coordinates: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n 2"]:
+    """Returns the first two principal coordinates, float64 [n, 2]; if p = 1, the second is 0.
 
     Args:
-      coordinates: float [n, p], principal coordinates in the order of their variance.
+      coordinates: float [n, p], principal coordinates, the one of the largest variance first.
     """
     points = np.asarray(coordinates, np.float64)[:, :2]
     return np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
 
 
-def tsne(coordinates, seed: int = 0) -> np.ndarray:
+def tsne(coordinates: Float[np.ndarray, "n p"], seed: int = 0) -> Float[np.ndarray, "n 2"]:
     """Places points so that neighbours stay neighbours (van der Maaten and Hinton 2008).
 
-    Distances between far groups, and the sizes of groups, mean little. It starts from the first
-    two coordinates, with perplexity 30, or a third of the other points where they are fewer.
+    Distances between far groups mean little, and so do the sizes of groups. The search starts
+    from the first two coordinates. The perplexity is 30, but at most a third of n - 1.
 
     Args:
-      coordinates: float [n, p], principal coordinates in the order of their variance.
-      seed: of what is random; the same seed gives the same points on one machine.
+      coordinates: float [n, p], principal coordinates, the one of the largest variance first.
+      seed: the same seed gives the same points on one machine.
 
     Returns:
-      float64 [n, 2]; as `pca` where there are fewer than four points, or all are one.
+      float64 [n, 2]; the points of `pca` if n < 4 or all points are equal.
     """
+    from sklearn.manifold import TSNE
+
     coordinates = np.asarray(coordinates, np.float64)
     start = pca(coordinates)
     count = len(coordinates)
     if count < 4 or not start.std():
         return start
-    # Its start from "pca" wants two coordinates at least.
+    # TSNE's own init="pca" needs two coordinates at least.
     wide = coordinates if coordinates.shape[1] > 1 else start
     perplexity = min(30.0, (count - 1) / 3)
-    from sklearn.manifold import TSNE
-
     embedding = TSNE(init="pca", perplexity=perplexity, random_state=seed, n_jobs=1)
     return embedding.fit_transform(wide).astype(np.float64)
+
+
+def save_features(workdir: Path, projection: Projection) -> None:
+    """Writes `features.npz` into a run's folder, atomically."""
+    arrays.save(workdir / FEATURES, vars(projection))
+
+
+def load_features(workdir: Path) -> Projection | None:
+    """Returns what a run's `features.npz` holds, or None if there is no such file.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    return arrays.load(workdir / FEATURES, Projection)

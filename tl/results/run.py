@@ -1,4 +1,4 @@
-"""A run's or a study's folder as reports read it."""
+"""Reads the folder of a finished run or study."""
 
 import dataclasses
 import functools
@@ -23,14 +23,14 @@ KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a finished run or study wrote.
+    """The files of a finished run or study.
 
     Attributes:
       path: its folder.
       kind: one of KINDS.
       result: `result.json`, or a study's `study.json`.
-      config: `config.json`; empty where it is not there.
-      environment: `environment.json`; empty where it is not there.
+      config: `config.json`; empty if there is no such file.
+      environment: `environment.json`; empty if there is no such file.
     """
 
     path: Path
@@ -46,15 +46,19 @@ class Run:
 
     @functools.cached_property
     def predictions(self) -> Predictions:
-        """What it predicted; a UserError where it left no predictions."""
+        """The run's predictions.
+
+        Raises:
+          UserError: the run left none.
+        """
         return Predictions.load(self.path)
 
 
 def read(path: Path) -> Run:
-    """Reads a folder.
+    """Returns the run or study in a folder.
 
     Raises:
-      UserError: it is not there, holds no finished run, or a damaged one.
+      UserError: there is no such folder, it holds no finished run, or a file is damaged.
     """
     if not path.is_dir():
         raise UserError(f"no folder is called {path}; give one that a run wrote to, its --workdir")
@@ -86,6 +90,6 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _kind_without_name(result: Mapping[str, Any]) -> str | None:
-    """Returns the kind of a run from before results named it."""
+    """Returns the kind of a run whose result does not name it, as the oldest do not."""
     signs = {"features": "extract", "published": "evaluate", "curve": "finetune", "grid": "probe"}
     return next((kind for key, kind in signs.items() if key in result), None)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tabulate import tabulate
 
 from tl.files import replacing, write_json
@@ -104,10 +105,10 @@ def _cells(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             accuracies = [row["test_top1"] for row in done]
             cell["mean"] = sum(accuracies) / len(done)
             cell["val_mean"] = sum(row["val_top1"] for row in done) / len(done)
-            cell["ci95"], cell["interval"] = done[0]["test_top1_ci95"], "bootstrap over test images"
+            cell["ci95"], cell["interval"] = done[0]["test_top1_ci95"], "over test images"
             # Seeds that all give the same, as where they draw no subset, tell nothing of chance.
             if len(set(accuracies)) > 1:
-                _, low, high = seeds_interval(accuracies)
+                _, low, high = seeds_interval(np.array(accuracies))
                 cell["ci95"] = [max(0.0, low), min(1.0, high)]
                 cell["interval"] = f"t over {len(done)} seeds"
         cells.append(cell)

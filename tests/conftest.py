@@ -15,7 +15,7 @@ from jaxtyping import install_import_hook
 
 # Arguments and results of every function must be what its annotations say, array shapes too; an
 # int may stand for a float.
-CHECKED = ["tl.metrics", "tl.probes"]
+CHECKED = ["tl.metrics", "tl.probes", "tl.data"]
 # Not `predictions`, which itself checks what a file holds.
 CHECKED += [f"tl.results.{m}" for m in ("calibration", "compare", "confusion", "examples")]
 CHECKED += [f"tl.results.{m}" for m in ("intervals", "projection")]

@@ -40,19 +40,26 @@ def resized(image, side):
     return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))
 
 
-class Scripted:
+class Scripted(np.random.Generator):
     """A generator whose draws are given; it notes what they were drawn from."""
 
     def __init__(self, **draws):
+        super().__init__(np.random.PCG64())
         self.draws = {name: list(values) for name, values in draws.items()}
         self.ranges = []
 
-    def __getattr__(self, name):
-        def draw(*bounds, **_):
-            self.ranges.append((name, *bounds))
-            return self.draws[name].pop(0)
+    def _draw(self, name, *bounds):
+        self.ranges.append((name, *bounds))
+        return self.draws[name].pop(0)
 
-        return draw
+    def uniform(self, *bounds):
+        return self._draw("uniform", *bounds)
+
+    def integers(self, *bounds, **_):
+        return self._draw("integers", *bounds)
+
+    def permutation(self, *bounds):
+        return self._draw("permutation", *bounds)
 
 
 # The whole
@@ -132,25 +139,31 @@ def test_the_order_of_the_networks_channels_changes_nothing_but_the_erased(geome
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"crop": "resize"}, r"no --config.augment.crop='resize'; the nearest are 'resized'"),
-        ({"policy": "rand"}, r"no --config.augment.policy='rand'; the nearest are 'randaug"),
-        ({"scale": (0.0, 1.0)}, r"config.augment.scale to be the least and .* got \(0.0, 1.0\)"),
-        ({"scale": (0.5, 0.2)}, "config.augment.scale"),
-        ({"scale": (0.5, 1.2)}, "config.augment.scale"),
-        ({"scale": (0.5,)}, "config.augment.scale"),
-        ({"ratio": (2.0, 1.0)}, r"config.augment.ratio to be the least and the largest width"),
-        ({"ratio": (1.0, math.inf)}, "config.augment.ratio"),
-        ({"resize": -1}, r"config.augment.resize to be a side in pixels, or 0 .*; got -1"),
-        ({"shift": 1.1}, r"config.augment.shift to be a share of the side, in \[0, 1\]; got 1.1"),
-        ({"flip": -0.1}, r"config.augment.flip to be a probability, in \[0, 1\]; got -0.1"),
-        ({"flip": math.nan}, "config.augment.flip"),
-        ({"num_ops": 0}, "config.augment.num_ops to be at least 1; got 0"),
-        ({"magnitude": 31}, r"config.augment.magnitude to be in \[0, 30\]; got 31"),
-        ({"jitter": (0.4, 0.4, 0.4)}, r"config.augment.jitter to be brightness, contrast, satur"),
-        ({"jitter": (-1, 0, 0, 0)}, "config.augment.jitter"),
-        ({"jitter": (0, math.nan, 0, 0)}, "config.augment.jitter"),
+        (
+            {"crop": "resize"},
+            r"^augment.crop: there is no crop 'resize'; the nearest are 'resi",
+        ),
+        (
+            {"policy": "rand"},
+            r"^augment.policy: there is no policy 'rand'; the nearest are 'ra",
+        ),
+        ({"scale": (0.0, 1.0)}, r"^augment.scale: expected the least and .* got \(0.0, 1.0\)"),
+        ({"scale": (0.5, 0.2)}, "^augment.scale: expected "),
+        ({"scale": (0.5, 1.2)}, "^augment.scale: expected "),
+        ({"scale": (0.5,)}, "^augment.scale: expected "),
+        ({"ratio": (2.0, 1.0)}, r"^augment.ratio: expected the least and the largest width"),
+        ({"ratio": (1.0, math.inf)}, "^augment.ratio: expected "),
+        ({"resize": -1}, r"^augment.resize: expected a side in pixels, or 0 .*; got -1"),
+        ({"shift": 1.1}, r"^augment.shift: expected a share of the side, in \[0, 1\]; got 1.1"),
+        ({"flip": -0.1}, r"^augment.flip: expected a probability, in \[0, 1\]; got -0.1"),
+        ({"flip": math.nan}, "^augment.flip: expected "),
+        ({"num_ops": 0}, "^augment.num_ops: expected at least 1; got 0"),
+        ({"magnitude": 31}, r"^augment.magnitude: expected in \[0, 30\]; got 31"),
+        ({"jitter": (0.4, 0.4, 0.4)}, r"^augment.jitter: expected brightness, contrast, satur"),
+        ({"jitter": (-1, 0, 0, 0)}, "^augment.jitter: expected "),
+        ({"jitter": (0, math.nan, 0, 0)}, "^augment.jitter: expected "),
         ({"jitter": (0, 0, 0, 0.6)}, "hue at most 0.5; got"),
-        ({"erase": 2}, r"config.augment.erase to be a probability, in \[0, 1\]; got 2"),
+        ({"erase": 2}, r"^augment.erase: expected a probability, in \[0, 1\]; got 2"),
     ],
 )
 def test_values_that_cannot_be_used_are_named(fields, message):
@@ -253,9 +266,9 @@ def test_a_random_crop_of_its_own_size_is_the_whole_image():
     np.testing.assert_array_equal(out, resized(noise(9, 13), 8))
 
 
-def test_a_square_that_does_not_fit_names_the_flags():
+def test_a_square_that_does_not_fit_names_the_fields():
     a = Augmentation(crop="random", resize=7)
-    message = r"--config.augment.resize to be 0 or at least 8, .*preprocess.size\); got 7"
+    message = r"^augment.resize: expected 0 or at least 8, .*`preprocess.size`\); got 7"
     with pytest.raises(UserError, match=message):
         augment(noise(9, 9), np.random.default_rng(0), a, square(8))
 

@@ -133,7 +133,7 @@ class TestMistakes:
     def test_no_root(self, tmp_path):
         with pytest.raises(UserError, match=r"there is no directory .*absent; expected ROOT"):
             of(tmp_path / "absent")
-        with pytest.raises(UserError, match=r"needs --config.data.data_dir=ROOT"):
+        with pytest.raises(UserError, match=r"needs `data.data_dir=ROOT`; expected ROOT/<class>/"):
             sources.open_sources(config(name="folder"))
 
     def test_no_class_folders(self, tmp_path):
@@ -215,8 +215,8 @@ class TestCorruptImages:
         path.write_bytes(path.read_bytes()[:700] if BROKEN[kind] is None else BROKEN[kind])
         return root
 
-    def test_it_is_named_with_the_flag(self, broken):
-        text = r"the image train/dog/b.jpg cannot be decoded \(.*--config.data.skip_corrupt"
+    def test_it_is_named_with_the_field(self, broken):
+        text = r"the image train/dog/b.jpg cannot be decoded .*out with `data.skip_corrupt=True`$"
         with pytest.raises(UserError, match=text):
             of(broken)["train"][1]
         with pytest.raises(UserError, match=text):

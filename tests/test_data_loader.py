@@ -9,18 +9,17 @@ import time
 import numpy as np
 import pytest
 
+from tests import toy
 from tl.data import loader
 from tl.errors import UserError
 
 
-class Counting:
+class Counting(toy.Source):
     """Row i is a 2 x 2 image of the value i, with label i % 3; row `broken` is a user's mistake."""
 
     def __init__(self, size, broken=None, odd=None):
-        self.size, self.broken, self.odd, self.read = size, broken, odd, 0
-
-    def __len__(self):
-        return self.size
+        super().__init__(size)
+        self.broken, self.odd, self.read = broken, odd, 0
 
     def __getitem__(self, row):
         self.read += 1

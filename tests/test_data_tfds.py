@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import requests
 import tensorflow_datasets as tfds
+from etils import epath
 from PIL import Image
 
 from tests.test_data_sources import config
@@ -197,8 +198,9 @@ class TestMistakes:
 
     def test_not_prepared_and_not_to_be_downloaded(self, data_dir):
         text = (
-            r"(?s)'cifar10' is not prepared in .*no_ids/1.2.0, tiny_shapes/1.2.0.*download is off"
-            r".*python -c .*tfds.builder\('cifar10'.*array_record.*--config.data.data_dir=DIR"
+            r"(?s)'cifar10' is not prepared in .*no_ids/1.2.0, tiny_shapes/1.2.0"
+            r".*`data.download` is off"
+            r".*python -c .*tfds.builder\('cifar10'.*array_record.*`data.data_dir=DIR`$"
         )
         with pytest.raises(UserError, match=text):
             of(data_dir, name="cifar10")
@@ -258,7 +260,7 @@ class TestPreparing:
 
     def test_a_missing_set_is_prepared(self, tmp_path, online):
         assert len(of(tmp_path, download=True)["train"]) == NUM_TRAIN
-        assert tfds_prepare.prepared(tmp_path) == ["tiny_shapes/1.2.0"]
+        assert tfds_prepare.prepared(epath.Path(tmp_path)) == ["tiny_shapes/1.2.0"]
 
     def test_a_set_that_needs_tensorflow_says_so_without_the_pixels(
         self, tmp_path, online, monkeypatch

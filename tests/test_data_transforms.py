@@ -182,7 +182,7 @@ class TestDeviceTransform:
             )
             images = noise(2, height, width, seed=size)
             host = np.stack([transforms.host_transform(image, p) for image in images])
-            device = np.asarray(transforms.device_transform(images, p))
+            device = np.asarray(transforms.device_transform(jnp.asarray(images), p))
             assert np.array_equal(device, host), (size, height, width)
 
     def test_cifar_and_a_photograph_at_full_size(self):
@@ -195,7 +195,7 @@ class TestDeviceTransform:
 
     def test_normalisation_by_hand(self):
         p = Preprocessing(size=1, mean=(10.0, 20.0, 30.0), std=(2.0, 4.0, 8.0))
-        pixel = np.array([[[[12, 28, 40]]]], np.uint8)
+        pixel = jnp.array([[[[12, 28, 40]]]], jnp.uint8)
         assert transforms.normalise(pixel, p).ravel().tolist() == [1.0, 2.0, 1.25]
         # mean and std are given in the order of `channels`.
         bgr = dataclasses.replace(p, channels="BGR")
@@ -204,13 +204,15 @@ class TestDeviceTransform:
     def test_images_of_the_networks_size_are_cropped_all_the_same(self):
         p = dataclasses.replace(PLAIN, size=16, geometry="crop_resize", crop_pct=0.5)
         images = noise(1, 16, 16)
-        device = np.asarray(transforms.device_transform(images, p))
+        device = np.asarray(transforms.device_transform(jnp.asarray(images), p))
         assert np.array_equal(device[0], transforms.host_transform(images[0], p))
         whole = dataclasses.replace(p, geometry="whole")
-        assert np.array_equal(np.asarray(transforms.device_transform(images, whole)), images)
+        assert np.array_equal(
+            np.asarray(transforms.device_transform(jnp.asarray(images), whole)), images
+        )
 
     def test_the_cast_comes_last(self):
-        images, p = noise(1, 8, 8), Preprocessing(size=20)
+        images, p = jnp.asarray(noise(1, 8, 8)), Preprocessing(size=20)
         exact = transforms.device_transform(images, p)
         half = transforms.device_transform(images, p, jnp.bfloat16)
         assert half.dtype == jnp.bfloat16

@@ -1,6 +1,7 @@
 """Features of a network that compiles in a second, ours and as plain Flax computes them."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -48,12 +49,12 @@ def test_ours_and_plain_flax_compute_the_same():
     network, images = random_network("resnet_tiny", 16), random_images(8, 16)
     found = features.ours("resnet_tiny", 16, 8, "float32")()
     expected = network.model.apply(
-        network.variables, normalise(images, network.spec.preprocessing)
+        network.variables, normalise(jnp.asarray(images), network.spec.preprocessing)
     )["pooled"]
     assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
     with native.plain_layers():
         native_ones = jax.jit(network.model.apply)(
-            network.variables, normalise(images, network.spec.preprocessing)
+            network.variables, normalise(jnp.asarray(images), network.spec.preprocessing)
         )["pooled"]
     assert np.abs(native_ones - expected).max() < 1e-5 * np.abs(expected).max()
 

@@ -1,5 +1,6 @@
 """A training step of a tiny network, ours and as plain Flax takes it."""
 
+import jax.numpy as jnp
 import pytest
 
 from experiments.benchmark import native, peers, train
@@ -29,7 +30,9 @@ def test_a_row_a_size(monkeypatch):
 def test_our_step_is_that_of_flax_and_learns(monkeypatch):
     preprocessing = random_network("resnet_tiny", 16).spec.preprocessing
     monkeypatch.setattr(
-        peers, "float_images", lambda n, size: normalise(random_images(n, size), preprocessing)
+        peers,
+        "float_images",
+        lambda n, size: normalise(jnp.asarray(random_images(n, size)), preprocessing),
     )
     config = contests.options().train_config
     ours = train.ours("resnet_tiny", 16, 8, config)

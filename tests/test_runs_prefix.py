@@ -93,7 +93,7 @@ def test_the_loader_gives_what_the_stem_gives(fields, weights, tmp_path):
     assert batch["image"].shape == (8, 4, 4, 8)
     assert batch["mask"].tolist() == [True] * 4 + [False] * 4
     assert batch["label"][:4].tolist() == train.labels()[rows].tolist()
-    assert batch["id"][:4] == [train[row]["id"] for row in rows]
+    assert batch["id"][:4] == [train[row]["id"] for row in rows.tolist()]
     network = load(weights)
     _, prepare = host_and_device(train.image_shape, network.spec.preprocessing)
     images = np.stack([train[row]["image"] for row in rows])

@@ -1,5 +1,6 @@
 """LP-FT's first head is the probe's solution on the features of the network it is put on."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -34,8 +35,8 @@ def test_the_network_with_the_head_predicts_what_the_probe_does(tmp_path):
     assert head["kernel"].shape == (16, 10) and head["bias"].shape == (10,)
     (said,) = [line for line in lines if line.startswith("head: ")]
     assert said.startswith("head: linear probe with l2 ") and said.endswith(" % of 30")
-    images = np.stack([source[row]["image"] for row in rows[90:]])
-    inputs = device_transform(images, network.spec.preprocessing)
+    images = np.stack([source[row]["image"] for row in rows[90:].tolist()])
+    inputs = device_transform(jnp.asarray(images), network.spec.preprocessing)
     started = with_head(network, head)
     logits = started.model.apply(started.variables, inputs)["logits"]
     top1 = np.mean(np.argmax(logits, axis=1) == source.labels()[rows[90:]])

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageEnhance
 
 from tl.data import auto_augment, transforms
@@ -43,24 +44,23 @@ class Augmentation:
     """
 
     crop: str = "none"
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (0.75, 4 / 3)
+    scale: tuple[float, ...] = (0.08, 1.0)
+    ratio: tuple[float, ...] = (0.75, 4 / 3)
     resize: int = 0
     shift: float = 0.0
     flip: float = 0.0
     policy: str = ""
     num_ops: int = 2
     magnitude: float = 9.0
-    jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    jitter: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
     erase: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field, names in (("crop", CROPS), ("policy", POLICIES)):
             name = getattr(self, field)
             if name not in names:
-                raise UserError(
-                    f"there is no --config.augment.{field}={name!r}" + nearest(name, names)
-                )
+                text = f"there is no {field} {name!r}{nearest(name, names)}"
+                raise UserError(text, field=f"augment.{field}")
         checks = {
             "scale": (
                 len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1,
@@ -85,8 +85,8 @@ class Augmentation:
         }
         for field, (holds, expected) in checks.items():
             if not holds:
-                value = getattr(self, field)
-                raise UserError(f"expected --config.augment.{field} to be {expected}; got {value}")
+                text = f"expected {expected}; got {getattr(self, field)}"
+                raise UserError(text, field=f"augment.{field}")
 
     @property
     def active(self) -> bool:
@@ -96,18 +96,21 @@ class Augmentation:
 
 
 def augment(
-    image: np.ndarray, rng: np.random.Generator, a: Augmentation, p: Preprocessing
-) -> np.ndarray:
+    image: UInt8[np.ndarray, "h w 3"],
+    rng: np.random.Generator,
+    a: Augmentation,
+    p: Preprocessing,
+) -> UInt8[np.ndarray, "{p.size} {p.size} 3"]:
     """Returns the square a network is trained on; not yet normalised.
 
     Args:
-      image: uint8 [H, W, 3], RGB, any size.
+      image: RGB, any size.
       rng: of every draw; the same state gives the same bytes.
       a: what may happen.
       p: the weight set's preprocessing.
 
     Returns:
-      uint8 [p.size, p.size, 3], RGB.
+      RGB.
 
     Raises:
       UserError: `a.resize` is smaller than `p.size`.
@@ -134,7 +137,9 @@ def augment(
     return np.ascontiguousarray(image)
 
 
-def _whole(image: np.ndarray, side: int, p: Preprocessing) -> np.ndarray:
+def _whole(
+    image: UInt8[np.ndarray, "h w 3"], side: int, p: Preprocessing
+) -> UInt8[np.ndarray, "{side} {side} 3"]:
     """Returns the image squashed to side x side, with the interpolation of the weights."""
     return transforms.host_transform(image, dataclasses.replace(p, size=side, geometry="whole"))
 
@@ -143,15 +148,15 @@ def _rectangle(
     rng: np.random.Generator,
     height: int,
     width: int,
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
+    scale: tuple[float, ...],
+    ratio: tuple[float, ...],
 ) -> tuple[slice, slice] | None:
     """Returns rows and columns of a random rectangle, None where ten draws did not fit.
 
     Source: torchvision's `RandomResizedCrop` and `RandomErasing`.
     """
     for _ in range(10):
-        area = height * width * rng.uniform(*scale)
+        area = height * width * rng.uniform(scale[0], scale[1])
         aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
         h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
         if 0 < h <= height and 0 < w <= width:
@@ -160,7 +165,7 @@ def _rectangle(
     return None
 
 
-def _centre(height: int, width: int, ratio: tuple[float, float]) -> tuple[slice, slice]:
+def _centre(height: int, width: int, ratio: tuple[float, ...]) -> tuple[slice, slice]:
     """Returns rows and columns of the largest central rectangle of an allowed aspect."""
     h = max(1, min(height, round(width / ratio[0])))
     w = max(1, min(width, round(height * ratio[1])))
@@ -168,24 +173,31 @@ def _centre(height: int, width: int, ratio: tuple[float, float]) -> tuple[slice,
     return slice(top, top + h), slice(left, left + w)
 
 
-def _resized_crop(image, rng, a: Augmentation, p: Preprocessing) -> np.ndarray:
+def _resized_crop(
+    image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator, a: Augmentation, p: Preprocessing
+) -> UInt8[np.ndarray, "{p.size} {p.size} 3"]:
     height, width = image.shape[:2]
     rectangle = _rectangle(rng, height, width, a.scale, a.ratio)
     return _whole(image[rectangle or _centre(height, width, a.ratio)], p.size, p)
 
 
-def _random_crop(image, rng, a: Augmentation, p: Preprocessing) -> np.ndarray:
+def _random_crop(
+    image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator, a: Augmentation, p: Preprocessing
+) -> UInt8[np.ndarray, "{p.size} {p.size} 3"]:
     side = a.resize or transforms.resized_short(p)
     if side < p.size:
         raise UserError(
-            f"expected --config.augment.resize to be 0 or at least {p.size}, the side of the "
-            f"images that the network takes (--config.preprocess.size); got {side}"
+            f"expected 0 or at least {p.size}, the side of the images that the network takes "
+            f"(`preprocess.size`); got {side}",
+            field="augment.resize",
         )
     top, left = rng.integers(side - p.size, size=2, endpoint=True)
     return _whole(image, side, p)[top : top + p.size, left : left + p.size]
 
 
-def _shift(image: np.ndarray, rng: np.random.Generator, share: float) -> np.ndarray:
+def _shift(
+    image: UInt8[np.ndarray, "side side 3"], rng: np.random.Generator, share: float
+) -> UInt8[np.ndarray, "side side 3"]:
     side = len(image)
     reach = math.floor(share * side + 1e-6)  # 0.29 * 100 is a hair below 29
     down, right = rng.integers(-reach, reach, size=2, endpoint=True)
@@ -193,7 +205,9 @@ def _shift(image: np.ndarray, rng: np.random.Generator, share: float) -> np.ndar
     return image[rows[:, None], columns]
 
 
-def _jitter(picture: Image.Image, rng: np.random.Generator, jitter) -> Image.Image:
+def _jitter(
+    picture: Image.Image, rng: np.random.Generator, jitter: tuple[float, ...]
+) -> Image.Image:
     """Returns the picture in other colours, as torchvision's `ColorJitter` makes them."""
     if not any(jitter):
         return picture
@@ -214,8 +228,10 @@ def _turn_hue(picture: Image.Image, turn: float) -> Image.Image:
     return Image.merge("HSV", (Image.fromarray(turned), saturation, value)).convert("RGB")
 
 
-def _erase(image: np.ndarray, rng: np.random.Generator, p: Preprocessing) -> np.ndarray:
-    rectangle = _rectangle(rng, *image.shape[:2], _ERASED_SCALE, _ERASED_RATIO)
+def _erase(
+    image: UInt8[np.ndarray, "side side 3"], rng: np.random.Generator, p: Preprocessing
+) -> UInt8[np.ndarray, "side side 3"]:
+    rectangle = _rectangle(rng, len(image), len(image), _ERASED_SCALE, _ERASED_RATIO)
     if rectangle is None:
         return image
     mean = p.mean[::-1] if p.channels == "BGR" else p.mean

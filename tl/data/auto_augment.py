@@ -1,6 +1,7 @@
 """RandAugment and TrivialAugment: operations drawn at random from one table."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -63,7 +64,8 @@ def _posterize(picture: Image.Image, bits: float) -> Image.Image:
 
 
 def _solarize(picture: Image.Image, grey_levels: float) -> Image.Image:
-    return ImageOps.solarize(picture, 255 - grey_levels)
+    # Grey levels are whole: those below a threshold are those below its ceiling.
+    return ImageOps.solarize(picture, math.ceil(255 - grey_levels))
 
 
 def _enhance(enhancer: type) -> Operation:

@@ -1,8 +1,10 @@
 """The embedded data set: scikit-learn's 1,797 handwritten digits of 8 x 8 pixels."""
 
 import numpy as np
+from jaxtyping import Int, Int32
 
 from tl.data import splits
+from tl.data.encoded import Example
 from tl.errors import UserError, nearest
 
 # Part of the data set's definition: the run's seed does not move an image from test to train.
@@ -46,17 +48,17 @@ class Digits:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, row: int) -> dict:
+    def __getitem__(self, row: int) -> Example:
         return {
             "image": self._images[row],
             "label": int(self._labels[row]),
             "id": f"digits/{self._rows[row]:04d}",
         }
 
-    def places(self) -> np.ndarray:
-        """Returns what tells each row from all others of the data set, [N]."""
+    def places(self) -> Int[np.ndarray, " n"]:
+        """Returns the number of each row's image in the data set."""
         return self._rows
 
-    def labels(self) -> np.ndarray:
-        """Returns the labels, int32 [N]."""
+    def labels(self) -> Int32[np.ndarray, " n"]:
+        """Returns the labels."""
         return self._labels.copy()

@@ -1,10 +1,12 @@
-"""What all sources of encoded images share: decoding, and what becomes of a corrupt image."""
+"""The base of all sources of encoded images: it decodes, and treats corrupt images."""
 
 import abc
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypedDict
 
 import numpy as np
+from jaxtyping import Int32
 
 from tl.data import transforms
 from tl.errors import UserError
@@ -12,8 +14,16 @@ from tl.errors import UserError
 _log = logging.getLogger(__name__)
 
 
+class Example(TypedDict):
+    """One row: its image, or what a network makes of it; its label, -1 if left out; its id."""
+
+    image: np.ndarray
+    label: int
+    id: str
+
+
 class EncodedSource(abc.ABC):
-    """One split of encoded images with random access; a subclass says how to read the bytes.
+    """One split of encoded images with random access; a subclass reads the bytes.
 
     Attributes:
       name: of the data set.
@@ -22,8 +32,8 @@ class EncodedSource(abc.ABC):
       classes: names, in the order of the labels.
       image_shape: (H, W, 3) where all images share one small shape, else None.
       id_bytes: no id is longer in UTF-8.
-      skip_corrupt: an image that cannot be decoded is left out (its label becomes -1 and its
-        pixels 0) and not an error; it still counts as a row.
+      skip_corrupt: leave out images that cannot be decoded, which are an error otherwise. Such a
+        row stays, with label -1 and pixels 0.
     """
 
     def __init__(
@@ -49,15 +59,15 @@ class EncodedSource(abc.ABC):
     def __len__(self) -> int: ...
 
     @abc.abstractmethod
-    def labels(self) -> np.ndarray:
+    def labels(self) -> Int32[np.ndarray, " n"]:
         """Returns the labels, int32 [N], without decoding an image."""
 
     @abc.abstractmethod
     def _read(self, rows: Sequence[int]) -> Iterable[tuple[bytes, int, str]]:
         """Yields (encoded image, label, id) of each row."""
 
-    def examples(self, rows: Sequence[int]) -> Iterator[dict]:
-        """Yields {'image': uint8 [H, W, 3] RGB, 'label': int, 'id': str}, decoded one by one.
+    def examples(self, rows: Sequence[int]) -> Iterator[Example]:
+        """Yields the examples of some rows, decoded one by one.
 
         Raises:
           UserError: an image that cannot be decoded, unless skip_corrupt.
@@ -69,11 +79,11 @@ class EncodedSource(abc.ABC):
                 if not self.skip_corrupt:
                     raise UserError(
                         f"{self.name}: the image {id_} cannot be decoded ({error}); repair or "
-                        "remove it, or leave such images out with --config.data.skip_corrupt"
+                        "remove it, or leave such images out with `data.skip_corrupt=True`"
                     ) from error
                 _log.warning("%s: left out %s, which cannot be decoded (%s)", self.name, id_, error)
                 image, label = np.zeros(self.image_shape or (1, 1, 3), np.uint8), -1
             yield {"image": image, "label": label, "id": id_}
 
-    def __getitem__(self, row: int) -> dict:
+    def __getitem__(self, row: int) -> Example:
         return next(self.examples([row]))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int, Int32, Shaped
 
 from tl.data import encoded, splits
 from tl.errors import UserError
@@ -61,15 +62,15 @@ class FolderSource(encoded.EncodedSource):
     def __len__(self) -> int:
         return len(self.files)
 
-    def labels(self) -> np.ndarray:
+    def labels(self) -> Int32[np.ndarray, " n"]:
         """Returns the labels, int32 [N], as the folders say; corrupt images are not known here."""
         return np.array([file.label for file in self.files], np.int32)
 
-    def places(self) -> np.ndarray:
-        """Returns what tells each row from all others of the data set, [N]."""
+    def places(self) -> Shaped[np.ndarray, " n"]:
+        """Returns the path of each row's file, which no other file has."""
         return np.array(self._ids)
 
-    def subset(self, rows: Sequence[int], split: str) -> "FolderSource":
+    def subset(self, rows: Int[np.ndarray, " rows"], split: str) -> "FolderSource":
         """Returns a source of some of the rows."""
         return FolderSource(
             self.root,
@@ -89,7 +90,7 @@ class FolderSource(encoded.EncodedSource):
 
 @contextlib.contextmanager
 def _naming(path: pathlib.Path) -> Iterator[None]:
-    """Turns what the file system refuses into the user's message."""
+    """Raises an error of the file system as a `UserError` that names the path."""
     try:
         yield
     except OSError as error:
@@ -129,7 +130,7 @@ def open_folder(root: str, split: str, *, skip_corrupt: bool = False) -> FolderS
       UserError: no such directory, fewer than two classes, or a class without images.
     """
     if not root:
-        raise UserError("a folder of images needs --config.data.data_dir=ROOT; " + _LAYOUT)
+        raise UserError("a folder of images needs `data.data_dir=ROOT`; " + _LAYOUT)
     if os.path.isabs(split) or ".." in pathlib.PurePath(split).parts:
         raise UserError(f"a split is a directory in ROOT, got {split!r}; {_LAYOUT}")
     base = pathlib.Path(os.path.expanduser(root))
@@ -140,7 +141,8 @@ def open_folder(root: str, split: str, *, skip_corrupt: bool = False) -> FolderS
     if len(classes) < 2:
         found = f"the one folder {classes[0]!r}" if classes else "no folders"
         raise UserError(f"{directory} must hold a folder for each of >= 2 classes; found {found}")
-    files, ignored, empty = [], 0, []
+    files: list[ImageFile] = []
+    ignored, empty = 0, []
     for label, name in enumerate(classes):
         before = len(files)
         with _naming(directory / name):
@@ -225,14 +227,14 @@ def open_splits(
 
 
 def _check_one_level(base: pathlib.Path, train: str, val: str | None, test: str) -> None:
-    """Refuses a root whose folders are splits under other names, which would pass for classes."""
+    """Refuses a root whose folders are splits by other names: they would be taken for classes."""
     folders = _visible_folders(base) if base.is_dir() else []
     found = [n for n in folders if n.lower() in _SPLIT_NAMES or n in (val, test)]
     if found or train != "train" or val is not None:
         there = f"{', '.join(map(repr, found))} but " if found else ""
         raise UserError(
             f"{base} has {there}no {train!r}; {_LAYOUT}. Directories of other names are given with "
-            "--config.data.train, --config.data.val and --config.data.test"
+            "`data.train`, `data.val` and `data.test`"
         )
 
 

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int
 
 from tl.errors import UserError
 
@@ -12,7 +13,8 @@ from tl.errors import UserError
 @functools.cache
 def _classes() -> tuple[tuple[str, str], ...]:
     lines = pathlib.Path(__file__).with_name("imagenet_classes.txt").read_text().splitlines()
-    return tuple(tuple(line.split(" ", maxsplit=1)) for line in lines)
+    pairs = (line.partition(" ") for line in lines)
+    return tuple((wnid, name) for wnid, _, name in pairs)
 
 
 def wnids() -> tuple[str, ...]:
@@ -28,8 +30,8 @@ def names() -> tuple[str, ...]:
     return tuple(name for _, name in _classes())
 
 
-def indices(classes: Sequence[str]) -> np.ndarray:
-    """Returns the ImageNet class, int64 [len(classes)] in 0..999, of each class of a data set.
+def indices(classes: Sequence[str]) -> Int[np.ndarray, " classes"]:
+    """Returns the ImageNet class, int64 in 0..999, of each class of a data set.
 
     Args:
       classes: WordNet ids (`n01440764`) or names (`tench`, spaces or underscores).

@@ -3,14 +3,19 @@
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grain.python as grain
 import numpy as np
+from jaxtyping import Int, Int64
+from numpy.typing import DTypeLike
 
+from tl.data.encoded import Example
+from tl.data.sources import Examples
 from tl.errors import UserError
 
 T = TypeVar("T")
+Batch = dict[str, Any]  # see `batches`
 
 THREADS = min(16, os.cpu_count() or 1)
 
@@ -19,8 +24,10 @@ THREADS = min(16, os.cpu_count() or 1)
 _LEAST_ROWS_PER_TASK = 32
 
 
-def epoch_order(num_rows: int, shuffle_seed: int | None, epoch: int = 0) -> np.ndarray:
-    """Returns the positions 0 .. num_rows - 1 in the order of one epoch, int64 [num_rows].
+def epoch_order(
+    num_rows: int, shuffle_seed: int | None, epoch: int = 0
+) -> Int64[np.ndarray, " {num_rows}"]:
+    """Returns the positions 0 .. num_rows - 1 in the order of one epoch.
 
     A permutation drawn from (shuffle_seed, epoch) alone; ascending where shuffle_seed is None.
     """
@@ -30,22 +37,22 @@ def epoch_order(num_rows: int, shuffle_seed: int | None, epoch: int = 0) -> np.n
 
 
 def batches(
-    source,
+    source: Examples,
     batch_size: int,
     *,
-    indices: Sequence[int] | np.ndarray | None = None,
+    indices: Sequence[int] | Int[np.ndarray, " n"] | None = None,
     transform: Callable[[np.ndarray], np.ndarray] | None = None,
     shuffle_seed: int | None = None,
     epoch: int = 0,
     threads: int = THREADS,
-) -> Iterator[dict]:
+) -> Iterator[Batch]:
     """Yields every chosen row once, in batches; the last one is padded to the same size.
 
     About one batch is loaded ahead, so memory is O(batch_size). Closing the iterator, or dropping
     it, stops the threads.
 
     Args:
-      source: see `tl.data.sources.Source`; `examples(rows)` is used where it has one.
+      source: see `tl.data.sources.Examples`; `examples(rows)` is used where it has one.
       batch_size: rows a batch, >= 1.
       indices: int [n], rows of the source to take, in this order; all of them by default.
       transform: image -> image, on the host, in the loading threads; its results must share one
@@ -74,7 +81,7 @@ def batches(
     tasks = [rows[at : at + size].tolist() for at in range(0, len(rows), size)]
     read = _reader(source)
 
-    def load(task: list[int]) -> list[dict] | UserError:
+    def load(task: list[int]) -> list[dict[str, Any]] | UserError:
         loaded = []
         try:
             for index, example in zip(task, read(task), strict=True):
@@ -85,33 +92,33 @@ def batches(
         return loaded
 
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(1, threads))
-    tasks = iter(grain.MapDataset.source(tasks).map(load).to_iter_dataset(options))
+    loaded = iter(grain.MapDataset.source(tasks).map(load).to_iter_dataset(options))
     try:
-        examples = chain.from_iterable(map(_or_raise, tasks))
+        examples = chain.from_iterable(map(_or_raise, loaded))
         while chosen := list(islice(examples, batch_size)):
             yield _collate(chosen, batch_size)
     finally:
-        tasks.close()
+        loaded.close()
 
 
 def stream(
-    source,
-    rows: np.ndarray,
+    source: Examples,
+    rows: Int[np.ndarray, " n"],
     batch_size: int,
     *,
     seed: int,
     transform: Callable[[np.ndarray, np.random.Generator], np.ndarray],
-    position: dict | None = None,
+    position: dict[str, Any] | None = None,
     share: tuple[int, int] = (0, 1),
     threads: int = THREADS,
-) -> Generator[tuple[dict, dict], None, None]:
+) -> Generator[tuple[Batch, dict[str, Any]], None, None]:
     """Yields batches for ever: epoch after epoch, each in an order of its own, none cut short.
 
     Batch b is determined by (rows, batch_size, seed, b): threads, processes and restarts do not
     show in it. It may end one epoch and begin the next. Closing the iterator stops the threads.
 
     Args:
-      source: see `tl.data.sources.Source`.
+      source: see `tl.data.sources.Examples`.
       rows: int [n] of the source, n >= 1; each comes once an epoch.
       batch_size: rows of a batch of all processes together, >= 1.
       seed: >= 0.
@@ -134,11 +141,11 @@ def stream(
     read, size = _reader(source), batch_size // share[1]
     places = range(share[0] * size, (share[0] + 1) * size)
 
-    def load(number: int, chosen: np.ndarray) -> dict | UserError:
-        chosen = chosen[places.start : places.stop].tolist()
+    def load(number: int, chosen: Int[np.ndarray, " n"]) -> Batch | UserError:
+        own = chosen[places.start : places.stop].tolist()
         examples = []
         try:
-            for place, index, example in zip(places, chosen, read(chosen), strict=True):
+            for place, index, example in zip(places, own, read(own), strict=True):
                 rng = np.random.default_rng((seed, number, place))
                 image = transform(example["image"], rng)
                 examples.append({**example, "image": image, "index": index})
@@ -166,7 +173,7 @@ def _check_batch_size(batch_size: int) -> None:
         raise UserError(f"the batch size must be at least 1; got {batch_size}")
 
 
-def _reader(source) -> Callable[[Sequence[int]], Iterable[dict]]:
+def _reader(source: Examples) -> Callable[[Sequence[int]], Iterable[Example]]:
     return getattr(source, "examples", None) or (lambda rows: (source[row] for row in rows))
 
 
@@ -176,7 +183,7 @@ def _or_raise(loaded: T | UserError) -> T:
     return loaded
 
 
-def _collate(examples: list[dict], batch_size: int) -> dict:
+def _collate(examples: list[dict[str, Any]], batch_size: int) -> Batch:
     shapes = {example["image"].shape for example in examples}
     if len(shapes) > 1:
         raise UserError(
@@ -184,7 +191,7 @@ def _collate(examples: list[dict], batch_size: int) -> dict:
             "images of several sizes need a transform on the host"
         )
 
-    def column(name: str, shape: tuple[int, ...], dtype, fill: int) -> np.ndarray:
+    def column(name: str, shape: tuple[int, ...], dtype: DTypeLike, fill: int) -> np.ndarray:
         values = np.full((batch_size, *shape), fill, dtype)
         for row, example in enumerate(examples):
             values[row] = example[name]

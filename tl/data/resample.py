@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Float32, Int32
 
 # Pillow resamples 8-bit images in 32-bit fixed point: 8 bits hold the pixel, 2 the overshoot of
 # bicubic and Lanczos, and the remaining 22 the fraction (PRECISION_BITS in its Resample.c).
@@ -10,11 +11,11 @@ PRECISION_BITS = 22
 _HALF_BITS = PRECISION_BITS // 2
 
 
-def _bilinear(x: np.ndarray) -> np.ndarray:
+def _bilinear(x: Float[np.ndarray, "length resized"]) -> Float[np.ndarray, "length resized"]:
     return np.maximum(0.0, 1.0 - np.abs(x))
 
 
-def _bicubic(x: np.ndarray) -> np.ndarray:
+def _bicubic(x: Float[np.ndarray, "length resized"]) -> Float[np.ndarray, "length resized"]:
     """Keys' cubic with a = -0.5, Pillow's choice (torch and OpenCV take -0.75)."""
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x * x + 1.0
@@ -22,14 +23,16 @@ def _bicubic(x: np.ndarray) -> np.ndarray:
     return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
 
 
-def _lanczos(x: np.ndarray) -> np.ndarray:
+def _lanczos(x: Float[np.ndarray, "length resized"]) -> Float[np.ndarray, "length resized"]:
     return np.where(np.abs(x) < 3.0, np.sinc(x) * np.sinc(x / 3.0), 0.0)
 
 
 _KERNELS = {"bilinear": (_bilinear, 1.0), "bicubic": (_bicubic, 2.0), "lanczos": (_lanczos, 3.0)}
 
 
-def weights(length: int, resized: int, interpolation: str) -> np.ndarray:
+def weights(
+    length: int, resized: int, interpolation: str
+) -> Int32[np.ndarray, "{length} {resized}"]:
     """Returns the matrix by which Pillow resizes one axis of an 8-bit image.
 
     Source: `precompute_coeffs` and `normalize_coeffs_8bpc` in Pillow's Resample.c, and
@@ -42,7 +45,7 @@ def weights(length: int, resized: int, interpolation: str) -> np.ndarray:
       interpolation: `nearest`, `bilinear`, `bicubic` or `lanczos`.
 
     Returns:
-      int32 [length, resized], in units of 2**-PRECISION_BITS; each column adds up to 1.
+      In units of 2**-PRECISION_BITS; each column adds up to 1.
     """
     scale = length / resized
     if interpolation == "nearest":
@@ -64,7 +67,9 @@ def weights(length: int, resized: int, interpolation: str) -> np.ndarray:
     return np.trunc(fixed + np.copysign(0.5, fixed)).astype(np.int32)
 
 
-def resample(images: jax.Array, matrix: np.ndarray, axis: int) -> jax.Array:
+def resample(
+    images: Float32[Array, "n h w c"], matrix: Int32[np.ndarray, "length resized"], axis: int
+) -> Float32[Array, "n h2 w2 c"]:
     """Returns `images` resampled along one axis, rounded and clipped as Pillow does after a pass.
 
     Exact in float32: the matrix is split into a high and a low half of 11 bits, so that products
@@ -72,19 +77,19 @@ def resample(images: jax.Array, matrix: np.ndarray, axis: int) -> jax.Array:
     one grey level may be off).
 
     Args:
-      images: float32 [N, H, W, C], whole numbers in [0, 255].
-      matrix: int32 from `weights`, [H, out] or [W, out].
+      images: whole numbers in [0, 255].
+      matrix: from `weights`, its length H or W.
       axis: 1 for H, 2 for W.
 
     Returns:
-      float32, `images`'s shape with `out` at `axis`, whole numbers in [0, 255].
+      Whole numbers in [0, 255].
     """
     subscripts = {1: "nhwc,ho->nowc", 2: "nhwc,wo->nhoc"}[axis]
 
-    def product(half: np.ndarray) -> jax.Array:
+    def product(half: Int32[np.ndarray, "length resized"]) -> Int32[Array, "n h2 w2 c"]:
         # HIGHEST: the default on GPU and TPU would round the factors to 8 or 11 bits.
-        half = half.astype(np.float32)
-        summed = jnp.einsum(subscripts, images, half, precision=jax.lax.Precision.HIGHEST)
+        factors = half.astype(np.float32)
+        summed = jnp.einsum(subscripts, images, factors, precision=jax.lax.Precision.HIGHEST)
         return summed.astype(jnp.int32)
 
     high = (matrix + (1 << _HALF_BITS - 1)) >> _HALF_BITS

@@ -3,11 +3,13 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Int32, Shaped
 
 from tl.data import digits, folder
+from tl.data.encoded import Example
 from tl.errors import UserError
 
 
@@ -53,55 +55,61 @@ class Data:
         return carved_fraction(self.val)
 
 
+@runtime_checkable
 class Examples(Protocol):
     """Labelled arrays with random access: images, or what a network makes of them.
 
-    Attributes:
-      image_shape: of one array where all share one small shape, else None.
+    It may have a method `examples(rows)`, which yields the same as `__getitem__` of each row, where
+    reading several at a time is faster.
     """
 
     @property
     def image_shape(self) -> tuple[int, ...] | None:
-        """See above."""
+        """Shape of one array, where all share one small shape, else None."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        """Returns {'image': array, 'label': int, 'id': str} of a row."""
+    def __getitem__(self, row: int) -> Example: ...
 
-    def labels(self) -> np.ndarray:
-        """Returns the labels, int32 [N], without decoding an image; below 0 for none."""
+    def labels(self) -> Int32[np.ndarray, " n"]:
+        """Returns the labels, without decoding an image; below 0 for none."""
 
 
-class Source(Protocol):
-    """One split of labelled images with random access.
+@runtime_checkable
+class Source(Examples, Protocol):
+    """One split of labelled images, uint8 [H, W, 3] in RGB; it may be `Placed` as well."""
 
-    Attributes:
-      name: of the data set, such as 'cifar10'.
-      version: changes whenever the data do; of a folder a hash of the files' names, sizes, times.
-      split: as the user named it, such as 'train[:5000]'.
-      classes: names, in the order of the labels.
-      image_shape: (H, W, 3) where all images share one small shape, else None.
-      id_bytes: no id is longer in UTF-8.
+    @property
+    def name(self) -> str:
+        """Name of the data set, such as 'cifar10'."""
 
-    A source may have `places()`, [N], which tells each row from all others of the data set: by it
-    splits that share images are refused.
-    """
+    @property
+    def version(self) -> str:
+        """Changes whenever the data do; of a folder a hash of its files' names, sizes, times."""
 
-    name: str
-    version: str
-    split: str
-    classes: tuple[str, ...]
-    image_shape: tuple[int, int, int] | None
-    id_bytes: int
+    @property
+    def split(self) -> str:
+        """As the user named it, such as 'train[:5000]'."""
 
-    def __len__(self) -> int: ...
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of the labels."""
 
-    def __getitem__(self, row: int) -> dict:
-        """Returns {'image': uint8 [H, W, 3] RGB, 'label': int, 'id': str} of a row."""
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """(H, W, 3) where all images share one small shape, else None."""
 
-    def labels(self) -> np.ndarray:
-        """Returns the labels, int32 [N], without decoding an image."""
+    @property
+    def id_bytes(self) -> int:
+        """Length in UTF-8 that no id exceeds."""
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A source that can tell its images from all others of the data set."""
+
+    def places(self) -> Shaped[np.ndarray, " n"]:
+        """Returns a value for each row that no other image of the data set has."""
 
 
 def carved_fraction(val: float | str) -> float | None:
@@ -157,7 +165,7 @@ def open_sources(data: Data) -> dict[str, Source]:
     """
     val = data.val_split
     if data.name == "folder":
-        opened = folder.open_splits(
+        folders = folder.open_splits(
             data.data_dir,
             train=data.train,
             val=val,
@@ -166,6 +174,7 @@ def open_sources(data: Data) -> dict[str, Source]:
             seed=data.seed,
             skip_corrupt=data.skip_corrupt,
         )
+        opened: dict[str, Source] = dict(folders)
     else:
         names = {"train": data.train, "test": data.test}
         if val is not None:
@@ -176,8 +185,9 @@ def open_sources(data: Data) -> dict[str, Source]:
 
 
 def _check_disjoint(opened: Mapping[str, Source]) -> None:
-    named = {key: source for key, source in opened.items() if hasattr(source, "places")}
-    for (a, first), (b, second) in itertools.combinations(named.items(), 2):
+    for (a, first), (b, second) in itertools.combinations(opened.items(), 2):
+        if not isinstance(first, Placed) or not isinstance(second, Placed):
+            continue
         if shared := len(np.intersect1d(first.places(), second.places())):
             raise UserError(
                 f"{a} ({first.split!r}) and {b} ({second.split!r}) share {shared} images of "

@@ -1,11 +1,15 @@
 """Pure functions from labels to row numbers: held-out parts and few-shot subsets."""
 
 import numpy as np
+from jaxtyping import Int, Int64
 
 from tl.errors import UserError
 
+Labels = Int[np.ndarray, " n"]
+Rows = Int64[np.ndarray, " rows"]
 
-def _shuffled_rows(labels: np.ndarray, seed: int) -> dict[int, np.ndarray]:
+
+def _shuffled_rows(labels: Labels, seed: int) -> dict[int, np.ndarray]:
     """Returns each class's rows in a random order of their own; rows labelled -1 belong to none."""
     if seed < 0:
         raise UserError(f"a seed must be at least 0; got {seed}")
@@ -17,7 +21,9 @@ def _shuffled_rows(labels: np.ndarray, seed: int) -> dict[int, np.ndarray]:
     }
 
 
-def holdout(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def holdout(
+    labels: Labels, fraction: float, seed: int
+) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " held"]]:
     """Returns a stratified division of the labelled rows.
 
     Of a class with n rows, round(fraction * n) are held out, but at least one and at most n - 1;
@@ -37,14 +43,14 @@ def holdout(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray,
     if not 0.0 < fraction < 1.0:
         raise UserError(f"the fraction to hold out must lie between 0 and 1; got {fraction}")
     kept, held = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for rows in _shuffled_rows(np.asarray(labels), seed).values():
+    for rows in _shuffled_rows(labels, seed).values():
         count = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
         held.append(rows[:count])
         kept.append(rows[count:])
     return np.sort(np.concatenate(kept)), np.sort(np.concatenate(held))
 
 
-def few_shot(labels: np.ndarray, k: int, seed: int) -> np.ndarray:
+def few_shot(labels: Labels, k: int, seed: int) -> Rows:
     """Returns k random rows of every class; for one seed, those of a smaller k are among them.
 
     Args:
@@ -60,7 +66,7 @@ def few_shot(labels: np.ndarray, k: int, seed: int) -> np.ndarray:
     """
     if k < 1:
         raise UserError(f"the number of examples per class must be at least 1; got {k}")
-    classes = _shuffled_rows(np.asarray(labels), seed)
+    classes = _shuffled_rows(labels, seed)
     short = [f"class {label} has {len(rows)}" for label, rows in classes.items() if len(rows) < k]
     if short:
         raise UserError(
@@ -73,8 +79,8 @@ def few_shot(labels: np.ndarray, k: int, seed: int) -> np.ndarray:
 
 
 def train_and_val(
-    labels: np.ndarray, k: int, val_fraction: float | None, seed: int
-) -> tuple[np.ndarray, np.ndarray | None]:
+    labels: Labels, k: int, val_fraction: float | None, seed: int
+) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " val"] | None]:
     """Returns the rows to train on and the rows to choose on, sorted.
 
     Args:

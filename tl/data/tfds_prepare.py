@@ -42,16 +42,17 @@ def open_builder(name: str, data_dir: str, *, download: bool) -> tfds.core.Datas
     try:
         namespace = naming.parse_builder_name_kwargs(name)[0].namespace
     except ValueError as error:
-        raise UserError(f"{name!r} cannot name a data set: {error}") from error
+        raise UserError(f"{name!r} cannot name a data set: {error}", field="data.name") from error
     if namespace:
-        raise UserError(f"{name!r} is a community data set, which is not supported")
+        text = f"{name!r} is a community data set, which is not supported"
+        raise UserError(text, field="data.name")
     try:
         # From its files alone: this runs no data set's code and touches no network.
         return read_only_builder.builder_from_files(name, data_dir=root)
     except tfds.core.DatasetNotFoundError:
         builder = _builder_from_code(name, root)
     if not download:
-        raise UserError(_missing(name, root, "data.download is off"))
+        raise UserError(_missing(name, root, "`data.download` is off"))
     _prepare(builder, name, root)
     return read_only_builder.builder_from_files(name, data_dir=root)
 
@@ -69,7 +70,7 @@ def _missing(name: str, root: epath.Path, reason: str) -> str:
     return (
         f"the TFDS set {name!r} is not prepared in {root} ({there}), and {reason}.\n"
         f"Prepare it where there is a network:\n  {command(name, root)}\n"
-        "or point to a directory that holds it: --config.data.data_dir=DIR"
+        "or point to a directory that holds it: `data.data_dir=DIR`"
     )
 
 
@@ -80,7 +81,8 @@ def _builder_from_code(name: str, root: epath.Path) -> tfds.core.DatasetBuilder:
         ours = ["digits", "folder", *prepared(root)]
         known = ours + tfds.list_builders(with_community_datasets=False)
         near = difflib.get_close_matches(name, known) or ours  # TFDS's whole list fills a screen
-        raise UserError(f"there is no data set {name!r}" + nearest(name, near)) from error
+        text = f"there is no data set {name!r}" + nearest(name, near)
+        raise UserError(text, field="data.name") from error
     except Exception as error:  # the data set's own code runs here
         raise UserError(_missing(name, root, f"TFDS cannot prepare it: {error}")) from error
 

@@ -1,9 +1,11 @@
 """TFDS image classification sets, read and prepared without TensorFlow."""
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow_datasets as tfds
+from jaxtyping import Int32, Int64
 
 from tl.data import encoded, tfds_prepare
 from tl.errors import UserError
@@ -11,6 +13,15 @@ from tl.errors import UserError
 _LARGEST_SHARED_SIDE = 64  # px; larger images would make a batch in host memory large
 _LONGEST_ID = 128  # bytes
 _LABELS_AT_ONCE = 4096
+
+
+@runtime_checkable
+class Records(Protocol):
+    """Serialised examples of one split, as `tfds.builder(...).as_data_source` reads them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, rows: list[int]) -> Sequence[bytes]: ...
 
 
 class TfdsSource(encoded.EncodedSource):
@@ -51,7 +62,7 @@ class TfdsSource(encoded.EncodedSource):
     def __len__(self) -> int:
         return len(self._records)
 
-    def labels(self) -> np.ndarray:
+    def labels(self) -> Int32[np.ndarray, " n"]:
         """Returns the labels, int32 [N]; -1 where the set withholds them."""
         labels = []
         for start in range(0, len(self), _LABELS_AT_ONCE):
@@ -60,8 +71,8 @@ class TfdsSource(encoded.EncodedSource):
                 labels.append(self._label_only.deserialize_example_np(record)["label"])
         return np.array(labels, np.int32)
 
-    def places(self) -> np.ndarray:
-        """Returns what tells each row from all others of the data set, [N]."""
+    def places(self) -> Int64[np.ndarray, " n"]:
+        """Returns the place of each row among those of all files of the data set."""
         return self._places
 
     def _read(self, rows: Sequence[int]) -> Iterator[tuple[bytes, int, str]]:
@@ -79,8 +90,8 @@ class TfdsSource(encoded.EncodedSource):
 def _check_features(info: tfds.core.DatasetInfo) -> None:
     features = dict(info.features)
     image, label = features.get("image"), features.get("label")
-    is_pair = isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel)
-    if not is_pair or image.np_dtype != np.uint8:
+    is_image = isinstance(image, tfds.features.Image) and image.np_dtype == np.uint8
+    if not is_image or not isinstance(label, tfds.features.ClassLabel):
         raise UserError(
             f"{info.full_name} is no set of 8-bit images ('image') with one class each ('label'); "
             f"its features are:\n{info.features}\nsupervised keys: {info.supervised_keys}"
@@ -94,8 +105,8 @@ def _shared_small_shape(shape: tuple[int | None, ...]) -> tuple[int, int, int] |
     return None
 
 
-def _places(builder: tfds.core.DatasetBuilder, split: str) -> np.ndarray:
-    """Returns the place of each row among those of all files, int64 [N]."""
+def _places(builder: tfds.core.DatasetBuilder, split: str) -> Int64[np.ndarray, " n"]:
+    """Returns the place of each row among those of all files."""
     starts, total = {}, 0
     for info in builder.info.splits.values():
         for file in info.file_instructions if info.num_examples else ():
@@ -105,7 +116,7 @@ def _places(builder: tfds.core.DatasetBuilder, split: str) -> np.ndarray:
     return np.concatenate([starts[p.filename] + p.skip + np.arange(p.take) for p in parts])
 
 
-def _open_records(builder: tfds.core.DatasetBuilder, split: str) -> Sequence[bytes]:
+def _open_records(builder: tfds.core.DatasetBuilder, split: str) -> Records:
     try:
         parts = builder.info.splits[split].file_instructions
         if min((part.take for part in parts), default=0) <= 0:
@@ -118,7 +129,7 @@ def _open_records(builder: tfds.core.DatasetBuilder, split: str) -> Sequence[byt
             f"{builder.data_dir} holds {builder.info.file_format.value} files, which have no "
             "random access; prepare the set as ArrayRecord in another directory:\n  "
             + tfds_prepare.command(builder.name, "OTHER_DIR")
-            + "\nand point to it with --config.data.data_dir=OTHER_DIR"
+            + "\nand point to it with `data.data_dir=OTHER_DIR`"
         ) from error
     except ValueError as error:
         sizes = {name: info.num_examples for name, info in builder.info.splits.items()}

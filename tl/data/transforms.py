@@ -6,11 +6,13 @@ import functools
 import io
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Real, UInt8
 from PIL import Image, ImageOps
 
 from tl.data import resample
@@ -26,18 +28,21 @@ INTERPOLATIONS = {
 }
 
 
+@runtime_checkable
 class Prepare(Protocol):
     """Images as they come to the device -> the network's input."""
 
-    def __call__(self, images: jax.Array, p: Preprocessing) -> jax.Array:
-        """Maps [N, h, w, 3], 0..255, to normalised [N, p.size, p.size, 3]."""
+    def __call__(
+        self, images: UInt8[Array, "n h w 3"], p: Preprocessing
+    ) -> Float[Array, "n {p.size} {p.size} 3"]:
+        """Returns the images as the network takes them, normalised."""
 
 
 class UndecodableImage(ValueError):
     """Bytes that are no image Pillow can read, or an image too large to be one in good faith."""
 
 
-def decode(data: bytes) -> np.ndarray:
+def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """Returns an encoded image as a viewer would show it: upright, in colour, on white.
 
     EXIF orientation is applied, transparent pixels lie on white, 16-bit greys keep their high
@@ -47,16 +52,17 @@ def decode(data: bytes) -> np.ndarray:
       data: a JPEG, PNG, GIF, BMP or WebP file.
 
     Returns:
-      uint8 [H, W, 3], RGB.
+      RGB.
 
     Raises:
       UndecodableImage: the bytes are truncated, malformed, empty or no image.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
+        with Image.open(io.BytesIO(data)) as opened:
+            opened.load()
             with contextlib.suppress(Exception):  # malformed EXIF does not make an image unreadable
-                ImageOps.exif_transpose(image, in_place=True)
+                ImageOps.exif_transpose(opened, in_place=True)
+            image: Image.Image = opened
             if image.mode.startswith("I"):
                 grey = np.clip(np.asarray(image).astype(np.int32) >> 8, 0, 255).astype(np.uint8)
                 return np.repeat(grey[:, :, None], 3, axis=2)
@@ -90,32 +96,36 @@ def _plan(height: int, width: int, p: Preprocessing) -> tuple[_Axis, _Axis]:
     Sources: torchvision's `Resize` (the long side is truncated) and `CenterCrop` (halves round to
     even); timm's floor(size / crop_pct); EfficientNet's `preprocessing.py` for `crop_resize`.
     """
-    sides, short = (height, width), min(height, width)
+    short = min(height, width)
+    return _axis(height, short, p), _axis(width, short, p)
+
+
+def _axis(side: int, short: int, p: Preprocessing) -> _Axis:
     if p.geometry == "whole":
-        return tuple(_Axis(0, side, p.size, 0) for side in sides)
+        return _Axis(0, side, p.size, 0)
     if p.geometry == "crop_resize":
         crop = max(1, int(p.crop_pct * short))
-        return tuple(_Axis((side - crop + 1) // 2, crop, p.size, 0) for side in sides)
-    resized = (int(resized_short(p) * side / short) for side in sides)
-    return tuple(
-        _Axis(0, side, new, round((new - p.size) / 2.0)) for side, new in zip(sides, resized)
-    )
+        return _Axis((side - crop + 1) // 2, crop, p.size, 0)
+    resized = int(resized_short(p) * side / short)
+    return _Axis(0, side, resized, round((resized - p.size) / 2.0))
 
 
-def host_transform(image: np.ndarray, p: Preprocessing) -> np.ndarray:
+def host_transform(
+    image: UInt8[np.ndarray, "h w 3"], p: Preprocessing
+) -> UInt8[np.ndarray, "{p.size} {p.size} 3"]:
     """Returns the square a network sees, resized by Pillow itself; not yet normalised.
 
     The two axes are resized by two calls, along the rows first: what one call does up to Pillow 12.
     From Pillow 13 on one call may take the columns first, which changes grey levels.
 
     Args:
-      image: uint8 [H, W, 3], RGB, any size.
+      image: RGB, any size.
       p: the weight set's preprocessing.
 
     Returns:
-      uint8 [p.size, p.size, 3], RGB.
+      RGB.
     """
-    rows, columns = _plan(*image.shape[:2], p)
+    rows, columns = _plan(image.shape[0], image.shape[1], p)
     image = image[rows.start :, columns.start :][: rows.length, : columns.length]
     picture = Image.fromarray(image)
     for size in ((columns.resized, rows.length), (columns.resized, rows.resized)):
@@ -124,45 +134,49 @@ def host_transform(image: np.ndarray, p: Preprocessing) -> np.ndarray:
     return np.asarray(picture.crop((left, top, left + p.size, top + p.size)))
 
 
-def device_transform(images: jax.Array, p: Preprocessing, dtype=jnp.float32) -> jax.Array:
+def device_transform(
+    images: UInt8[Array, "n h w 3"], p: Preprocessing, dtype: DTypeLike = jnp.float32
+) -> Float[Array, "n {p.size} {p.size} 3"]:
     """Returns the network's input; to be called in a jitted function, with `p` static.
 
     The geometry gives the same grey levels as `host_transform`, whose results need `normalise`
     only.
 
     Args:
-      images: uint8 [N, H, W, 3], RGB.
+      images: RGB.
       p: the weight set's preprocessing.
       dtype: of the result; the arithmetic is in float32.
 
     Returns:
-      dtype [N, p.size, p.size, 3], (x - p.mean) / p.std in the order of p.channels.
+      (x - p.mean) / p.std in the order of p.channels.
     """
-    rows, columns = _plan(*images.shape[1:3], p)
+    rows, columns = _plan(images.shape[1], images.shape[2], p)
     images = images[:, rows.start :, columns.start :][:, : rows.length, : columns.length]
-    images = images.astype(jnp.float32)
+    x = images.astype(jnp.float32)
     for axis, line in ((2, columns), (1, rows)):  # as in host_transform
         if line.length != line.resized:
             matrix = resample.weights(line.length, line.resized, p.interpolation)
-            images = resample.resample(images, matrix[:, line.offset : line.offset + p.size], axis)
+            x = resample.resample(x, matrix[:, line.offset : line.offset + p.size], axis)
         else:
-            images = jax.lax.slice_in_dim(images, line.offset, line.offset + p.size, axis=axis)
-    return normalise(images, p, dtype)
+            x = jax.lax.slice_in_dim(x, line.offset, line.offset + p.size, axis=axis)
+    return normalise(x, p, dtype)
 
 
-def normalise(images: jax.Array, p: Preprocessing, dtype=jnp.float32) -> jax.Array:
+def normalise(
+    images: Real[Array, "n h w 3"], p: Preprocessing, dtype: DTypeLike = jnp.float32
+) -> Float[Array, "n h w 3"]:
     """Returns (x - p.mean) / p.std in the order of p.channels.
 
     Args:
-      images: uint8 or float [N, H, W, 3], RGB, 0..255.
+      images: uint8 or float, RGB, 0..255.
       p: the weight set's preprocessing.
       dtype: of the result; the arithmetic is in float32.
     """
-    images = images.astype(jnp.float32)
+    x = images.astype(jnp.float32)
     if p.channels == "BGR":
-        images = images[..., ::-1]
-    mean, std = np.float32(p.mean), np.float32(p.std)
-    return ((images - mean) / std).astype(dtype)
+        x = x[..., ::-1]
+    mean, std = np.array(p.mean, np.float32), np.array(p.std, np.float32)
+    return ((x - mean) / std).astype(dtype)
 
 
 def host_and_device(

@@ -58,10 +58,12 @@ class Tested(Choice):
 
     Attributes:
       test: scores of `fit`.
+      warnings: what to know before trusting these scores.
       val_logits: float32 [M, C] on val of the head fitted on train alone; of the selected only.
     """
 
     test: Score
+    warnings: tuple[str, ...] = ()
     val_logits: Float[np.ndarray, "m c"] | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -79,14 +81,17 @@ class Result:
       val_count: val rows.
       grid: one row a candidate: endpoint, solver, its setting, val_top1, val_loss, iterations,
         converged.
-      warnings: what to know before trusting the numbers.
     """
 
     selected: Tested
     choices: Sequence[Tested]
     val_count: int
     grid: Sequence[Mapping[str, Any]]
-    warnings: Sequence[str]
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings of all choices."""
+        return [warning for choice in self.choices for warning in choice.warnings]
 
     def as_dict(self) -> dict[str, Any]:
         """The keys selected, val, test, endpoints, grid, warnings of `result.json`."""
@@ -97,7 +102,7 @@ class Result:
             "test": chosen.test.as_dict(),
             "endpoints": [choice.as_dict() for choice in self.choices],
             "grid": list(self.grid),
-            "warnings": list(self.warnings),
+            "warnings": self.warnings,
         }
 
 
@@ -136,8 +141,7 @@ def run(
             found.append((solver, choice))
         best.append(min(found, key=_rank))
     winner = min(best, key=_rank)
-    warnings: list[str] = []
-    refitted: list[tuple[Choice, np.ndarray | None]] = []
+    refitted: list[tuple[Choice, tuple[str, ...], np.ndarray | None]] = []
     for solver, choice in best if test_every_endpoint else [winner]:
         parts = [features(choice.endpoint, split) for split in ("train", "val")]
         # After the refit val is no longer unseen.
@@ -146,16 +150,16 @@ def run(
             np.concatenate(parts), np.concatenate([labels[split] for split in ("train", "val")])
         )
         fit = solver.refit(choice.fit, rows, num_classes)
-        warnings += _warnings(choice, fit, grid)
-        refitted.append((dataclasses.replace(choice, fit=fit), val_logits))
-    heads = {choice.endpoint: choice.fit.head for choice, _ in refitted}
+        warnings = tuple(_warnings(choice, fit, grid))
+        refitted.append((dataclasses.replace(choice, fit=fit), warnings, val_logits))
+    heads = {choice.endpoint: choice.fit.head for choice, *_ in refitted}
     scores = held_out.score(heads, selected=winner[1].endpoint)
     tested = [
-        Tested(**vars(choice), test=scores[choice.endpoint], val_logits=val_logits)
-        for choice, val_logits in refitted
+        Tested(**vars(choice), test=scores[choice.endpoint], warnings=told, val_logits=val_logits)
+        for choice, told, val_logits in refitted
     ]
     (selected,) = [choice for choice in tested if choice.endpoint == winner[1].endpoint]
-    return Result(selected, tested, len(labels["val"]), grid, warnings)
+    return Result(selected, tested, len(labels["val"]), grid)
 
 
 def choose_setting(

@@ -68,12 +68,24 @@ def summarise(results: Mapping[int, Result]) -> dict[str, Any]:
             for seed, result in results.items()
         ],
         "grid": [{"seed": seed, **row} for seed, result in results.items() for row in result.grid],
-        "warnings": [
-            f"seed {seed}: {warning}"
-            for seed, result in results.items()
-            for warning in result.warnings
-        ],
+        "warnings": warnings(results),
     }
+
+
+def warnings(results: Mapping[int, Result], endpoint: str | None = None) -> list[str]:
+    """Returns the warnings of several seeds' results, each with its seed.
+
+    Args:
+      results: seed to result.
+      endpoint: whose choices' warnings are returned; None for all endpoints'.
+    """
+    return [
+        f"seed {seed}: {warning}"
+        for seed, result in results.items()
+        for choice in result.choices
+        if endpoint in (None, choice.endpoint)
+        for warning in choice.warnings
+    ]
 
 
 def _tested(choices: Sequence[Tested]) -> dict[str, Any]:

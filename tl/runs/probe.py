@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from tl.data import sources
 from tl.files import append_jsonl, write_json
+from tl.probes.seeds import warnings
 from tl.report import plots, tables
 from tl.results import evidence
 from tl.runs import options, probe_grid
@@ -88,9 +89,8 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     }
     write_json(workdir / "result.json", result)
     log("\n" + tables.study_table(result["study"]) + "\n\n" + tables.result_table(result))
-    for warning in result["warnings"]:
-        if warning.split(": ", 1)[1].startswith(result["selected"]["endpoint"] + ","):
-            log(f"warning: {warning}")
+    for warning in warnings(headline.results, result["selected"]["endpoint"]):
+        log(f"warning: {warning}")
     log(f"\nwritten: {workdir / 'result.json'}, {workdir / PLOT}")
     write_report(config.report, workdir, log)
     return result

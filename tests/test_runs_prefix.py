@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -96,8 +97,8 @@ def test_the_loader_gives_what_the_stem_gives(fields, weights, tmp_path):
     assert batch["id"][:4] == [train[row]["id"] for row in rows.tolist()]
     network = load(weights)
     _, prepare = host_and_device(train.image_shape, network.spec.preprocessing)
-    images = np.stack([train[row]["image"] for row in rows])
-    images = prepare(images, p=network.spec.preprocessing)
+    images = np.stack([train[row]["image"] for row in rows.tolist()])
+    images = prepare(jnp.asarray(images), p=network.spec.preprocessing)
     stem = network.model.apply(network.variables, images)["stem"]
     np.testing.assert_allclose(batch["image"][:4], stem, rtol=1e-5, atol=1e-5)
     assert len(next(iter(fed.batches("test", 5)))["id"]) == 5

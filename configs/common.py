@@ -89,6 +89,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.steps = 0  # updates, instead of epochs
     config.train.rule = ""  # bit: resolution, steps, schedule and MixUp by BiT-HyperRule
     config.train.dtype = "float32"  # or bfloat16: of compute; parameters and statistics are float32
+    # softmax; sigmoid (a binary cross-entropy for each class) or focal: see tl/train/losses.py.
+    config.train.loss = "softmax"
     config.train.label_smoothing = 0.0
     config.train.dropout = 0.0  # before the head
     config.train.ema_decay = 0.0  # of the averaged parameters that are evaluated; 0: no average

@@ -2,7 +2,8 @@
 
 from ml_collections import ConfigDict
 
-from tl.fields import differences, flat, nested
+from configs import common
+from tl.fields import ADDED, config_fields, differences, flat, nested
 
 
 def test_flat_fields_keep_their_order_and_their_values():
@@ -16,6 +17,17 @@ def test_flat_fields_keep_their_order_and_their_values():
 def test_nested_is_the_way_back():
     tree = {"run": "probe", "data": {"name": "digits", "more": {"seed": 0}}, "seeds": [0, 1]}
     assert nested(flat(tree)) == tree
+
+
+def test_a_config_from_before_a_field_has_what_its_run_did():
+    fields = config_fields({"seeds": [0], "train": {"epochs": 1}})
+    assert fields == {"seeds": [0], "train.epochs": 1, **ADDED}
+    assert config_fields({"train": {"loss": "focal"}})["train.loss"] == "focal"
+
+
+def test_fields_that_were_added_are_in_the_config_and_off():
+    default = flat(common.get_config())
+    assert {name: default[name] for name in ADDED} == ADDED == {"train.loss": "softmax"}
 
 
 def test_differences_name_nested_fields_and_both_sides():

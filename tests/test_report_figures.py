@@ -90,6 +90,10 @@ def test_learning_curve(steps):
     figure.draw_without_rendering()
 
 
+def test_a_learning_curve_of_another_loss_names_it():
+    assert figures.learning_curve(curve(), 1.0, "focal").axes[0].get_ylabel() == "focal loss"
+
+
 def test_accuracy_over_endpoint():
     figure = figures.accuracy_over_endpoint(study())
     (axes,) = figure.axes

@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import io
 import json
 import shutil
@@ -12,6 +13,8 @@ from tests import commands, reported
 from tests.pages import Page, undrawn  # noqa: F401
 from tl.errors import UserError
 from tl.report import figures, fonts, page, style
+from tl.results import calibration
+from tl.results.predictions import PREDICTIONS, Predictions
 
 PIXEL = base64.b64decode(
     b"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
@@ -189,6 +192,34 @@ def test_finetuning(undrawn, tmp_path):  # noqa: F811
     assert "augmentation none" in ran
     (alt,) = [image["alt"] for image in shown.of("img") if "Loss" in image["alt"]]
     assert "from 30.0\u202f% to 90.0\u202f%" in alt
+
+
+def with_loss(folder, loss):
+    """Writes a fine-tuning run with a loss, or from before the field with None."""
+    reported.write_finetune(folder)
+    config = json.loads((folder / "config.json").read_text())
+    del config["train"]["loss"]
+    config["train"] |= {"loss": loss} if loss else {}
+    reported.write(folder / "config.json", config)
+    return folder
+
+
+def test_a_run_shows_its_loss_and_probabilities_follow_it(undrawn, tmp_path):  # noqa: F811
+    folder = with_loss(tmp_path / "run", "sigmoid")
+    before = Predictions.load(folder)
+    softmax = Page(page.build(folder)).sections["reliability"]
+    dataclasses.replace(before, link="sigmoid").save(folder / PREDICTIONS)
+    shown = Page(page.build(folder)).sections
+    assert "float32 loss sigmoid optimizer" in shown["what-ran"]
+    logits, labels = before.test_logits, before.test_labels
+    found = calibration.reliability(calibration.probabilities(logits, link="sigmoid"), labels)
+    sentence = f"error on test: {100 * found.ece:.1f} % before"
+    assert sentence in shown["reliability"] and sentence not in softmax
+
+
+def test_a_run_from_before_losses_had_names(undrawn, tmp_path):  # noqa: F811
+    folder = with_loss(tmp_path / "run", None)
+    assert "float32 loss softmax optimizer" in Page(page.build(folder)).sections["what-ran"]
 
 
 def test_a_run_by_a_rule_shows_what_ran(undrawn, tmp_path):  # noqa: F811

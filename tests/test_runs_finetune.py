@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from configs import common
 from tests import tiny
+from tests.pages import undrawn  # noqa: F401
 from tl import checkpoint, tree
 from tl.data.digits import Digits
 from tl.devices import DataParallel
@@ -25,6 +27,7 @@ from tl.results.examples import load_examples
 from tl.results.predictions import Predictions
 from tl.results.projection import load_features
 from tl.runs import extract, finetune, options, probe, workdir
+from tl.train.losses import LOSSES
 from tl.weights.load import load
 
 AVERAGED = {"train.ema_decay": 0.5}
@@ -272,6 +275,29 @@ def test_a_probe_as_the_head_begins_where_the_probe_ended(config, weights, tmp_p
     after = kept(tmp_path)
     assert not moved(begun(weights), after)
     assert np.any(after["params/head/kernel"])
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "softmax"])
+def test_every_loss_trains(name, config, undrawn, tmp_path):  # noqa: F811
+    fields = {
+        "train.loss": name,
+        "data.examples_per_class": (40,),
+        "train.epochs": 20.0,
+        "train.eval_every": 80,
+        "optim.learning_rate": 0.02,
+        "report": True,
+    }
+    result, _ = tiny.run(config(**fields), tmp_path)
+    # A head of zeros gives every example the same loss.
+    first = float(LOSSES[name].function(jnp.zeros((1, 10)), jnp.eye(10)[:1])[0])
+    assert tiny.losses(tmp_path)[0] == pytest.approx(first, rel=1e-6)
+    assert result["curve"][0]["val_loss"] == pytest.approx(first, rel=1e-6)
+    assert result["curve"][-1]["val_loss"] < first
+    assert result["val"]["top1"] > 0.5 and result["test"]["top1"] > 0.5  # chance is 0.1
+    link = LOSSES[name].link
+    assert Predictions.load(tmp_path).link == load(str(tmp_path)).spec.link == link
+    assert load(str(tmp_path / finetune.WEIGHTS)).spec.link == link
+    assert (tmp_path / "report.html").stat().st_size > 0
 
 
 def test_from_nothing(config, weights, tmp_path):

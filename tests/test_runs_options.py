@@ -5,6 +5,7 @@ from tl.errors import UserError
 from tl.probes.solvers import Head, Knn, Logistic, Ridge
 from tl.runs import options
 from tl.train.loop import Cadence
+from tl.train.losses import LOSSES
 from tl.weights.spec import WeightChoice
 
 
@@ -135,6 +136,7 @@ def test_values_that_no_run_can_have(field, value, message):
         ("head", "zeros", "there is no 'zeros'; the nearest are 'zero'"),
         ("norm", "frozn", "there is no 'frozn'; the nearest are 'frozen'"),
         ("dtype", "float64", "there is no 'float64'; the nearest are"),
+        ("loss", "sigmoids", "there is no 'sigmoids'; the nearest are 'sigmoid'"),
         ("rule", "bitt", "there is no 'bitt'; the nearest are 'bit'"),
     ],
 )
@@ -180,6 +182,8 @@ def test_the_sections_become_objects_of_the_library():
     assert found.weights == WeightChoice("efficientnet_lite0", like="resnet50.tv1")
     assert (found.seed, found.norm_momentum, found.rule, found.ruled) == (4, 0.75, "", {})
     plain = recipe()
+    assert plain.loss is LOSSES["softmax"]
+    assert recipe(**{"train.loss": "focal"}).loss is LOSSES["focal"]
     assert not plain.mixing.active and not plain.augmentation.active
     assert plain.norm_momentum is None
     assert recipe(**{"train.norm_momentum": "kornblith"}).norm_momentum == "kornblith"

@@ -94,6 +94,17 @@ def test_another_config_is_named_field_by_field(tmp_path):
     assert (path / "metrics.jsonl").exists()
 
 
+def test_a_run_from_before_a_field_goes_on_where_the_field_changes_nothing(tmp_path):
+    path = unfinished(tmp_path)
+    asked = {**CONFIG, "train": {"loss": "softmax"}}
+    workdir.start(ml_collections.ConfigDict(asked), str(path), "name", resumable=True)
+    assert (path / "metrics.jsonl").exists()
+    files.write_json(path / "config.json", CONFIG.to_dict())
+    asked["train"] = {"loss": "focal"}
+    with pytest.raises(UserError, match=r"\n  train\.loss: asked 'focal', stored 'softmax'$"):
+        workdir.start(ml_collections.ConfigDict(asked), str(path), "name", resumable=True)
+
+
 def test_another_command_does_not_touch_checkpoints(tmp_path):
     path = unfinished(tmp_path)
     with pytest.raises(UserError, match="holds the checkpoints of a fine-tuning run; give another"):

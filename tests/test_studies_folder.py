@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from tests import studies
@@ -78,6 +80,22 @@ def test_what_changes_no_result_is_no_other_config(tmp_path, run):
     assert study_folder.changes(tmp_path, run) == []
     run.config.extract.pooling = "max"
     assert study_folder.changes(tmp_path, run) == ["extract.pooling: asked 'max', stored 'mean'"]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_from_before_a_field_is_recognised(tmp_path, run, finished):
+    if finished:
+        studies.finished(tmp_path, run)
+    else:
+        (started(tmp_path, run) / "checkpoints").mkdir()
+    path = study_folder.place(tmp_path, run) / "config.json"
+    stored = json.loads(path.read_text())
+    del stored["train"]["loss"]
+    files.write_json(path, stored)
+    study_folder.check(tmp_path, run)
+    run.config.train.loss = "sigmoid"
+    changes = ["train.loss: asked 'sigmoid', stored 'softmax'"]
+    assert study_folder.changes(tmp_path, run) == changes
 
 
 @pytest.mark.parametrize("name", ["config.json", "result.json"])

@@ -1,5 +1,6 @@
 """Evaluation over awkward numbers of examples equals NumPy on all of them at once."""
 
+import dataclasses
 import functools
 
 import jax
@@ -13,6 +14,7 @@ from tl.devices import DataParallel
 from tl.errors import UserError
 from tl.train import inputs
 from tl.train.evaluator import Evaluator
+from tl.train.losses import LOSSES
 
 CLASSES = 7
 MODEL = tiny_resnet(stage_sizes=(1,), widths=(4,), block="basic", num_classes=CLASSES)
@@ -80,6 +82,16 @@ def test_metrics_are_means_over_exactly_these_examples(evaluator, variables, log
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-5), name
+
+
+def test_the_loss_is_that_of_training(evaluator, variables, logits):
+    binary = dataclasses.replace(evaluator(8), loss=LOSSES["sigmoid"].function)
+    found = binary.metrics(variables, "9")
+    rows = GOOD[:9]
+    own = np.array([SOURCE[row]["label"] for row in rows])[:, None] == np.arange(CLASSES)
+    p = 1 / (1 + np.exp(-logits[rows]))
+    expected = -np.log(np.where(own, p, 1 - p)).sum(1).mean()
+    assert found == pytest.approx({**by_hand(logits, rows), "loss": expected}, rel=1e-5)
 
 
 @pytest.mark.parametrize("size", SIZES)

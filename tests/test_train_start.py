@@ -60,6 +60,11 @@ def test_a_new_head_is_zero_over_the_same_backbone(network, weights):
     assert found.model.num_classes == 10
 
 
+def test_probabilities_follow_the_loss_whatever_the_weights_had(network):
+    assert network().spec.link == "softmax"
+    assert network(**{"train.loss": "focal"}).spec.link == "sigmoid"
+
+
 def test_a_random_head_is_lecuns_and_follows_the_seed(network):
     classes = tuple(map(str, range(2000)))
     fields = {"train.head": "random"}

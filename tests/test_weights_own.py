@@ -110,6 +110,18 @@ def test_the_description_is_json_and_comes_back(trained):
     assert again.preprocessing == preprocessing and again.classes == CLASSES
 
 
+def test_the_link_is_said_where_it_is_not_softmax(trained, tmp_path):
+    spec, variables = trained
+    description = own.describe(spec, CLASSES)
+    assert "link" not in description
+    assert own.spec_from(description, "x").link == "softmax"
+    other = dataclasses.replace(spec, link="sigmoid")
+    own.save(variables, tmp_path / "x.safetensors", other, CLASSES)
+    assert load.load(str(tmp_path / "x.safetensors")).spec.link == "sigmoid"
+    with pytest.raises(UserError, match=r"description of the network is damaged .*'probit'"):
+        own.spec_from({**description, "link": "probit"}, "x")
+
+
 def test_a_second_training_starts_from_a_file(file, tmp_path):
     network = load.load(str(file))
     own.save(network.variables, tmp_path / "x", network.spec, CLASSES, network.sha256)

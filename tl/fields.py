@@ -5,6 +5,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+# Fields of `configs/common.py` that are younger than some runs, and what those runs did.
+ADDED = {"train.loss": "softmax"}
+
 
 def flat(tree: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
     """Returns the dotted name and the value of every field that is not itself a mapping, in order.
@@ -19,6 +22,15 @@ def flat(tree: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
         else:
             fields[name] = value
     return fields
+
+
+def config_fields(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
+    """Returns the flat fields of a run's config, also those that were added after the run.
+
+    >>> config_fields({"train": {"epochs": 10}})
+    {'train.loss': 'softmax', 'train.epochs': 10}
+    """
+    return ADDED | flat(config)
 
 
 def nested(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tl.fields import flat, nested
+from tl.fields import config_fields, flat, nested
 from tl.report.blocks import Command, Details, Facts, Text
 from tl.results import formats
 from tl.results.run import KINDS, Run
@@ -154,7 +154,7 @@ def _protocol(run: Run) -> dict[str, str]:
     """Returns how a run chose and tested, from its config and what a rule filled in it."""
     if not run.config:
         return {}
-    c = nested(flat(run.config) | _by_rule(run))
+    c = nested(config_fields(run.config) | _by_rule(run))
     changed = [f"{k} {formats.value(v)}" for k, v in c["preprocess"].items() if v]
     facts = {"preprocessing": ", ".join(changed) or "as belongs to the weights"}
     if run.kind == "probe":
@@ -181,6 +181,7 @@ def _protocol(run: Run) -> dict[str, str]:
             f"{formats.value(train['freeze'])}; batch normalisation: {train['norm']}",
             **_rule(run),
             "training": f"{length}, batches of {train['batch_size']}, {train['dtype']}",
+            "loss": train["loss"],
             "optimizer": f"{optim['name']}, learning rate {optim['learning_rate']:g}, "
             f"{optim['schedule']}, warm-up {100 * optim['warmup']:g} %, weight decay "
             f"{optim['weight_decay']:g} ({optim['decay']})",

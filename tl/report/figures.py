@@ -23,18 +23,21 @@ __all__ = [
 _LINES = 7  # so many a person tells apart
 
 
-def learning_curve(curve: Sequence[Mapping[str, Any]], kept: float) -> Figure:
+def learning_curve(
+    curve: Sequence[Mapping[str, Any]], kept: float, loss: str = "softmax"
+) -> Figure:
     """Draws loss and accuracy of a training run over its epochs.
 
     Args:
       curve: rows with `epoch`, `train_loss` and `train_top1` (means since the row before, or None)
         and `val_loss` and `val_top1`; accuracies are fractions.
       kept: epoch of the row whose network was kept.
+      loss: name of the training loss.
     """
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for axes, name, scale, label in (
-        (left, "loss", 1, "cross-entropy (nats)"),
+        (left, "loss", 1, "cross-entropy (nats)" if loss == "softmax" else f"{loss} loss"),
         (right, "top1", 100, "top-1 accuracy (%)"),
     ):
         for i, (part, text) in enumerate((("train", "train, as trained"), ("val", "val"))):

@@ -22,16 +22,17 @@ def accuracy_over_endpoint(study: Sequence[Mapping[str, Any]], title: str, path:
     _write(lambda: figures.accuracy_over_endpoint(study), title, path)
 
 
-def learning_curve(curve: Sequence[Mapping[str, Any]], kept: float, title: str, path: Path) -> None:
+def learning_curve(
+    curve: Sequence[Mapping[str, Any]], kept: float, title: str, path: Path, loss: str = "softmax"
+) -> None:
     """Writes `figures.learning_curve` as a PNG on white.
 
     Args:
-      curve: rows, see there.
-      kept: epoch of the row whose network was kept.
+      curve, kept, loss: see there.
       title: above the axes.
       path: of the PNG to write.
     """
-    _write(lambda: figures.learning_curve(curve, kept), title, path)
+    _write(lambda: figures.learning_curve(curve, kept, loss), title, path)
 
 
 def _write(draw: Callable[[], Figure], title: str, path: Path) -> None:

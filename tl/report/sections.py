@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tl.errors import UserError
+from tl.fields import config_fields
 from tl.report import figures, fonts
 from tl.report.blocks import (
     Cell,
@@ -48,7 +49,8 @@ def learning_curves(run: Run) -> list[object]:
         f"val loss from {first['val_loss']:.3g} to {last['val_loss']:.3g}."
     )
     caption = f"Kept: the network after epoch {kept:.1f}, the best on val."
-    return [picture(partial(figures.learning_curve, curve, kept), alt, caption)]
+    loss = config_fields(run.config)["train.loss"]
+    return [picture(partial(figures.learning_curve, curve, kept, loss), alt, caption)]
 
 
 def selection(run: Run) -> list[object]:

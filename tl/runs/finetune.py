@@ -80,7 +80,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         fed = inputs.of_images(
             parts, recipe.augmentation, network.spec.preprocessing, extraction.threads
         )
-    evaluator = Evaluator(network.model, fed, parallel, extraction.batch_size)
+    evaluator = Evaluator(network.model, fed, parallel, extraction.batch_size, recipe.loss.function)
     solver = next((s for s in options.solvers(config) if isinstance(s, Logistic)), Logistic())
 
     def first_state() -> TrainState:
@@ -129,7 +129,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     variables = own.kept(saved)
     before_test = time.perf_counter()
     test = testing.score(
-        evaluator, parallel.replicate(variables), parts, network.spec.classes, recipe.seed, workdir
+        evaluator, parallel.replicate(variables), parts, network.spec, recipe.seed, workdir
     )
     own.save(variables, workdir / WEIGHTS, network.spec, network.spec.classes, network.sha256)
     done = time.perf_counter()
@@ -154,7 +154,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         },
     }
     title = f"{network.spec.name} on {opened['train'].name}: fine-tuning"
-    plots.learning_curve(progress.curve, best["epoch"], title, workdir / CURVE)
+    plots.learning_curve(progress.curve, best["epoch"], title, workdir / CURVE, config.train.loss)
     write_json(workdir / "result.json", result)
     log("\n" + tables.finetune_table(result))
     log("\nwritten: " + ", ".join(str(workdir / n) for n in ("result.json", CURVE, WEIGHTS)))

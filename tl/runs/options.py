@@ -14,6 +14,7 @@ from tl.errors import UserError, nearest
 from tl.features.network import Extraction
 from tl.fields import flat
 from tl.probes.solvers import SOLVERS, Solver
+from tl.train import losses
 from tl.train.hyperrule import bit_hyperrule
 from tl.train.loop import Cadence
 from tl.train.mixing import Mixing
@@ -198,6 +199,7 @@ def recipe(
         seed=seed(config),
         norm_momentum=_momentum(train.norm_momentum),
         cadence=_cadence(train, num_examples),
+        loss=losses.by_name(train.loss),
         optim=Optim(**config.optim),
         augmentation=Augmentation(**{k: v for k, v in config.augment.items() if k not in mixed}),
         mixing=Mixing(**{name: config.augment[name] for name in mixed}),

@@ -1,6 +1,6 @@
 """The network that a run keeps: its score on test, and the evidence that it leaves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,24 +12,25 @@ from tl.results.predictions import Predictions
 from tl.results.projection import project, spaced_rows
 from tl.train.evaluator import POOLED, Evaluator
 from tl.tree import Tree
+from tl.weights.spec import WeightSpec
 
 
 def score(
     evaluator: Evaluator,
     variables: Tree,
     parts: Mapping[str, tuple[Source, np.ndarray]],
-    classes: Sequence[str],
+    spec: WeightSpec,
     seed: int,
     workdir: Path,
 ) -> Score:
-    """Scores a network on the test rows, and writes what it says of them and of val.
+    """Scores a network on the test rows, and saves its predictions for them and for val.
 
     Args:
       evaluator: of the run.
       variables: of the network, on the devices; val has chosen them but not trained them.
       parts: `val` and `test` to (source, rows): the images, also where the evaluator is fed
         activations.
-      classes: names of the head's outputs.
+      spec: of the network, for its classes and its link.
       seed: of the run.
       workdir: the run's folder; see `tl.results.evidence`.
     """
@@ -37,7 +38,7 @@ def score(
     val, test = outputs["val"], outputs["test"]
     predictions = Predictions(
         seeds=np.array([seed]),
-        classes=np.array(classes),
+        classes=np.array(spec.classes),
         test_ids=np.array(test.ids),
         test_labels=test.labels,
         test_predicted=test.logits.argmax(axis=1)[None],
@@ -45,6 +46,7 @@ def score(
         val_ids=np.array(val.ids),
         val_labels=val.labels,
         val_logits=val.logits,
+        link=spec.link,
     )
     spaced = spaced_rows(len(test.ids))
     features = evaluator.pooled(variables, "test", test.places[spaced])
@@ -55,4 +57,4 @@ def score(
 
     projection = project(features, spaced, POOLED, standardise=False)
     evidence.write(workdir, predictions, projection, image)
-    return score_logits(test.logits, test.labels, len(classes))
+    return score_logits(test.logits, test.labels, len(spec.classes))

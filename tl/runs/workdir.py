@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from tl import files
 from tl.errors import UserError
-from tl.fields import differences
+from tl.fields import config_fields, differences
 from tl.runs.environment import environment
 
 CHECKPOINTS = "checkpoints"
@@ -211,7 +211,8 @@ def _check_resumable(path: Path, config: ml_collections.ConfigDict, resumable: b
             f"{path} has checkpoints, but its config.json is missing or damaged; give another "
             "--workdir, or --overwrite to begin anew"
         )
-    if lines := differences(files.as_json(config.to_dict()), there):
+    asked = config_fields(files.as_json(config.to_dict()))
+    if lines := differences(asked, config_fields(there)):
         raise UserError(
             f"{path} holds a run of another config. Give that one to go on, another --workdir, or "
             "--overwrite to begin anew; they differ in\n  " + "\n  ".join(lines)

@@ -9,7 +9,7 @@ from typing import Any
 
 from tl import files
 from tl.errors import UserError
-from tl.fields import differences, flat
+from tl.fields import config_fields, differences
 from tl.runs import finetune, workdir
 from tl.studies.plan import Plan, Run
 
@@ -99,8 +99,8 @@ def changes(folder: Path, run: Run) -> list[str]:
             return ["result.json, which is damaged"]
         kind = result.get("kind")
     # As JSON gives them back: tuples are lists there.
-    asked = flat(json.loads(json.dumps(run.config.to_dict(), default=str)))
-    there = flat(there)
+    asked = config_fields(json.loads(json.dumps(run.config.to_dict(), default=str)))
+    there = config_fields(there)
     for name in _IMMATERIAL if finished else ():
         asked.pop(name, None)
         there.pop(name, None)

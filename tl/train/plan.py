@@ -95,6 +95,7 @@ class Plan:
             trained=trained,
             num_classes=self.network.spec.num_classes,
             mixing=recipe.mixing,
+            loss=recipe.loss.function,
             label_smoothing=recipe.label_smoothing,
             accumulate=recipe.accumulate,
             ema_decay=recipe.ema_decay,

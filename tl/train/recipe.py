@@ -9,6 +9,7 @@ from tl.data.transforms import Overrides
 from tl.errors import UserError, nearest
 from tl.train.freezing import NORMS
 from tl.train.loop import Cadence
+from tl.train.losses import Loss
 from tl.train.mixing import Mixing
 from tl.train.optim import Optim
 from tl.weights.spec import WeightChoice
@@ -42,6 +43,7 @@ class Recipe:
       ema_decay: of the averaged parameters that are evaluated, in [0, 1); 0 for no average.
       cadence: how long the run is, and when what happens in it.
       max_to_keep: latest checkpoints to keep, beside the best.
+      loss: what training minimises, see `tl.train.losses`.
       optim, augmentation, mixing: see there.
       rule: name of the rule that filled fields which the config left open; '' for none.
       ruled: dotted name of each field that the rule filled, and its value.
@@ -68,6 +70,7 @@ class Recipe:
     ema_decay: float
     cadence: Cadence
     max_to_keep: int
+    loss: Loss
     optim: Optim
     augmentation: Augmentation
     mixing: Mixing

@@ -42,6 +42,7 @@ def network(recipe: Recipe, classes: Sequence[str]) -> Pretrained:
         loaded.spec,
         preprocessing=recipe.overrides.of(loaded.spec.preprocessing),
         classes=tuple(classes),
+        link=recipe.loss.link,
     )
     model = loaded.model.clone(
         dropout=recipe.dropout, norm_momentum=_norm_momentum(recipe, loaded.model.norm_momentum)

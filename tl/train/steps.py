@@ -157,7 +157,8 @@ def train_step(
         part_key = jax.random.fold_in(dropout_key, number)
         logits, batch_stats = forward(variables, part["image"], part_key)
         hits, _ = metrics.top1(logits, part["label"], part["mask"])
-        return jnp.sum(loss(logits, part["target"]) * part["mask"]) / count, (batch_stats, hits)
+        losses = loss(logits, part["target"]) * part["mask"]
+        return jnp.sum(losses) / count, (batch_stats, jnp.asarray(hits))
 
     grads, batch_stats, total, hits = accumulated(
         loss_of_part, trainable, state.batch_stats, examples, accumulate

@@ -15,7 +15,7 @@ from tl.errors import UserError
 from tl.files import replacing
 from tl.models import registry
 from tl.weights import convert
-from tl.weights.spec import LocalFile, Preprocessing, WeightSpec
+from tl.weights.spec import LINKS, LocalFile, Preprocessing, WeightSpec
 
 _KEY = "tl"  # of the description, in the file's metadata
 _STEP_FILE = "_CHECKPOINT_METADATA"  # Orbax writes one into the directory of each step
@@ -35,6 +35,7 @@ def describe(spec: WeightSpec, classes: Sequence[str], sha256: str = "") -> dict
         "preprocessing": dataclasses.asdict(spec.preprocessing),
         "num_classes": len(classes),
         "classes": list(classes),
+        **({} if spec.link == "softmax" else {"link": spec.link}),
         "licence": spec.licence,
         "started_from": {"name": spec.name, "sha256": sha256},
     }
@@ -66,10 +67,13 @@ def spec_from(description: Mapping[str, Any], name: str) -> WeightSpec:
             num_classes=description["num_classes"],
             notes=f"trained from {description['started_from']['name']}",
             classes=tuple(description["classes"]),
+            link=description.get("link", "softmax"),
         )
         registry.build(spec.backbone, num_classes=spec.num_classes, **spec.model_args)
         if len(spec.classes) != spec.num_classes:
             raise ValueError(f"{spec.num_classes} classes and {len(spec.classes)} names")
+        if spec.link not in LINKS:
+            raise ValueError(f"a link {spec.link!r}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{name}: its description of the network is damaged ({error!r}); restore the file, or "

@@ -116,6 +116,7 @@ class WeightSpec:
       notes: what else a user should know.
       other_files: starts of the SHA-256 of other files with the same weights.
       classes: what the head's outputs are called; empty where that is not known.
+      link: how the head's logits become probabilities.
     """
 
     name: str
@@ -132,6 +133,7 @@ class WeightSpec:
     notes: str = ""
     other_files: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    link: Link = "softmax"
 
     @property
     def non_commercial(self) -> bool:

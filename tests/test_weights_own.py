@@ -12,9 +12,9 @@ import safetensors.numpy
 from absl.testing import flagsaver
 
 from experiments import weights
+from tl import tree
 from tl.checkpoint import Checkpoints
 from tl.errors import UserError
-from tl.features import fingerprint
 from tl.models import registry
 from tl.weights import catalog, convert, load, own
 from tl.weights.spec import LocalFile
@@ -170,7 +170,7 @@ def test_a_checkpoint_loads(run, trained, path, step):
     _, variables = trained
     network = load.load(str(run / path))
     assert_same(network.variables, variables)
-    assert network.sha256 == fingerprint.digest_of_values(variables)
+    assert network.sha256 == tree.digest(variables)
     assert (network.spec.name, network.spec.classes) == (str(run / path), CLASSES)
     assert network.model.num_classes == network.spec.num_classes == 3
 

@@ -46,9 +46,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.extract.fold_batch_norm = True
     config.extract.mapper = "pmap"  # or jit: how a batch is spread over the devices
     config.extract.threads = 4  # that decode and resize
-    # Endpoints to store, where the network has them, beside those of `endpoints`, so that runs on
-    # different ones share a store.
+    # More endpoints to store, so that runs with different `endpoints` share a store.
     config.extract.endpoints = ()
+    # Set by a study: what other runs read from the same store. What the network lacks is left out.
+    config.extract.shared_endpoints = ()
     config.extract.verify_rows = 0  # recompute so many stored rows and compare
     config.extract.feature_dir = ""  # '': features/ in $TL_CACHE or ~/.cache/tl
 

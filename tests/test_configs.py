@@ -104,7 +104,7 @@ def shrunk(run, tiny, features):
     config.weights = str(features.parent / "tiny.safetensors")
     config.preprocess.size = 16
     config.extract.feature_dir = str(features)
-    config.extract.endpoints = ()
+    config.extract.endpoints = config.extract.shared_endpoints = ()
     if config.endpoints != ("pooled",):
         config.endpoints = ("stem", "stage1")
     if config.train.freeze:

@@ -68,12 +68,14 @@ def test_a_negative_number_of_threads():
 
 
 def test_a_run_names_what_it_requires_beside_what_it_shares():
-    values = config(endpoints=("a+b", "b"), **{"extract.endpoints": ("c", "b")})
+    fields = {"extract.endpoints": ("c", "b"), "extract.shared_endpoints": ("d", "a")}
+    values = config(endpoints=("a+b", "b"), **fields)
     wanted = options.features(values)
-    assert wanted.extraction.endpoints == ("c", "b", "a")
-    assert wanted.required == ("a", "b")
+    assert wanted.extraction.endpoints == ("d", "a", "c", "b")
+    assert wanted.required == {"endpoints": ("a", "b"), "extract.endpoints": ("c", "b")}
     other = options.features(values, endpoints=("logits",))
-    assert (other.extraction.endpoints, other.required) == (("c", "b", "logits"), ("logits",))
+    assert other.extraction.endpoints == ("d", "a", "c", "b", "logits")
+    assert other.required["endpoints"] == ("logits",)
 
 
 def recipe(num_examples=100, image_shape=(8, 8, 3), **fields):

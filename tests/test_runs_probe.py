@@ -164,7 +164,11 @@ def test_another_size_is_not_read_from_there(probed, features, tmp_path):
     ("fields", "message"),
     [
         ({"probe.solvers": ("logistics",)}, "no solver is called 'logistics'; the nearest are"),
-        ({"endpoints": ("stage99",)}, "no endpoint 'stage99'"),
+        ({"endpoints": ("stage99",)}, "^endpoints: the network has no endpoint 'stage99'; the n"),
+        (
+            {"extract.endpoints": ("stem", "stage1+stage_2")},
+            "^extract.endpoints: the network has no endpoint 'stage_2'; the nearest are 'stage2'",
+        ),
         ({"weights": "resnet5"}, "no weight set is called 'resnet5'"),
         ({"data.name": "digit"}, "digit"),
         ({"data.examples_per_class": (101,)}, "101 examples per class were asked for"),

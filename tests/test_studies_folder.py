@@ -59,7 +59,6 @@ def test_a_finished_run_of_another_config_is_no_result(tmp_path, run):
 def test_a_run_of_another_kind_is_no_result(tmp_path, before, now):
     axes = {"norm": ("train",)}
     (there,), (asked,) = (studies.plan(axes, run=kind).runs for kind in (before, now))
-    asked.config.extract.endpoints = there.config.extract.endpoints
     studies.finished(tmp_path, there)
     assert study_folder.changes(tmp_path, there) == []
     assert study_folder.changes(tmp_path, asked) == [f"run: asked {now!r}, stored {before!r}"]
@@ -74,7 +73,7 @@ def test_an_interrupted_run_is_no_probe(tmp_path):
 
 def test_what_changes_no_result_is_no_other_config(tmp_path, run):
     studies.finished(tmp_path, run)
-    run.config.extract.endpoints = ("stem",)
+    run.config.extract.endpoints = run.config.extract.shared_endpoints = ("stem",)
     run.config.extract.threads = 1
     run.config.data.download = False
     assert study_folder.changes(tmp_path, run) == []

@@ -94,7 +94,7 @@ def test_probes_on_the_same_images_store_the_endpoints_of_all():
         "seed": (0, 1),
     }
     runs = studies.plan(axes, run="probe").runs
-    assert {run.config.extract.endpoints for run in runs} == {
+    assert {run.config.extract.shared_endpoints for run in runs} == {
         ("stem", "stage1", "stage2", "pooled")
     }
     assert len({run.extraction for run in runs}) == 2

@@ -95,12 +95,12 @@ def test_an_endpoint_that_the_network_lacks_fails_its_own_runs_only(monkeypatch,
         config.base.extract.feature_dir = str(tmp_path / "features")
         config.base.probe.l2 = (0.1, 1.0)
         plan = make_plan(config)
-        assert plan.runs[0].config.extract.endpoints == ("stem", "stage9", "pooled")
+        assert plan.runs[0].config.extract.shared_endpoints == ("stem", "stage9", "pooled")
         assert work.do(plan, tmp_path / "study", log=print) == ["stage9"]
     error = (tmp_path / "study" / "runs" / "stage9" / "error.json").read_text()
     assert "the network has no endpoint 'stage9'" in error
     log = (tmp_path / "study" / "runs" / "stem" / "log.txt").read_text()
-    assert log.startswith("not stored, since there is no such endpoint: stage9\n")
+    assert log.startswith("not stored for other runs, since there is no such endpoint: stage9\n")
     log = (tmp_path / "study" / "runs" / "stem_pooled" / "log.txt").read_text()
     assert log.count("features reused") == 2  # train and test
 

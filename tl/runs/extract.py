@@ -1,8 +1,9 @@
 """An extraction run: the features of every split, stored."""
 
 import dataclasses
+import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from ml_collections import ConfigDict
 
 from tl.data import sources
 from tl.data.sources import Source
-from tl.errors import UserError
+from tl.errors import UserError, nearest
 from tl.features.extract import extract
 from tl.features.network import PIXELS, output_shapes
 from tl.features.store import CORRUPT, FeatureStore
@@ -81,18 +82,19 @@ def stored_features(
     """Returns the complete store of each split, after computing what of it is missing.
 
     Raises:
-      UserError: as `tl.features.extract.extract`; images without a label that are not to be left
-        out.
+      UserError: the network lacks an endpoint that the config names; as
+        `tl.features.extract.extract`; images without a label that are not to be left out.
     """
     extraction = wanted.extraction
     preprocessing = wanted.overrides.of(network.spec.preprocessing)
-    # Runs that share a store may ask for endpoints that a network or its images lack; only they
-    # are to fail.
-    there = {*output_shapes(network.model, preprocessing.size), *wanted.required}
+    outputs = tuple(output_shapes(network.model, preprocessing.size))
+    _check_endpoints(wanted, outputs)
+    # A study shares endpoints that some run misspelt or that these images lack: that run fails.
+    there = {*outputs, *itertools.chain(*wanted.required.values())}
     if all(source.image_shape for source in opened.values()):
         there.add(PIXELS)
     if lacking := [name for name in extraction.endpoints if name not in there]:
-        log(f"not stored, since there is no such endpoint: {', '.join(lacking)}")
+        log(f"not stored for other runs, since there is no such endpoint: {', '.join(lacking)}")
         kept = tuple(name for name in extraction.endpoints if name in there)
         extraction = dataclasses.replace(extraction, endpoints=kept)
     stores = {
@@ -110,6 +112,19 @@ def stored_features(
     for split, store in stores.items():
         _check_labels(split, store, wanted.skip_corrupt)
     return stores
+
+
+def _check_endpoints(wanted: Features, outputs: Sequence[str]) -> None:
+    """Raises UserError where the config names an endpoint that the network lacks."""
+    known = (*outputs, PIXELS)
+    for field, endpoints in wanted.required.items():
+        for name in endpoints:
+            if name not in known:
+                raise UserError(
+                    f"the network has no endpoint {name!r}{nearest(name, known)}; all of them: "
+                    f"{', '.join(known)}",
+                    field=field,
+                )
 
 
 def _check_labels(split: str, store: FeatureStore, skip_corrupt: bool) -> None:

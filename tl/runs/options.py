@@ -31,8 +31,8 @@ class Features:
     Attributes:
       overrides: of the preprocessing that belongs to the weights.
       extraction: what to extract, and how.
-      required: those of its endpoints that the run itself asks for; others are stored for runs
-        that share the store.
+      required: field of the config to the endpoints that it asks for, which must exist; others in
+        `extraction` are left out where the network or its images lack them.
       root: directory of all feature stores.
       verify_rows: rows to compute again and compare with the store.
       skip_corrupt: leave out images that do not decode.
@@ -40,7 +40,7 @@ class Features:
 
     overrides: Overrides
     extraction: Extraction
-    required: tuple[str, ...]
+    required: Mapping[str, tuple[str, ...]]
     root: Path
     verify_rows: int
     skip_corrupt: bool
@@ -93,7 +93,10 @@ def features(config: ConfigDict, endpoints: Sequence[str] = ()) -> Features:
     return Features(
         overrides=overrides(config),
         extraction=extraction(config, endpoints),
-        required=_parts(endpoints),
+        required={
+            "endpoints": _parts(endpoints),
+            "extract.endpoints": _parts(config.extract.endpoints),
+        },
         root=feature_root(config),
         verify_rows=config.extract.verify_rows,
         skip_corrupt=config.data.skip_corrupt,
@@ -101,7 +104,7 @@ def features(config: ConfigDict, endpoints: Sequence[str] = ()) -> Features:
 
 
 def extraction(config: ConfigDict, endpoints: Sequence[str] = ()) -> Extraction:
-    """Returns what to extract: every part of `extract.endpoints` and of a run's own once.
+    """Returns what to extract: the endpoints of a run, `extract.endpoints` and shared ones, once.
 
     Args:
       config: see `configs/common.py`.
@@ -115,8 +118,9 @@ def extraction(config: ConfigDict, endpoints: Sequence[str] = ()) -> Extraction:
         if fields[name] < 0:
             raise UserError(f"expected at least 0, got {fields[name]}", field=f"extract.{name}")
     return Extraction(
-        # The shared ones first: their order is part of the store's identity.
-        endpoints=_parts((*fields.endpoints, *(endpoints or config.endpoints))),
+        endpoints=_parts(
+            (*fields.shared_endpoints, *fields.endpoints, *(endpoints or config.endpoints))
+        ),
         pooling=fields.pooling,
         dtype=fields.dtype,
         batch_size=fields.batch_size,

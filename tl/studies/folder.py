@@ -19,6 +19,7 @@ _IMMATERIAL = (
     "data.download",
     "extract.endpoints",
     "extract.feature_dir",
+    "extract.shared_endpoints",
     "extract.threads",
     "extract.verify_rows",
 )
@@ -108,9 +109,9 @@ def changes(folder: Path, run: Run) -> list[str]:
 
 
 def stored_endpoints(folder: Path, run: Run) -> tuple[str, ...]:
-    """Returns the endpoints that a finished run found stored, or stored, beside its own."""
+    """Returns the endpoints that a finished run left stored for all that share them."""
     config = _config(place(folder, run)) or {}
-    return tuple(config.get("extract", {}).get("endpoints", ()))
+    return tuple(config.get("extract", {}).get("shared_endpoints", ()))
 
 
 def drop_weights(folder: Path, run: Run) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
+ENDPOINTS = ("endpoints", "shared_endpoints")  # of `extract`
+
 
 def key(kind: str, config: ConfigDict) -> str:
     """Returns what determines the features that a run reads, endpoints of probes aside.
@@ -26,7 +28,7 @@ def key(kind: str, config: ConfigDict) -> str:
         **{name: config[name] for name in ("weights", "weights_like", "weights_prefix")},
         "preprocess": config.preprocess.to_dict(),
         "data": data,
-        "extract": {k: v for k, v in config.extract.items() if k != "endpoints"},
+        "extract": {k: v for k, v in config.extract.items() if k not in ENDPOINTS},
     }
     if kind == "finetune":
         names = ("start", "head", "freeze", "unfreeze", "norm", "dtype", "cache_prefix")
@@ -39,11 +41,11 @@ def share(probes: Sequence[ConfigDict]) -> None:
     """Has every probe store the endpoints of all that read the same features, in one pass.
 
     Args:
-      probes: their configs; `extract.endpoints` is set.
+      probes: their configs; `extract.shared_endpoints` is set.
     """
     endpoints = collections.defaultdict(dict)
     for config in probes:
         for endpoint in (*config.extract.endpoints, *config.endpoints):
             endpoints[key("probe", config)].update(dict.fromkeys(endpoint.split("+")))
     for config in probes:
-        config.extract.endpoints = tuple(endpoints[key("probe", config)])
+        config.extract.shared_endpoints = tuple(endpoints[key("probe", config)])

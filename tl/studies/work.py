@@ -160,7 +160,8 @@ class _Worker:
             self._is_over(other)
             and other.name in self._seconds
             # A study that has grown stores more.
-            and study_folder.stored_endpoints(self._folder, other) == run.config.extract.endpoints
+            and study_folder.stored_endpoints(self._folder, other)
+            == run.config.extract.shared_endpoints
             for other in self._plan.runs
             if other.extraction == run.extraction
         )

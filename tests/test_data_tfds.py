@@ -173,6 +173,20 @@ class TestMistakes:
         with pytest.raises(UserError, match=message):
             of(data_dir, **splits)
 
+    @pytest.mark.parametrize(
+        ("splits", "message"),
+        [
+            (
+                {"train": "train+train"},
+                "^data.train: the parts that 'train.train' joins share 12 images",
+            ),
+            ({"test": "test[:2]+test[1:]"}, "^data.test: .* share 1 images; give parts that do no"),
+        ],
+    )
+    def test_a_split_that_holds_an_image_twice(self, data_dir, splits, message):
+        with pytest.raises(UserError, match=message):
+            of(data_dir, **splits)
+
     def test_other_features_are_listed(self, data_dir):
         with pytest.raises(UserError, match=r"(?s)'caption': Text.*supervised.*'caption'\)"):
             of(data_dir, name="no_classes")

@@ -78,6 +78,21 @@ def test_a_run_names_what_it_requires_beside_what_it_shares():
     assert other.required["endpoints"] == ("logits",)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"endpoints": ("a", "b+c+b")}, "^endpoints: expected every part of 'b.c.b' once"),
+        (
+            {"extract.endpoints": ("a+a",)},
+            r"^extract\.endpoints: expected every part of 'a.a'",
+        ),
+    ],
+)
+def test_a_joined_endpoint_has_every_part_once(fields, message):
+    with pytest.raises(UserError, match=message):
+        options.features(config(**fields))
+
+
 def recipe(num_examples=100, image_shape=(8, 8, 3), **fields):
     return options.recipe(config(**fields), num_examples, image_shape)
 

@@ -134,16 +134,17 @@ def carved_fraction(val: float | str) -> float | None:
     return fraction
 
 
-def open_source(data: Data, split: str) -> Source:
+def open_source(data: Data, split: str, *, field: str = "") -> Source:
     """Returns one split of a data set.
 
     Args:
       data: the data set; its own splits do not matter.
       split: a TFDS split string; a directory of the folder, '' for the folder itself; or
         'train', 'test' or 'all' of digits.
+      field: the config's field that names the split, for errors.
 
     Raises:
-      UserError: the data or the split cannot be had.
+      UserError: the data or the split cannot be had, or the split holds an image twice.
     """
     if data.name == "digits":
         return digits.Digits(split)
@@ -152,7 +153,14 @@ def open_source(data: Data, split: str) -> Source:
     from tl.data import tfds_prepare, tfds_source  # TFDS takes most of a second to import
 
     builder = tfds_prepare.open_builder(data.name, data.data_dir, download=data.download)
-    return tfds_source.TfdsSource(builder, split, skip_corrupt=data.skip_corrupt)
+    source = tfds_source.TfdsSource(builder, split, skip_corrupt=data.skip_corrupt)
+    if twice := len(source) - len(np.unique(source.places())):
+        raise UserError(
+            f"the parts that {split!r} joins share {twice:,} images; give parts that do not "
+            "overlap, such as 'train[:50%]+train[80%:]'",
+            field=field,
+        )
+    return source
 
 
 def open_sources(data: Data) -> dict[str, Source]:
@@ -179,7 +187,9 @@ def open_sources(data: Data) -> dict[str, Source]:
         names = {"train": data.train, "test": data.test}
         if val is not None:
             names["val"] = val
-        opened = {key: open_source(data, split) for key, split in names.items()}
+        opened = {
+            key: open_source(data, split, field=f"data.{key}") for key, split in names.items()
+        }
     _check_disjoint(opened)
     return opened
 

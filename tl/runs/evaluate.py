@@ -34,7 +34,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     start = time.perf_counter()
     data, wanted = options.data(config), options.features(config, endpoints=("logits",))
     network = load_network(options.weights(config))
-    source = sources.open_source(data, data.test)
+    source = sources.open_source(data, data.test, field="data.test")
     index = _outputs_of(network, source.classes)
     stores = stored_features(wanted, network, {"test": source}, log)
     store = stores["test"]

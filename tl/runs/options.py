@@ -90,6 +90,10 @@ def features(config: ConfigDict, endpoints: Sequence[str] = ()) -> Features:
       UserError: a value that cannot be used.
     """
     endpoints = endpoints or config.endpoints
+    for field, names in (("endpoints", endpoints), ("extract.endpoints", config.extract.endpoints)):
+        for name in names:
+            if len(set(name.split("+"))) < len(name.split("+")):
+                raise UserError(f"expected every part of {name!r} once", field=field)
     return Features(
         overrides=overrides(config),
         extraction=extraction(config, endpoints),

@@ -4,10 +4,6 @@ from tests.test_report_plots import study
 from tl.report import tables
 
 
-def test_percent():
-    assert tables.percent(0.97649) == "97.6"
-
-
 def test_study_table():
     lines = tables.study_table(study()).splitlines()
     assert lines[0].split() == ["test", "top-1", "%", "5", "a", "class", "100", "a", "class"]

@@ -28,7 +28,7 @@ def test_a_run_without_predictions(tmp_path):
 
 def test_another_file(tmp_path):
     np.savez(tmp_path / PREDICTIONS, seeds=[1])
-    with pytest.raises(UserError, match=r"damaged \(KeyError\)"):
+    with pytest.raises(UserError, match=r"damaged \(KeyError"):
         Predictions.load(tmp_path)
     np.savez(tmp_path / "features.npz", rows=np.array([object()]))
     with pytest.raises(UserError, match=r"features\.npz is damaged"):

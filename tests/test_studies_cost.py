@@ -3,7 +3,7 @@ import pytest
 from tests import studies
 from tl.errors import UserError
 from tl.studies import cost
-from tl.studies.cost import Cost, Estimator, Pace, duration
+from tl.studies.cost import Cost, Estimator, Pace
 from tl.studies.plan import make_plan
 
 TUNE = {"train.batch_size": 16, "train.steps": 150, "train.eval_every": 40, "preprocess.size": 64}
@@ -100,11 +100,3 @@ def test_pace_by_the_same_setting_or_by_the_work_of_the_kind():
     assert pace.seconds([by_name["c-seed0"]]) == pytest.approx(8.0)
     assert pace.seconds([by_name["b-seed1"], by_name["c-seed0"]]) == pytest.approx(18.0)
     assert pace.seconds([]) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (5400, "1.5 h")],
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text

@@ -1,12 +1,14 @@
-"""Files that are whole or not there, whatever kills the writer; and JSON in them."""
+"""Files that are whole or not there, whatever kills the writer; JSON in them; lines of a log."""
 
 import contextlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+Log = Callable[[str], object]  # takes a line of text, as `print` does
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-Log = Callable[[str], Any]
+from tl.files import Log
 
 RUSAGE_UNIT = 1024 if sys.platform == "linux" else 1024**2  # of ru_maxrss in a MiB
 

@@ -3,7 +3,7 @@
 import itertools
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,16 @@ from tl.advice.measure import Measured
 from tl.advice.rule import FINAL
 from tl.data import imagenet, sources
 from tl.features.network import Extraction
-from tl.files import write_json
+from tl.files import Log, write_json
 from tl.models import registry
+from tl.results.run import SCHEMA
 from tl.runs import options
-from tl.runs.outcome import write_report
+from tl.runs.outcome import describe_data, describe_weights, write_report
 from tl.runs.workdir import begin
 from tl.weights.load import Pretrained, load
 
-SCHEMA = 1
 HEAD = "logits"
 WORTH_REUSING = 5.0  # seconds of extraction
-
-Log = Callable[[str], Any]
 
 
 def advise(
@@ -92,16 +90,15 @@ def advise(
     result = {
         "schema": SCHEMA,
         "kind": "advise",
-        "data": {
-            "name": opened["train"].name,
-            "version": opened["train"].version,
-            "splits": {split: source.split for split, source in opened.items()},
-            "classes": len(classes),
-            "images": rows.count,
-            "examples_per_class": rows.count / len(classes),
-            "looked_at": len(drawn.labels),
-        },
-        "weights": {"name": network.spec.name, "sha256": network.sha256},
+        "data": describe_data(
+            opened,
+            {
+                "images": rows.count,
+                "examples_per_class": rows.count / len(classes),
+                "looked_at": len(drawn.labels),
+            },
+        ),
+        "weights": describe_weights(network),
         "resolution": _resolution(opened["train"], rows.train, preprocessing.size, network),
         "verdict": {
             "case": f"{verdict.size}_{verdict.similarity}",

@@ -15,6 +15,7 @@ from tl.data import splits
 from tl.errors import UserError
 from tl.features.extract import extract
 from tl.features.network import Extraction, compute_rows
+from tl.files import Log
 from tl.weights.spec import Preprocessing
 
 SECONDS = 25.0  # that extraction may take
@@ -23,8 +24,6 @@ LEAST_ROWS = 200
 LEAST_PER_CLASS = 5  # on average, as far as MOST_ROWS allow
 MANY_CLASSES = 100  # from which one division must do: a fit takes time in proportion to them
 TIMED_BATCHES = 3
-
-Log = Callable[[str], Any]
 
 
 @dataclasses.dataclass(frozen=True)

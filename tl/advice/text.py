@@ -7,7 +7,7 @@ from typing import Any
 from tabulate import tabulate
 
 from tl.advice.rule import DIFFERENT, LARGE, PROBES
-from tl.report.tables import percent
+from tl.results.formats import duration, in_percent
 
 Result = Mapping[str, Any]
 
@@ -20,7 +20,7 @@ def headline(result: Result) -> str:
     low, high = first["top1_interval"]
     return (
         f"{verdict['size'].capitalize()} and {verdict['similarity']}: {_named(first)}, about "
-        f"{percent(first['top1'])} % ({percent(low)}-{percent(high)}), {_duration(first)}"
+        f"{in_percent(first['top1'])} % ({in_percent(low)}-{in_percent(high)}), {_duration(first)}"
     )
 
 
@@ -33,10 +33,10 @@ def sentences(result: Result) -> list[str]:
         f"Your data are {verdict['size']} ({int(per_class)} images a class; large is from {LARGE}) "
         f"and {verdict['similarity']} {'to' if verdict['similarity'] == 'similar' else 'from'} "
         f"ImageNet: the best earlier endpoint, {similarity['earlier_endpoint']}, has "
-        f"{percent(similarity['earlier_top1'])} % of held-out images right, the final features "
-        f"{percent(similarity['final_top1'])} %."
+        f"{in_percent(similarity['earlier_top1'])} % of held-out images right, the final features "
+        f"{in_percent(similarity['final_top1'])} %."
     )
-    gain = percent(verdict["gain_of_fine_tuning"])
+    gain = in_percent(verdict["gain_of_fine_tuning"])
     if first["method"] in PROBES:
         more = f"gain {gain} points over it" if verdict["gain_of_fine_tuning"] else "do no better"
         what = (
@@ -182,16 +182,13 @@ def _features(endpoint: str) -> str:
 def _expected(choice: Mapping[str, Any]) -> str:
     low, high = choice["top1_interval"]
     return (
-        f"{_named(choice)}: about {percent(choice['top1'])} % "
-        f"({percent(low)}-{percent(high)}), {_duration(choice)}"
+        f"{_named(choice)}: about {in_percent(choice['top1'])} % "
+        f"({in_percent(low)}-{in_percent(high)}), {_duration(choice)}"
     )
 
 
 def _duration(choice: Mapping[str, Any]) -> str:
-    seconds = choice["seconds"]
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+    return f"about {duration(choice['seconds'])}"
 
 
 def _ratio(ratio: float | None) -> str:

@@ -16,6 +16,7 @@ from tl.errors import UserError
 from tl.features.fingerprint import Fingerprint, code_version, fingerprint
 from tl.features.network import Computed, Extraction, Features, compute_rows, widths
 from tl.features.store import CORRUPT, UNWRITTEN, FeatureStore, nearest_store
+from tl.files import Log
 from tl.weights.catalog import Preprocessing
 
 CHUNK_ROWS = 1024
@@ -34,7 +35,7 @@ def extract(
     *,
     verify_rows: int = 0,
     chunk_rows: int | None = None,
-    log: Callable[[str], Any] = print,
+    log: Log = print,
 ) -> FeatureStore:
     """Returns the complete store of a source's features, after computing what of it is missing.
 
@@ -80,7 +81,7 @@ def extract_parts(
     extraction: Extraction,
     root: str | Path,
     *,
-    log: Callable[[str], Any] = print,
+    log: Log = print,
 ) -> dict[str, FeatureStore]:
     """Returns the complete store of each part's source; parts of one source share theirs.
 
@@ -133,7 +134,7 @@ def _announce(
     store: FeatureStore,
     missing: int,
     known: tuple[Path, list[str]] | None,
-    log: Callable[[str], Any],
+    log: Log,
 ) -> None:
     chunks = -(-store.num_rows // store.chunk_rows)
     if missing < chunks:
@@ -149,7 +150,7 @@ def _fill(
     store: FeatureStore,
     chunks: Sequence[int],
     compute: Callable[[np.ndarray], Computed],
-    log: Callable[[str], Any],
+    log: Log,
 ) -> None:
     """Computes and writes some chunks, writing one while the devices compute the next."""
     rows = np.flatnonzero(np.isin(np.arange(store.num_rows) // store.chunk_rows, chunks))
@@ -210,7 +211,7 @@ def _verify(
     count: int,
     compute: Callable[[np.ndarray], Computed],
     tolerance: float,
-    log: Callable[[str], Any],
+    log: Log,
 ) -> None:
     """Raises UserError where rows computed again differ from the store's."""
     rng = np.random.default_rng(0)

@@ -16,6 +16,7 @@ from tl import devices
 from tl.data.loader import batches
 from tl.data.transforms import host_and_device
 from tl.errors import UserError, nearest
+from tl.files import Log
 from tl.models.folding import fold_batch_norm
 from tl.weights.catalog import Preprocessing
 
@@ -124,7 +125,7 @@ def compute_rows(
     extraction: Extraction,
     rows: np.ndarray,
     *,
-    log: Callable[[str], Any] = print,
+    log: Log = print,
 ) -> Computed:
     """Yields the batches of some rows with their features, in order.
 

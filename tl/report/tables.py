@@ -5,10 +5,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-
-def percent(value: float) -> str:
-    """Formats a fraction as a percentage with one decimal."""
-    return f"{100 * value:.1f}"
+from tl.results.formats import in_percent, setting, with_interval
 
 
 def study_table(study: Sequence[Mapping[str, Any]]) -> str:
@@ -23,9 +20,8 @@ def study_table(study: Sequence[Mapping[str, Any]]) -> str:
     def cell(row: Mapping[str, Any] | None) -> str:
         if row is None:
             return ""
-        low, high = row["test_top1_range"]
-        spread = f" ({percent(low)}-{percent(high)})" if high > low else ""
-        return percent(row["test_top1"]) + spread
+        top1, (low, high) = row["test_top1"], row["test_top1_range"]
+        return with_interval(top1, (low, high)) if high > low else in_percent(top1)
 
     return tabulate(
         [
@@ -48,26 +44,21 @@ def cell_line(cell: Mapping[str, Any]) -> str:
     return (
         f"{f'{k} a class' if k else 'all examples'}, seed {cell['seed']}: "
         f"{selected['endpoint']}, {selected['solver']}: test top-1 "
-        f"{percent(cell['test']['top1'])} %"
+        f"{in_percent(cell['test']['top1'])} %"
     )
 
 
 def result_table(result: Mapping[str, Any]) -> str:
     """Returns the headline of a probe's `result.json`, a fact a row."""
     data, selected, val, test = (result[key] for key in ("data", "selected", "val", "test"))
-    setting = ", ".join(
-        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in selected.items()
-        if name not in ("endpoint", "solver")
-    )
     seconds = result["seconds"]
     return _facts(
         {
             "data": f"{data['name']}, {data['classes']} classes: {data['train']} train, "
             f"{data['val']} val, {data['test']} test",
             "weights": result["weights"]["name"],
-            "selected on val": f"{selected['endpoint']}, {selected['solver']}, {setting}",
-            "val top-1": f"{percent(val['top1'])} % of {val['count']}",
+            "selected on val": setting(selected),
+            "val top-1": f"{in_percent(val['top1'])} % of {val['count']}",
             **_test_facts(test),
             "seconds": f"{seconds['extract']:.1f} extract, {seconds['fit']:.1f} fit, "
             f"{seconds['total']:.1f} total",
@@ -87,7 +78,7 @@ def finetune_table(result: Mapping[str, Any]) -> str:
             "trained": f"{parameters['trained']:,} of {parameters['all']:,} parameters, "
             f"{steps['done']:,} of {steps['planned']:,} steps",
             "selected on val": f"step {selected['step']}, epoch {selected['epoch']:.1f}",
-            "val top-1": f"{percent(val['top1'])} % of {val['count']}",
+            "val top-1": f"{in_percent(val['top1'])} % of {val['count']}",
             **_test_facts(result["test"]),
             "seconds": f"{seconds['train']:.1f} train, {seconds['waiting_for_data']:.1f} of it "
             f"waiting for images; {seconds['total']:.1f} total",
@@ -115,10 +106,10 @@ def evaluation_table(result: Mapping[str, Any]) -> str:
 def _test_facts(test: Mapping[str, Any]) -> dict[str, str]:
     low, high = test["top1_ci95"]
     return {
-        "test top-1": f"{percent(test['top1'])} % of {test['count']} "
-        f"(95 % interval {percent(low)}-{percent(high)})",
-        "test top-5": f"{percent(test['top5'])} %",
-        "test mean per class": f"{percent(test['mean_per_class'])} %",
+        "test top-1": f"{in_percent(test['top1'])} % of {test['count']} "
+        f"(95 % interval {in_percent(low)}-{in_percent(high)})",
+        "test top-5": f"{in_percent(test['top5'])} %",
+        "test mean per class": f"{in_percent(test['mean_per_class'])} %",
     }
 
 

@@ -49,6 +49,6 @@ def load(path: Path, kind: type[T]) -> T | None:
 def damaged(path: Path, error: Exception) -> UserError:
     """Returns the error of a file that cannot be read."""
     return UserError(
-        f"{path} is damaged ({type(error).__name__}); restore it, or make the run again with "
-        "--overwrite"
+        f"{path} is damaged ({type(error).__name__}: {error}); restore it, or make the run again "
+        "with --overwrite"
     )

@@ -11,11 +11,10 @@ from jaxtyping import Int, Shaped
 
 from tl.errors import UserError
 from tl.results import run as report_run
-from tl.results.formats import setting
+from tl.results.formats import points, setting, with_interval
 from tl.results.intervals import McNemar, accuracy_interval, mcnemar_exact, paired_interval
 from tl.results.predictions import Predictions
 
-SCHEMA = 1
 SIGNIFICANT = 0.05  # a difference with a larger p may be noise
 
 
@@ -175,7 +174,7 @@ def aligned(baseline: Contender, run: Contender) -> Int[np.ndarray, " n"]:
 def as_dict(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """Returns all numbers, for JSON."""
     return {
-        "schema": SCHEMA,
+        "schema": report_run.SCHEMA,
         "kind": "comparison",
         "baseline": _as_dict(comparisons[0].baseline),
         "runs": [comparison.as_dict() for comparison in comparisons],
@@ -187,11 +186,10 @@ def text(comparisons: Sequence[Comparison]) -> str:
     baseline = comparisons[0].baseline
     rows = [[*_columns(baseline), "baseline"]]
     for c in comparisons:
-        low, high = c.ci95
         rows.append(
             [
                 *_columns(c.run),
-                f"{100 * c.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})",
+                points(c.difference, c.ci95),
                 f"{c.mcnemar.only_a} : {c.mcnemar.only_b}",
                 f"{c.mcnemar.p_value:.2g}",
             ]
@@ -233,12 +231,11 @@ def _as_dict(run: Contender) -> dict[str, Any]:
 
 
 def _columns(run: Contender) -> list[str]:
-    top1, (low, high) = _top1(run)
     return [
         run.name,
         run.what,
         str(len(run.predictions.seeds)),
-        f"{100 * top1:.1f} ({100 * low:.1f}-{100 * high:.1f})",
+        with_interval(*_top1(run)),
     ]
 
 

@@ -9,13 +9,32 @@ THIN = "\u202f"  # a narrow space that does not break: between a number and its 
 TO = NONE = "\N{EN DASH}"  # between the ends of a range; and in the place of what is not there
 
 
+def in_percent(fraction: float) -> str:
+    """Formats a fraction in percent with one decimal, without the sign.
+
+    >>> in_percent(0.9915)
+    '99.2'
+    """
+    return f"{100 * fraction:.1f}"
+
+
+def with_interval(fraction: float, ends: Sequence[float]) -> str:
+    """Formats a fraction and its interval in percent, without the sign.
+
+    >>> with_interval(0.622, (0.6, 0.6412))
+    '62.2 (60.0-64.1)'
+    """
+    low, high = ends
+    return f"{in_percent(fraction)} ({in_percent(low)}-{in_percent(high)})"
+
+
 def percent(fraction: float | None) -> str:
     """Formats a fraction as a percentage with one decimal; None, which was not measured, as a dash.
 
     >>> percent(0.9915).replace(THIN, " ")
     '99.2 %'
     """
-    return NONE if fraction is None else f"{100 * fraction:.1f}{THIN}%"
+    return NONE if fraction is None else f"{in_percent(fraction)}{THIN}%"
 
 
 def interval(ends: Sequence[float] | None) -> str:
@@ -26,7 +45,7 @@ def interval(ends: Sequence[float] | None) -> str:
     """
     if ends is None or None in ends:
         return NONE
-    return f"{100 * ends[0]:.1f}{TO}{100 * ends[1]:.1f}{THIN}%"
+    return f"{in_percent(ends[0])}{TO}{in_percent(ends[1])}{THIN}%"
 
 
 def points(difference: float | None, ends: Sequence[float] | None = None) -> str:
@@ -42,7 +61,7 @@ def points(difference: float | None, ends: Sequence[float] | None = None) -> str
 
 
 def seconds(value: float | None) -> str:
-    """Formats a time by its two largest units.
+    """Formats a measured time by its two largest units.
 
     >>> [seconds(v).replace(THIN, " ") for v in (0.84, 28.5, 1115, 7290)]
     ['0.8 s', '28.5 s', '18 min 35 s', '2 h 2 min']
@@ -56,6 +75,17 @@ def seconds(value: float | None) -> str:
         return f"{minutes}{THIN}min {rest}{THIN}s"
     minutes = round(value / 60)
     return f"{minutes // 60}{THIN}h {minutes % 60}{THIN}min"
+
+
+def duration(value: float) -> str:
+    """Formats a time that is roughly known, in seconds, by one unit.
+
+    >>> duration(42), duration(1080), duration(9000)
+    ('42 s', '18 min', '2.5 h')
+    """
+    if value < 90:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"
 
 
 def date(iso: str | None) -> str:

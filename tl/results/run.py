@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tl.errors import UserError
+from tl.results.arrays import damaged
 from tl.results.predictions import Predictions
 
+SCHEMA = 1  # of result.json, study.json and comparisons
 RESULTS = ("result.json", "study.json")
 KINDS = {
     "extract": "Features",
@@ -82,10 +84,10 @@ def read(path: Path) -> Run:
 def _json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
+        if not isinstance(content, dict):
+            raise ValueError(f"expected names with values, got {str(content)[:60]}")
     except (OSError, ValueError) as error:
-        raise UserError(f"{file} is damaged ({error}); restore it, or run it again") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file} is damaged: expected names with values, got {str(content)[:60]}")
+        raise damaged(file, error) from error
     return content
 
 

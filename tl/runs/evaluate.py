@@ -10,12 +10,13 @@ from ml_collections import ConfigDict
 
 from tl.data import imagenet, sources
 from tl.errors import UserError
-from tl.files import write_json
+from tl.files import Log, write_json
 from tl.probes.held_out import score_logits
 from tl.report import tables
+from tl.results.run import SCHEMA
 from tl.runs import options
 from tl.runs.extract import load_network, stored_features
-from tl.runs.outcome import SCHEMA, Log, describe_data, describe_weights, left_out, write_report
+from tl.runs.outcome import describe_data, describe_weights, left_out, write_report
 from tl.runs.workdir import begin
 from tl.weights.load import Pretrained
 

@@ -15,12 +15,11 @@ from tl.errors import UserError, nearest
 from tl.features.extract import extract
 from tl.features.network import PIXELS, output_shapes
 from tl.features.store import CORRUPT, FeatureStore
-from tl.files import write_json
+from tl.files import Log, write_json
+from tl.results.run import SCHEMA
 from tl.runs import options
 from tl.runs.options import Features
 from tl.runs.outcome import (
-    SCHEMA,
-    Log,
     describe_data,
     describe_weights,
     left_out,

@@ -14,11 +14,12 @@ from tl.checkpoint import Checkpoints
 from tl.data import sources
 from tl.data.sources import Source
 from tl.devices import DataParallel
-from tl.files import write_json
+from tl.files import Log, write_json
 from tl.probes.solvers import Logistic
 from tl.report import plots, tables
+from tl.results.run import SCHEMA
 from tl.runs import options, prefix, preview, testing
-from tl.runs.outcome import SCHEMA, Log, describe_data, describe_weights, write_report
+from tl.runs.outcome import describe_data, describe_weights, write_report
 from tl.runs.parts import divide
 from tl.runs.probe_head import fit_head
 from tl.runs.workdir import CHECKPOINTS, begin, replaces

@@ -1,6 +1,6 @@
 """What every kind of run writes of itself: its data, its weights, its page."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,8 @@ import numpy as np
 from tl import devices
 from tl.data.sources import Source
 from tl.features.store import CORRUPT, FeatureStore
+from tl.files import Log
 from tl.weights.load import Pretrained
-
-SCHEMA = 1  # of result.json
-
-Log = Callable[[str], object]
 
 
 def write_report(wanted: bool, workdir: Path, log: Log) -> None:
@@ -31,12 +28,12 @@ def write_report(wanted: bool, workdir: Path, log: Log) -> None:
         )
 
 
-def describe_data(opened: Mapping[str, Source], counts: Mapping[str, int]) -> dict[str, Any]:
-    """Returns what results say of a run's data.
+def describe_data(opened: Mapping[str, Source], counts: Mapping[str, float]) -> dict[str, Any]:
+    """Returns the `data` of a result.
 
     Args:
       opened: split to source.
-      counts: images of each split or part.
+      counts: numbers of images by name, such as 'train', which follow the facts of the data set.
     """
     first = next(iter(opened.values()))
     return {
@@ -54,5 +51,5 @@ def left_out(stores: Mapping[str, FeatureStore]) -> dict[str, int]:
 
 
 def describe_weights(network: Pretrained) -> dict[str, str]:
-    """Returns what results say of a run's weights."""
+    """Returns the `weights` of a result."""
     return {"name": network.spec.name, "sha256": network.sha256}

@@ -13,8 +13,8 @@ from tl.errors import UserError
 from tl.features.extract import extract_parts
 from tl.features.network import Extraction, output_shapes
 from tl.features.store import FeatureStore
+from tl.files import Log
 from tl.models import registry
-from tl.runs.outcome import Log
 from tl.train import inputs
 from tl.train.freezing import freezing, frozen_prefix
 from tl.train.plan import Plan

@@ -9,13 +9,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tl.data import sources
-from tl.files import append_jsonl, write_json
+from tl.files import Log, append_jsonl, write_json
 from tl.probes.seeds import warnings
 from tl.report import plots, tables
 from tl.results import evidence
+from tl.results.run import SCHEMA
 from tl.runs import options, probe_grid
 from tl.runs.extract import load_network, stored_features
-from tl.runs.outcome import SCHEMA, Log, describe_data, describe_weights, left_out, write_report
+from tl.runs.outcome import describe_data, describe_weights, left_out, write_report
 from tl.runs.workdir import begin
 
 PLOT = "accuracy_over_endpoint.png"

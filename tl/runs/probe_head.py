@@ -9,10 +9,10 @@ import numpy as np
 from tl.data.sources import Source
 from tl.features.extract import extract_parts
 from tl.features.network import Extraction
+from tl.files import Log
 from tl.probes import protocol
 from tl.probes.heads import Linear
 from tl.probes.solvers import Logistic, Rows
-from tl.runs.outcome import Log
 from tl.weights.load import Pretrained
 
 

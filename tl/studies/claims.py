@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tl.errors import UserError
+from tl.results import formats
 from tl.results.intervals import mcnemar_exact, paired_interval
 from tl.results.predictions import Predictions
 from tl.studies.plan import Claim
@@ -80,9 +81,9 @@ def _verdict(correct: Mapping[str, np.ndarray], advised: str) -> dict[str, Any]:
     ahead = difference >= 0
     verdict = "holds" if low > 0 else "does not hold" if high < 0 else "within noise"
     said = (
-        f"{advised} has {_percent(means[advised])} %, "
+        f"{advised} has {formats.in_percent(means[advised])} %, "
         + ("the best of the others" if ahead else "the best")
-        + f", {other}, {_percent(means[other])} %: {_points(difference)} "
+        + f", {other}, {formats.in_percent(means[other])} %: {formats.points(difference)} points "
         f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f}, paired over {len(ours):,} test "
         "images)"
     )
@@ -95,11 +96,3 @@ def _verdict(correct: Mapping[str, np.ndarray], advised: str) -> dict[str, Any]:
         "p_value": mcnemar_exact(ours > theirs, theirs > ours).p_value,
         "why": said + ("; within noise." if verdict == "within noise" else "."),
     }
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f} points"

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from tl.data import sources, splits
 from tl.data.sources import Data
 from tl.errors import UserError
+from tl.results.formats import duration
 from tl.runs import options
 from tl.studies.plan import Plan, Run
 from tl.weights import catalog
@@ -188,14 +189,3 @@ def _work(cost: Cost | None) -> float:
 
 def _without_seed(run: Run) -> tuple[Any, ...]:
     return tuple(level for axis, level in run.levels.items() if axis != "seed")
-
-
-def duration(seconds: float) -> str:
-    """Returns seconds as people say them.
-
-    >>> duration(42), duration(1080), duration(9000)
-    ('42 s', '18 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

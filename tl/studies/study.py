@@ -1,19 +1,17 @@
 """A study from plan to plots, or what it would cost."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from tl.errors import Stopped, UserError
+from tl.files import Log
 from tl.runs.outcome import write_report
 from tl.runs.workdir import begin
 from tl.studies import cost, summary, work
 from tl.studies import folder as study_folder
 from tl.studies.plan import Plan
-
-Log = Callable[[str], Any]
 
 
 def dry_run(plan: Plan, workdir: str | None, log: Log = print) -> None:

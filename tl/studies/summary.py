@@ -11,13 +11,13 @@ import numpy as np
 from tabulate import tabulate
 
 from tl.files import replacing, write_json
-from tl.report.tables import percent
+from tl.results.formats import with_interval
 from tl.results.intervals import seeds_interval
+from tl.results.run import SCHEMA
 from tl.studies import claims
 from tl.studies import folder as study_folder
 from tl.studies.plan import Plan, Run
 
-SCHEMA = 1
 STUDY, CSV = "study.json", "study.csv"
 
 
@@ -171,6 +171,5 @@ def _key(levels: Mapping[str, str], axes: Sequence[str]) -> tuple[str, ...]:
 def _cell(cell: Mapping[str, Any] | None) -> str:
     if cell is None or cell["mean"] is None:
         return "failed" if cell and cell["failed"] else ""
-    low, high = cell["ci95"]
-    text = f"{percent(cell['mean'])} ({percent(low)}-{percent(high)})"
+    text = with_interval(cell["mean"], cell["ci95"])
     return text + (f", {cell['failed']} failed" if cell["failed"] else "")

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,16 @@ from filelock import FileLock, Timeout
 
 from tl import files
 from tl.errors import Stopped, UserError
-from tl.results.formats import plural
+from tl.files import Log
+from tl.results.formats import duration, plural
 from tl.runs import finetune, probe, workdir
 from tl.studies import folder as study_folder
-from tl.studies.cost import Estimator, Pace, duration
+from tl.studies.cost import Estimator, Pace
 from tl.studies.plan import Plan, Run
 
 JOBS = {"probe": probe.run, "finetune": finetune.run}
 LOCKS = "locks"
 _WAIT_SECONDS = 1.0  # between looks at what another process does
-
-Log = Callable[[str], Any]
 
 
 def do(plan: Plan, folder: Path, *, overwrite: bool = False, log: Log = print) -> list[str]:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tl.data.sources import Source
 from tl.devices import DataParallel
 from tl.errors import Stopped, UserError
 from tl.fields import differences
+from tl.files import Log
 from tl.train import interruption, logs
 from tl.train.evaluator import Evaluator
 from tl.train.loop import Interrupted, Progress, fit
@@ -47,7 +48,7 @@ class Session:
     identity: Mapping[str, Any]
     described: Mapping[str, Any]
     workdir: Path
-    log: Callable[[str], object]
+    log: Log
 
 
 def identity(network: Pretrained, parts: Mapping[str, tuple[Source, np.ndarray]]) -> dict[str, Any]:

@@ -89,8 +89,9 @@ def test_the_loss_is_that_of_training(evaluator, variables, logits):
     found = binary.metrics(variables, "9")
     rows = GOOD[:9]
     own = np.array([SOURCE[row]["label"] for row in rows])[:, None] == np.arange(CLASSES)
-    p = 1 / (1 + np.exp(-logits[rows]))
-    expected = -np.log(np.where(own, p, 1 - p)).sum(1).mean()
+    # -log sigmoid(z) of the label's logit, -log(1 - sigmoid(z)) of the others.
+    margins = np.where(own, -logits[rows], logits[rows])
+    expected = np.logaddexp(0, margins).sum(1).mean()
     assert found == pytest.approx({**by_hand(logits, rows), "loss": expected}, rel=1e-5)
 
 

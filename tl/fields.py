@@ -15,7 +15,7 @@ def flat(tree: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
     >>> flat({"run": "probe", "data": {"name": "digits", "seed": 0}})
     {'run': 'probe', 'data.name': 'digits', 'data.seed': 0}
     """
-    fields = {}
+    fields: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping | ConfigDict):
             fields |= {f"{name}.{inner}": leaf for inner, leaf in flat(value).items()}

@@ -42,8 +42,8 @@ def main(_):
         return
     if values.workdir and not values.overwrite:  # before anything of another study is replaced
         study_folder.check(Path(values.workdir).expanduser(), *plan.runs)
-    config, folder = cli.start_run()
-    if failed := study.run(config, plan, folder, overwrite=values.overwrite):
+    _, folder = cli.start_run()
+    if failed := study.run(plan, folder, overwrite=values.overwrite):
         print(
             f"{len(failed)} of {len(plan.runs)} runs failed: {', '.join(failed)}. Each has its "
             f"reason in {folder}/runs/NAME/error.txt; the same command tries them again",

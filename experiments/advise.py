@@ -25,6 +25,7 @@ import runpy
 from absl import flags
 from ml_collections import config_flags
 
+from tl.fields import flat
 from tl.runs import cli
 
 cli.define_run_flags()
@@ -38,7 +39,7 @@ def main(_):
     config, workdir = cli.start_run()
     file = config_flags.get_config_filename(flags.FLAGS["config"])
     base = runpy.run_path(file)["get_config"]()
-    run.advise(config, base, file, workdir, limit=IMAGES.value)
+    run.advise(flat(config), flat(base), file, workdir, limit=IMAGES.value)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ from tests.parsing import parse
 from tl.advice import run
 from tl.data.digits import Digits
 from tl.errors import UserError
-from tl.runs import finetune, probe, workdir
+from tl.fields import flat
+from tl.runs import finetune, options, probe, workdir
+from tl.weights.load import load
 
 CONFIG = "configs/common.py"
 
@@ -44,8 +46,8 @@ def advise(values, path, **arguments):
     lines = []
     workdir.start(values, str(path), "test")
     arguments = {"limit": 100, **arguments}
-    base = common.get_config()
-    return run.advise(values, base, CONFIG, path, log=lines.append, **arguments), "\n".join(lines)
+    fields, base = flat(values), flat(common.get_config())
+    return run.advise(fields, base, CONFIG, path, log=lines.append, **arguments), "\n".join(lines)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +95,7 @@ def test_the_commands_run(advised, place):
 
 
 def test_weights_without_a_head(place, tmp_path, monkeypatch):
-    whole = run.load(str(place / "tiny.safetensors"))
+    whole = load(str(place / "tiny.safetensors"))
     bare = dataclasses.replace(
         whole,
         spec=dataclasses.replace(whole.spec, num_classes=0, classes=()),
@@ -104,7 +106,7 @@ def test_weights_without_a_head(place, tmp_path, monkeypatch):
         },
     )
     assert bare.variables["params"].keys() < whole.variables["params"].keys()
-    monkeypatch.setattr(run, "load", lambda *_, **__: bare)
+    monkeypatch.setattr(run, "load_network", lambda weights: bare)
     result, log = advise(config(place), tmp_path / "run", limit=60)
     assert result["similarity"]["head_entropy"] is None
     assert "entropy of the ImageNet head not known" in " ".join(log.split())
@@ -138,13 +140,15 @@ def test_a_val_split_is_what_is_held_out(place, tmp_path):
     with pytest.raises(UserError, match="share"):
         advise(values, tmp_path / "run")
     values = config(place, **{"data.examples_per_class": (0,)})
-    opened = {"train": run.sources.open_source(values.data, "test")}
-    opened["val"] = run.sources.open_source(values.data, "train")
+    data = options.data(values)
+    opened = {"train": run.sources.open_source(data, "test")}
+    opened["val"] = run.sources.open_source(data, "train")
     rows = run.sample.choose_rows(opened["train"].labels(), 0, 0, opened["val"].labels())
-    network = run.load(values.weights)
+    network = load(values.weights)
+    extraction = run._extraction(options.extraction(values), network)
     drawn = run.sample.draw(
-        network, opened, rows, network.spec.preprocessing, run._extraction(values, network),
-        tmp_path, limit=90, log=lambda line: None,
+        network, opened, rows, network.spec.preprocessing, extraction, tmp_path,
+        limit=90, log=lambda line: None,
     )  # fmt: skip
     assert drawn.held.shape == (1, 90) and drawn.held.sum() == 30
     assert drawn.features["pooled"].shape == (90, 16)
@@ -181,7 +185,7 @@ def test_few_images_of_a_class(train, val, place, tmp_path):
         ({"data.examples_per_class": (1,)}, 0, "two images each at least, got 10 images of 10"),
         ({"data.examples_per_class": (101,)}, 0, "101 examples per class were asked for"),
         ({"extract.pooling": "grid"}, 0, "expected pooling"),
-        ({"seeds": ()}, 0, "--config.seeds"),
+        ({"seeds": ()}, 0, "^seeds: expected one or more"),
     ],
 )
 def test_mistakes(fields, limit, message, place, tmp_path):

@@ -89,7 +89,7 @@ def test_single_images_do_where_others_have_two_or_val_is_a_split():
     assert sample.choose_rows(np.array([0, 1]), 0, seed=0, val_labels=np.array([1])).count == 3
     with pytest.raises(UserError, match="advice needs two classes at least, got 3 images of 1"):
         sample.choose_rows(np.zeros(3, int), 0, seed=0, val_labels=np.array([0, 1]))
-    with pytest.raises(UserError, match="no image of val has a label"):
+    with pytest.raises(UserError, match=r"^data\.val: no image of it has a label"):
         sample.choose_rows(np.array([0, 1]), 0, seed=0, val_labels=np.array([-1]))
 
 

@@ -134,9 +134,9 @@ def test_studies(path, tiny, tmp_path):
         tiny_network.write_weights(tmp_path / "tiny.safetensors")
         for run in chosen:
             shrunk(run, tiny, tmp_path / "features")
-        plan = dataclasses.replace(plan, runs=tuple(chosen), chosen={run.name for run in chosen})
-        config.report = False
-        failed = study.run(config, plan, tmp_path)
+        names = frozenset(run.name for run in chosen)
+        plan = dataclasses.replace(plan, runs=tuple(chosen), chosen=names, report=False)
+        failed = study.run(plan, tmp_path)
     found = json.loads((tmp_path / "study.json").read_text())
     assert failed == [], [run["error"] for run in found["runs"]]
     assert all(0 <= run["test_top1"] <= 1 for run in found["runs"])

@@ -118,7 +118,7 @@ def test_a_failing_run_makes_the_status_1_and_is_named(start, tmp_path):
     process = start(tmp_path, **{f"axes.{name}": levels for name, levels in axes.items()})
     out, err = process.communicate()
     assert process.returncode == 1
-    assert "failed: no solver is called 'logistc'" in out
+    assert "failed: probe.solvers: no solver is called 'logistc'" in out
     assert re.search(r"\nlogistc +failed\n", out)
     assert err.endswith(
         "1 of 2 runs failed: logistc-examples5-seed0. Each has its reason in "

@@ -4,6 +4,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 from tl.fields import ADDED, config_fields, differences, flat, nested
+from tl.files import as_json
 
 
 def test_flat_fields_keep_their_order_and_their_values():
@@ -26,8 +27,9 @@ def test_a_config_from_before_a_field_has_what_its_run_did():
 
 
 def test_fields_that_were_added_are_in_the_config_and_off():
-    default = flat(common.get_config())
-    assert {name: default[name] for name in ADDED} == ADDED == {"train.loss": "softmax"}
+    default = as_json(flat(common.get_config()))
+    assert {name: default[name] for name in ADDED} == ADDED
+    assert ADDED == {"train.loss": "softmax", "extract.shared_endpoints": []}
 
 
 def test_differences_name_nested_fields_and_both_sides():

@@ -2,8 +2,9 @@ import pytest
 
 from tests import studies
 from tl.errors import UserError
+from tl.runs.cost import Cost
 from tl.studies import cost
-from tl.studies.cost import Cost, Estimator, Pace
+from tl.studies.cost import Estimator, Pace
 from tl.studies.plan import make_plan
 
 TUNE = {"train.batch_size": 16, "train.steps": 150, "train.eval_every": 40, "preprocess.size": 64}
@@ -14,27 +15,11 @@ def costs_of(plan):
     return {run.name: estimator.known_cost(run) for run in plan.runs}
 
 
-def test_a_fine_tuning_run():
+def test_a_run_on_digits():
     (run,) = studies.plan({"method": {"tune": TUNE}}).runs
     # 80 images to train on and 20 to choose on, at step 0, 40, 80, 120 and 150; 797 to test on.
     found = Estimator().cost(run)
-    assert found == Cost(steps=150, trained=2400, evaluated=5 * 20 + 797, read=0, size=64)
-    assert found.work == 64**2 * (1 + 3 * 2400 + 897)
-
-
-def test_epochs_and_lp_ft():
-    fields = {"train.batch_size": 16, "train.epochs": 3.0, "train.head": "probe"}
-    (run,) = studies.plan({"method": {"tune": fields}}).runs
-    # Five steps an epoch; size as the weights say.
-    expected = Cost(steps=15, trained=240, evaluated=4 * 20 + 797, read=1797, size=224)
-    assert Estimator().cost(run) == expected
-
-
-def test_a_rule_chooses_the_size():
-    fields = {"train.rule": "bit", "train.batch_size": 16, "train.steps": 10}
-    (run,) = studies.plan({"method": {"tune": fields}}).runs
-    # Digits are 8 px: BiT-HyperRule takes 128 of 160 for images below 96.
-    assert Estimator().cost(run).size == 128
+    assert found == Cost(steps=150, trained=2400, evaluated=5 * 20 + 797, extracted=0, size=64)
 
 
 def test_whatever_is_wrong_is_for_the_run_to_say(monkeypatch):
@@ -44,11 +29,6 @@ def test_whatever_is_wrong_is_for_the_run_to_say(monkeypatch):
     monkeypatch.setattr(cost.sources, "open_sources", broken)
     (run,) = studies.plan({"method": {"tune": TUNE}}).runs
     assert Estimator().known_cost(run) is None
-
-
-def test_a_probe_reads_every_image():
-    (run,) = studies.plan({"resolution": (32,)}, run="probe").runs
-    assert Estimator().cost(run) == Cost(0, 0, 0, read=1797, size=32)
 
 
 @pytest.fixture
@@ -62,7 +42,7 @@ def partly(tmp_path):
 def test_data_that_are_not_at_hand(partly):
     costs = costs_of(partly)
     assert costs["cifar10-seed0"] is None
-    assert costs["digits-seed1"].read == 1797
+    assert costs["digits-seed1"].extracted == 1797
     with pytest.raises(UserError, match="cifar10"):
         Estimator().cost(partly.runs[0])
 

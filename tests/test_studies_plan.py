@@ -117,10 +117,14 @@ def test_claims_and_the_runs_to_do_now():
 @pytest.mark.parametrize(
     ("axes", "arguments", "message"),
     [
-        ({}, {"columns": "a"}, "expected --config.axes to have one axis or more"),
-        ({"norm": ()}, {}, "expected --config.axes.norm to have one level or more"),
-        ({"norm": ("train", "train")}, {}, "levels of --config.axes.norm once each"),
-        ({"augmentation": ("a",)}, {}, "axes.augmentation is no field of its own: give it named"),
+        ({}, {"columns": "a"}, "^axes: expected one axis or more"),
+        ({"norm": ()}, {}, "^axes.norm: expected one level or more"),
+        ({"norm": ("train", "train")}, {}, "^axes.norm: expected every level once, got"),
+        (
+            {"augmentation": ("a",)},
+            {},
+            "^axes.augmentation: it is not one field of a run: give it n",
+        ),
         ({"a": {"b": {"trian.steps": 1}}}, {}, "axes.a: a run has no field 'trian.steps'; the ne"),
         ({"a": {"b": {"train": 1}}}, {}, "axes.a: a run has no field 'train'"),
         ({"a": {"b": {"train.steps": "1"}}}, {}, "expected train.steps to be such as 0, got '1'"),
@@ -130,7 +134,7 @@ def test_claims_and_the_runs_to_do_now():
         ({"a": {"b": {"seeds": 1}}}, {}, r"expected seeds to be such as \(0,\), got 1"),
         ({"norm": ("a",), "seed": ("x",)}, {}, "axes.seed: expected seeds to be"),
         ({"a": {"b": {"run": "tune"}}}, {}, "no kind of run is called 'tune'; the nearest are 'fi"),
-        ({"norm": ("train",)}, {"columns": "nrm"}, "--config.columns: no axis is called 'nrm'"),
+        ({"norm": ("train",)}, {"columns": "nrm"}, "^columns: no axis is called 'nrm'"),
         ({"seed": (0,)}, {}, "cells are means over seeds"),
     ],
 )
@@ -164,7 +168,7 @@ def test_mistakes_in_claims(where, advised, message):
 def test_claims_that_are_none(claim):
     config = studies.config()
     config.claims = (claim,)
-    with pytest.raises(UserError, match=r"--config.claims to have text, where and advised, got"):
+    with pytest.raises(UserError, match=r"^claims: expected each to have text, where and advised"):
         make_plan(config)
 
 
@@ -179,5 +183,5 @@ def test_claims_that_are_none(claim):
 def test_mistakes_in_only(only, message):
     config = studies.config()
     config.only = (only,)
-    with pytest.raises(UserError, match=f"--config.only: {message}"):
+    with pytest.raises(UserError, match=f"^only: {message}"):
         make_plan(config)

@@ -1,13 +1,12 @@
 import pytest
 
 from configs import common
+from tl.fields import flat
 from tl.studies import sharing
 
 
 def changed(**fields):
-    config = common.get_config()
-    config.update_from_flattened_dict(fields)
-    return config
+    return flat(common.get_config()) | fields
 
 
 @pytest.mark.parametrize(
@@ -21,7 +20,7 @@ def changed(**fields):
     ],
 )
 def test_probes_that_share(fields):
-    assert sharing.key("probe", changed(**fields)) == sharing.key("probe", common.get_config())
+    assert sharing.key("probe", changed(**fields)) == sharing.key("probe", changed())
 
 
 @pytest.mark.parametrize(
@@ -36,11 +35,11 @@ def test_probes_that_share(fields):
     ],
 )
 def test_probes_that_do_not(fields):
-    assert sharing.key("probe", changed(**fields)) != sharing.key("probe", common.get_config())
+    assert sharing.key("probe", changed(**fields)) != sharing.key("probe", changed())
 
 
 def test_fine_tuning_reads_features_for_lp_ft_and_behind_a_frozen_prefix():
-    assert sharing.key("finetune", common.get_config()) == ""
+    assert sharing.key("finetune", changed()) == ""
     lp_ft = changed(**{"train.head": "probe"})
     assert sharing.key("finetune", lp_ft) not in ("", sharing.key("probe", lp_ft))
     prefix = {"train.cache_prefix": True, "train.freeze": ("stem",)}
@@ -52,3 +51,14 @@ def test_fine_tuning_reads_features_for_lp_ft_and_behind_a_frozen_prefix():
     assert sharing.key("finetune", changed(**random)) != sharing.key(
         "finetune", changed(**random, seeds=(1,))
     )
+
+
+def test_probes_of_the_same_features_share_endpoints_in_the_order_they_come():
+    probes = [
+        changed(endpoints=("stem",)),
+        changed(endpoints=("stem+pooled", "stage1")),
+        changed(endpoints=("stage2",), weights="resnet50.tv1"),
+        changed(endpoints=("stage3",), **{"extract.endpoints": ("stem", "logits")}),
+    ]
+    three = ("stem", "pooled", "stage1", "logits", "stage3")
+    assert sharing.shared_endpoints(probes) == [three, three, ("stage2",), three]

@@ -21,9 +21,8 @@ def jobs(monkeypatch):
 
 
 def test_a_study_that_is_stopped_has_its_summary(jobs, tmp_path):
-    config = studies.config()
     with pytest.raises(Stopped, match="1 of 4 runs finished"):
-        study.run(config, studies.plan(), tmp_path, log=print)
+        study.run(studies.plan(), tmp_path, log=print)
     runs = json.loads((tmp_path / "study.json").read_text())["runs"]
     assert [run["status"] for run in runs] == ["done", "missing", "missing", "missing"]
 
@@ -35,7 +34,7 @@ def test_a_folder_that_cannot_be_written(jobs, monkeypatch, tmp_path):
     monkeypatch.setattr(summary, "write", full)
     plan = studies.plan({"endpoint": ("stem",)}, run="probe")
     with pytest.raises(UserError, match=f"--workdir={tmp_path} cannot be written: .*No space left"):
-        study.run(studies.config(), plan, tmp_path, log=print)
+        study.run(plan, tmp_path, log=print)
 
 
 def test_a_dry_run_tells_runs_apart(jobs, tmp_path):

@@ -5,8 +5,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-# Fields of `configs/common.py` that are younger than some runs, and what those runs did.
-ADDED = {"train.loss": "softmax"}
+# Fields of `configs/common.py` that are younger than some runs, and what those runs did, as JSON.
+ADDED = {"train.loss": "softmax", "extract.shared_endpoints": []}
 
 
 def flat(tree: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def config_fields(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
     """Returns the flat fields of a run's config, also those that were added after the run.
 
     >>> config_fields({"train": {"epochs": 10}})
-    {'train.loss': 'softmax', 'train.epochs': 10}
+    {'train.loss': 'softmax', 'extract.shared_endpoints': [], 'train.epochs': 10}
     """
     return ADDED | flat(config)
 

@@ -1,18 +1,16 @@
-"""A choice as the command that carries it out, complete, and about how long it takes."""
+"""The command that carries out a choice, complete, and about how long it takes."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from tl import devices
 from tl.advice.rule import PROBES, Choice
-from tl.fields import flat
 from tl.results import formats
+from tl.runs import options
+from tl.runs.cost import Images, cost_of, measured, time_of
 
-# What any fine-tuning starts from, whatever else the user's config was made for.
+# Fields that every fine-tuning run gets, whatever the user's config was made for.
 PLAIN = {
     "train.start": "weights",
     "train.freeze": (),
@@ -33,35 +31,32 @@ PLAIN = {
     "train.head": "zero",
     "train.norm": "frozen",
 }
-# For images like ImageNet's, or not, as in configs/four_cases.py.
+# Fields for images that are similar to ImageNet's, or not, as in configs/four_cases.py.
 RECIPES = {
     True: {"optim.learning_rate": 3e-4, "augment.flip": 0.5, "augment.shift": 0.0},
     False: {"optim.learning_rate": 1e-3, "augment.flip": 0.0, "augment.shift": 0.1},
 }
-IMAGES = 25_000  # that training sees, between 5 and 30 epochs
-
-# A training step's time over that of the frozen network's features: backward about twice forward,
-# and on a CPU what extraction gains by folding, chunks and a device a core; measured on two cores
-# (EfficientNet-Lite0 at 64 px: 2,700 images a second of features, 225 of training).
-STEP_OVER_FEATURES = {"accelerator": 3.0, "resnet": 6.0, "efficientnet": 12.0}
-START_SECONDS = {"probe": 8.0, "finetune": 30.0}  # imports and compiling
-FIT_SECONDS = 2e-6  # of a probe's path, by row, feature and strength of the grid, over 10
+IMAGES = 25_000  # that training sees, within 5 to 30 epochs
 
 
 def changes(
-    choice: Choice, config: ConfigDict, num_train: int, similar: bool, stored: tuple[str, ...]
+    choice: Choice,
+    fields: Mapping[str, Any],
+    num_train: int,
+    similar: bool,
+    stored: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Returns dotted field to value, what a run of the choice has otherwise than `config`.
+    """Returns the fields, by dotted name, in which a run of the choice differs from the config.
 
     Args:
       choice: what to do.
-      config: the user's.
+      fields: dotted name to value, of the user's config.
       num_train: rows to train on.
-      similar: to ImageNet: photographs, whose mirror images are as good.
-      stored: endpoints that the feature store of train has, () where there is none.
+      similar: whether the images are similar to ImageNet's: photographs, which may be mirrored.
+      stored: endpoints in the feature store of train; () if there is none.
     """
-    wanted: dict[str, Any] = {"data.examples_per_class": (max_examples(config),)}
-    if config.extract.pooling == "none":
+    wanted: dict[str, Any] = {"data.examples_per_class": (max_examples(fields),)}
+    if fields["extract.pooling"] == "none":
         wanted["extract.pooling"] = "mean"
     if choice.method in PROBES:
         wanted |= {"endpoints": (choice.endpoint,), "probe.solvers": ("logistic",)}
@@ -69,36 +64,38 @@ def changes(
             wanted["extract.endpoints"] = stored
     else:
         epochs = min(30.0, max(5.0, round(IMAGES / num_train)))
-        wanted |= PLAIN | RECIPES[similar] | {"seeds": config.seeds[:1]}
+        wanted |= PLAIN | RECIPES[similar] | {"seeds": fields["seeds"][:1]}
         wanted |= {"train.epochs": epochs, "train.batch_size": 16 if num_train < 500 else 48}
-    have = flat(config)
-    return {field: value for field, value in wanted.items() if have[field] != value}
+    return {field: value for field, value in wanted.items() if fields[field] != value}
 
 
-def max_examples(config: ConfigDict) -> int:
-    """Returns the largest number of examples a class that is asked for; 0 is all."""
-    return max(config.data.examples_per_class, key=lambda k: k or float("inf"))
+def max_examples(fields: Mapping[str, Any]) -> int:
+    """Returns the largest number of examples per class that a config asks for; 0 is all."""
+    return max(fields["data.examples_per_class"], key=lambda k: k or float("inf"))
 
 
 def command(
-    choice: Choice, config_file: str, base: ConfigDict, wanted: ConfigDict, workdir: Path
+    choice: Choice,
+    config_file: str,
+    base: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    workdir: Path,
 ) -> str:
     """Returns a shell command that runs the choice.
 
     Args:
       choice: what to do.
       config_file: as the user gave it.
-      base: what that file says.
-      wanted: what the run is to have; what differs from the file becomes flags.
+      base: dotted name to value, of the config in that file.
+      wanted: the same of the run; what differs from the file becomes flags.
       workdir: for the run.
     """
-    module = "experiments.probe" if choice.method in PROBES else "experiments.finetune"
-    have = flat(base)
     flags = [
         f"--config.{field}={_text(value)}"
-        for field, value in flat(wanted).items()
-        if have.get(field) != value
+        for field, value in wanted.items()
+        if base.get(field) != value
     ]
+    module = f"experiments.{kind(choice)}"
     python = sys.orig_argv[0] if sys.orig_argv else "python"
     arguments = [python, "-m", module, f"--config={config_file}", *flags, f"--workdir={workdir}"]
     return " ".join(map(formats.shell_word, arguments))
@@ -106,34 +103,36 @@ def command(
 
 def seconds(
     choice: Choice,
-    config: ConfigDict,
+    wanted: Mapping[str, Any],
+    images: Images,
     *,
-    counts: Mapping[str, int],
-    width: int,
     backbone: str,
+    size: int,
+    width: int,
     images_per_second: float,
-    stored: bool,
+    stored: Collection[str],
 ) -> float:
     """Returns about how long the command takes on this machine, test included.
 
     Args:
       choice: what to do.
-      config: of its run.
-      counts: rows of 'train', with val, that the run uses; images of their 'sources', all of which
-        a probe's store has; rows of 'test'.
-      width: features of the probe.
+      wanted: dotted name to value, of the run's config.
+      images: of the run's data.
       backbone: name of the network.
-      images_per_second: of the frozen network, measured.
-      stored: whether the features of train are there.
+      size: side of the images that it takes, in pixels.
+      width: features of the probe; 0 for fine-tuning.
+      images_per_second: features that the frozen network computes, measured.
+      stored: splits whose features need not be extracted.
     """
-    if choice.method in PROBES:
-        images = counts["test"] + (0 if stored else counts["sources"])
-        fit = FIT_SECONDS * counts["train"] * width * len(config.probe.l2) / 10
-        return START_SECONDS["probe"] + images / images_per_second + fit * len(config.seeds)
-    kind = "accelerator" if not devices.is_cpu() else backbone.rstrip("0123456789").split("_")[0]
-    passes = config.train.epochs * STEP_OVER_FEATURES.get(kind, STEP_OVER_FEATURES["resnet"])
-    images = counts["train"] * passes + counts["test"]
-    return START_SECONDS["finetune"] + images / images_per_second
+    cost = cost_of(
+        kind(choice), options.config(wanted), images, size=size, width=width, stored=stored
+    )
+    return time_of(cost, measured(kind(choice), backbone, images_per_second, size))
+
+
+def kind(choice: Choice) -> str:
+    """Returns the kind of run that a choice is: `probe` or `finetune`."""
+    return "probe" if choice.method in PROBES else "finetune"
 
 
 def _text(value: Any) -> str:

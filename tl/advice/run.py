@@ -1,5 +1,6 @@
 """Advice from a data set and a weight set, in about a minute: the data flow in call order."""
 
+import dataclasses
 import itertools
 import os
 import time
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from tl.advice import command, curves, measure, rule, sample, text
 from tl.advice.measure import Measured
@@ -19,17 +19,19 @@ from tl.files import Log, write_json
 from tl.models import registry
 from tl.results.run import SCHEMA
 from tl.runs import options
+from tl.runs.cost import Images
+from tl.runs.extract import load_network
 from tl.runs.outcome import describe_data, describe_weights, write_report
 from tl.runs.workdir import begin
-from tl.weights.load import Pretrained, load
+from tl.weights.load import Pretrained
 
 HEAD = "logits"
 WORTH_REUSING = 5.0  # seconds of extraction
 
 
 def advise(
-    config: ConfigDict,
-    base: ConfigDict,
+    fields: Mapping[str, Any],
+    base: Mapping[str, Any],
     config_file: str,
     workdir: Path,
     *,
@@ -39,10 +41,11 @@ def advise(
     """Says which of the four cases the data are, what to do, what to expect, and the command.
 
     Args:
-      config: see `configs/common.py`. Of several examples_per_class the largest counts, of several
-        seeds the first; `endpoints` does not: all of the network's are looked at.
-      base: what config_file says, without flags.
-      config_file: which the command names.
+      fields: dotted name to value, of the user's config, see `configs/common.py`. Of several
+        examples_per_class the largest counts, of several seeds the first. `endpoints` is not read:
+        all endpoints of the network are looked at.
+      base: the same of the config in config_file, without flags.
+      config_file: the file that the command names.
       workdir: the run's folder, which gets `result.json` and the page.
       limit: images to look at; 0 for what half a minute allows, at most 3,000.
       log: takes a line of text.
@@ -54,19 +57,20 @@ def advise(
       UserError: weights, data or fields that cannot be used; too few images.
     """
     start = time.perf_counter()
+    config = options.config(fields)
     options.check_lists(config)
-    network = load(config.weights, like=config.weights_like, prefix=config.weights_prefix)
+    network = load_network(options.weights(config))
     preprocessing = options.overrides(config).of(network.spec.preprocessing)
     opened = sources.open_sources(options.data(config))
-    counts = {"test": len(opened.pop("test"))}  # the last that is seen of it
+    images = Images.of(opened)
+    del opened["test"]  # advice never looks at it
     rows = sample.choose_rows(
         opened["train"].labels(),
-        command.max_examples(config),
-        config.seeds[0],
+        command.max_examples(fields),
+        fields["seeds"][0],
         opened["val"].labels() if "val" in opened else None,
     )
-    counts |= {"train": rows.count, "sources": sum(map(len, opened.values()))}
-    extraction = _extraction(config, network)
+    extraction = _extraction(options.extraction(config), network)
     drawn = sample.draw(
         network, opened, rows, preprocessing, extraction, options.feature_root(config),
         limit=limit, log=log,
@@ -79,14 +83,35 @@ def advise(
     if has_imagenet_head and network.spec.num_classes == len(imagenet.wnids()):
         similarity["head_entropy"] = measure.head_entropy(drawn.features[HEAD])
     rate = drawn.images_per_second
-    # So that the probe finds them; where that saves nothing, the shorter command is better.
+    # The command names all stored endpoints, so that its run finds them; where that saves little
+    # time, a shorter command is better.
     worth = drawn.stored and rows.count / rate > WORTH_REUSING
     stored = extraction.endpoints if worth else ()
-    choices = [
-        _carried_out(choice, config, base, config_file, workdir, network, measured, counts,
-                     verdict.similarity == "similar", stored, rate)
-        for choice in (verdict.first, verdict.second)
-    ]  # fmt: skip
+    widths = {row.endpoint: row.width for row in measured}
+
+    def carried_out(choice: rule.Choice) -> dict[str, Any]:
+        similar = verdict.similarity == "similar"
+        wanted = {**fields, **command.changes(choice, fields, rows.count, similar, stored)}
+        folder = _beside(workdir, choice.method.lower().replace(" ", "-"))
+        return {
+            "method": choice.method,
+            "endpoint": choice.endpoint or None,
+            "top1": choice.top1,
+            "top1_interval": [choice.low, choice.high],
+            "seconds": command.seconds(
+                choice,
+                wanted,
+                images,
+                backbone=network.spec.backbone,
+                size=preprocessing.size,
+                width=widths.get(choice.endpoint, 0),
+                images_per_second=rate,
+                stored=opened if stored else (),
+            ),
+            "command": command.command(choice, config_file, base, wanted, folder),
+        }
+
+    choices = [carried_out(choice) for choice in (verdict.first, verdict.second)]
     result = {
         "schema": SCHEMA,
         "kind": "advise",
@@ -124,7 +149,7 @@ def advise(
     write_json(workdir / "result.json", result)
     log("\n" + text.console(result))
     log(f"\nwritten: {workdir / 'result.json'}")
-    write_report(config.report, workdir, log)
+    write_report(fields["report"], workdir, log)
     return result
 
 
@@ -132,16 +157,12 @@ def _names(network: Pretrained) -> tuple[str, ...]:
     return tuple(registry.get(network.spec.backbone).widths)
 
 
-def _extraction(config: ConfigDict, network: Pretrained) -> Extraction:
-    fields = config.extract
-    return Extraction(
+def _extraction(asked: Extraction, network: Pretrained) -> Extraction:
+    """Returns how to extract all endpoints of the network, in a form that probes can use."""
+    return dataclasses.replace(
+        asked,
         endpoints=_names(network) + ((HEAD,) if network.spec.num_classes else ()),
-        pooling="mean" if fields.pooling == "none" else fields.pooling,  # too wide for probes
-        dtype=fields.dtype,
-        batch_size=fields.batch_size,
-        fold_batch_norm=fields.fold_batch_norm,
-        mapper=fields.mapper,
-        threads=fields.threads,
+        pooling="mean" if asked.pooling == "none" else asked.pooling,  # every value is too many
     )
 
 
@@ -181,42 +202,6 @@ def _judge(
         "held_out": len(final.right),
         "exponent": estimate.exponent,
         "head_entropy": None,
-    }
-
-
-def _carried_out(
-    choice: rule.Choice,
-    config: ConfigDict,
-    base: ConfigDict,
-    config_file: str,
-    workdir: Path,
-    network: Pretrained,
-    measured: Sequence[Measured],
-    counts: Mapping[str, int],
-    similar: bool,
-    stored: tuple[str, ...],
-    images_per_second: float,
-) -> dict[str, Any]:
-    wanted = config.copy_and_resolve_references()
-    wanted.update_from_flattened_dict(
-        command.changes(choice, config, counts["train"], similar, stored)
-    )
-    folder = _beside(workdir, choice.method.lower().replace(" ", "-"))
-    return {
-        "method": choice.method,
-        "endpoint": choice.endpoint or None,
-        "top1": choice.top1,
-        "top1_interval": [choice.low, choice.high],
-        "seconds": command.seconds(
-            choice,
-            wanted,
-            counts=counts,
-            width={row.endpoint: row.width for row in measured}.get(choice.endpoint, 0),
-            backbone=network.spec.backbone,
-            images_per_second=images_per_second,
-            stored=bool(stored),
-        ),
-        "command": command.command(choice, config_file, base, wanted, folder),
     }
 
 

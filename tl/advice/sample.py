@@ -149,13 +149,12 @@ def check(train_labels: np.ndarray, val_labels: np.ndarray | None) -> None:
             got += f", {np.sum(counts == 1)} of them with a single one"
         raise UserError(
             f"advice needs two classes with two images each at least, {got}; give more in "
-            "--config.data.train or --config.data.examples_per_class, or a split of its own as "
-            "--config.data.val"
+            "`data.train` or `data.examples_per_class`, or a split of its own as `data.val`"
         )
     if len(counts) < 2:
-        raise UserError(f"advice needs two classes at least, {got}; give more in data.train")
+        raise UserError(f"advice needs two classes at least, {got}; give more in `data.train`")
     if val_labels is not None and not len(val_labels):
-        raise UserError("no image of val has a label; choose another --config.data.val")
+        raise UserError("no image of it has a label; choose another split", field="data.val")
 
 
 def draw(

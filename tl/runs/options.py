@@ -12,7 +12,7 @@ from tl.data.sources import Data
 from tl.data.transforms import Overrides
 from tl.errors import UserError, nearest
 from tl.features.network import Extraction
-from tl.fields import flat
+from tl.fields import flat, nested
 from tl.probes.solvers import SOLVERS, Solver
 from tl.train import losses
 from tl.train.hyperrule import bit_hyperrule
@@ -47,6 +47,11 @@ class Features:
 
 
 RULES = {"bit": bit_hyperrule}
+
+
+def config(fields: Mapping[str, Any]) -> ConfigDict:
+    """Returns the config with these fields, by their dotted names."""
+    return ConfigDict(nested(fields))
 
 
 def check_lists(config: ConfigDict) -> None:

@@ -1,7 +1,6 @@
 """The folder of a study: where its runs are, how each stands, and whether it is the one planned."""
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,9 +98,7 @@ def changes(folder: Path, run: Run) -> list[str]:
         if result is None:
             return ["result.json, which is damaged"]
         kind = result.get("kind")
-    # As JSON gives them back: tuples are lists there.
-    asked = config_fields(json.loads(json.dumps(run.config.to_dict(), default=str)))
-    there = config_fields(there)
+    asked, there = config_fields(files.as_json(run.fields)), config_fields(there)
     for name in _IMMATERIAL if finished else ():
         asked.pop(name, None)
         there.pop(name, None)

@@ -1,4 +1,4 @@
-"""The runs of a study: every combination of its axes' levels, each a whole config, checked."""
+"""The plan of a study: one run, with a whole config, for each combination of its axes' levels."""
 
 import collections
 import dataclasses
@@ -35,11 +35,11 @@ class Run:
     """One run of a study.
 
     Attributes:
-      name: of its folder.
-      kind: of KINDS.
-      levels: axis to level, of every axis.
+      name: the name of its folder.
+      kind: one of KINDS.
+      levels: every axis to the run's level on it.
       config: of the run, see `configs/common.py`.
-      extraction: equal for runs that read the same features; empty where a run reads none.
+      extraction: equal for runs that read the same features; empty if a run reads none.
     """
 
     name: str
@@ -48,15 +48,21 @@ class Run:
     config: ConfigDict
     extraction: str
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Dotted name to value, of the config."""
+        return flat(self.config)
+
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """That of all levels of an axis one does best, under some circumstances.
+    """The claim that one level of an axis does best under some circumstances.
 
     Attributes:
       text: the claim in words.
-      where: axis to level: the circumstances.
-      axis, advised: the level that is said to be best.
+      where: the circumstances, axis to level.
+      axis: whose levels are compared.
+      advised: the level that is said to be best.
     """
 
     text: str
@@ -71,12 +77,13 @@ class Plan:
 
     Attributes:
       title: one line.
-      axes: name to levels, in the order of the config.
-      columns: the axis that makes the columns of tables.
-      runs: all of them; of axis `seed` the first level's come first.
+      axes: each axis to its levels, in the order of the config.
+      columns: the axis whose levels are the columns of tables.
+      runs: all runs; those of the first level of the axis `seed` come first.
       claims: to be judged.
       chosen: names of the runs to do now.
-      keep_weights: whether weights of finished fine-tuning runs stay.
+      keep_weights: whether the weights of finished fine-tuning runs stay.
+      report: whether a page is made at the end.
     """
 
     title: str
@@ -86,6 +93,7 @@ class Plan:
     claims: tuple[Claim, ...]
     chosen: frozenset[str]
     keep_weights: bool
+    report: bool
 
 
 def make_plan(config: ConfigDict) -> Plan:
@@ -95,30 +103,33 @@ def make_plan(config: ConfigDict) -> Plan:
       config: see `tl.studies.config.study`; it is not changed.
 
     Raises:
-      UserError: an axis, level, field or value that there is not.
+      UserError: an axis, level, field or value that does not exist.
     """
     if not len(config.axes):
-        raise UserError("expected --config.axes to have one axis or more, got none")
+        raise UserError("expected one axis or more, got none", field="axes")
     axes = {axis: _levels(config.base, axis, config.axes[axis]) for axis in config.axes}
     if config.columns not in axes:
         raise UserError(
-            f"--config.columns: no axis is called {config.columns!r}{nearest(config.columns, axes)}"
+            f"no axis is called {config.columns!r}{nearest(config.columns, axes)}", field="columns"
         )
     if config.columns == "seed":
-        raise UserError("--config.columns: cells are means over seeds; name another axis")
+        raise UserError("cells are means over seeds; name another axis", field="columns")
     # Seeds are the slowest to change: a study that is cut short has all settings once.
     ordered = sorted(axes, key=lambda axis: axis != "seed")
-    runs, names = [], collections.Counter()
+    runs: list[Run] = []
+    names: collections.Counter[str] = collections.Counter()
     for chosen in itertools.product(*(axes[axis].items() for axis in ordered)):
-        levels = dict(zip(ordered, chosen))
-        kind, run_config = _config(config, {axis: levels[axis][1] for axis in axes})
-        levels = {axis: levels[axis][0] for axis in axes}
-        name = "-".join(_slug(axis, level) for axis, level in levels.items())
+        of_run = dict(zip(ordered, chosen))
+        kind, run_config = _config(config, {axis: of_run[axis][1] for axis in axes})
+        own = {axis: of_run[axis][0] for axis in axes}
+        name = "-".join(_slug(axis, level) for axis, level in own.items())
         name = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
-        names[key := name.casefold()] += 1  # some file systems take A and a for the same
+        names[key := name.casefold()] += 1  # on some file systems A and a are the same name
         name += f"-{names[key]}" if names[key] > 1 else ""
-        runs.append(Run(name, kind, levels, run_config, sharing.key(kind, run_config)))
-    sharing.share([run.config for run in runs if run.kind == "probe"])
+        runs.append(Run(name, kind, own, run_config, sharing.key(kind, flat(run_config))))
+    probes = [run for run in runs if run.kind == "probe"]
+    for run, endpoints in zip(probes, sharing.shared_endpoints([run.fields for run in probes])):
+        run.config.extract.shared_endpoints = endpoints
     levels = {axis: tuple(of_axis) for axis, of_axis in axes.items()}
     return Plan(
         title=config.title,
@@ -128,6 +139,7 @@ def make_plan(config: ConfigDict) -> Plan:
         claims=tuple(_claim(claim, levels) for claim in config.claims),
         chosen=_chosen(config.only, levels, runs),
         keep_weights=config.keep_weights,
+        report=config.report,
     )
 
 
@@ -137,17 +149,18 @@ def _levels(base: ConfigDict, axis: str, given: Any) -> dict[str, dict[str, Any]
         levels = {name: flat(given[name]) for name in given}
     elif axis not in FIELDS:
         raise UserError(
-            f"--config.axes.{axis} is no field of its own: give it named levels, each with what it "
-            f"changes, as configs/four_cases.py does; a list of values suits {', '.join(FIELDS)}"
+            "it is not one field of a run: give it named levels, each with what it changes, as "
+            f"configs/four_cases.py does; a list of values suits {', '.join(FIELDS)}",
+            field=f"axes.{axis}",
         )
     else:
         field = FIELDS[axis]
         wrap = isinstance(flat(base)[field], tuple)
         levels = {_level_name(axis, value): {field: (value,) if wrap else value} for value in given}
         if len(levels) < len(given):
-            raise UserError(f"expected the levels of --config.axes.{axis} once each; got {given}")
+            raise UserError(f"expected every level once, got {given}", field=f"axes.{axis}")
     if not levels:
-        raise UserError(f"expected --config.axes.{axis} to have one level or more, got none")
+        raise UserError("expected one level or more, got none", field=f"axes.{axis}")
     return levels
 
 
@@ -164,24 +177,28 @@ def _config(study: ConfigDict, changes: Mapping[str, Mapping[str, Any]]) -> tupl
             if field == "run":
                 kind = value
             else:
-                _set(config, field, value, f"--config.axes.{axis}")
+                _set(config, field, value, axis)
     if kind not in KINDS:
         raise UserError(f"no kind of run is called {kind!r}{nearest(kind, KINDS)}")
     config.report = False  # the study has its own
     return kind, config
 
 
-def _set(config: ConfigDict, field: str, value: Any, where: str) -> None:
+def _set(config: ConfigDict, field: str, value: Any, axis: str) -> None:
     fields = flat(config)
     if field not in fields:
-        raise UserError(f"{where}: a run has no field {field!r}{nearest(field, fields)}")
+        raise UserError(
+            f"a run has no field {field!r}{nearest(field, fields)}", field=f"axes.{axis}"
+        )
     before = fields[field]
     if isinstance(before, tuple) and isinstance(value, tuple | list) and before and value:
         alike = all(_alike(item, before[0]) for item in value)
     else:
         alike = _alike(value, before)
     if not alike:
-        raise UserError(f"{where}: expected {field} to be such as {before!r}, got {value!r}")
+        raise UserError(
+            f"expected {field} to be such as {before!r}, got {value!r}", field=f"axes.{axis}"
+        )
     config.update_from_flattened_dict({field: value})
 
 
@@ -199,7 +216,7 @@ def _slug(axis: str, level: str) -> str:
 def _claim(claim: Mapping[str, Any], axes: Mapping[str, Sequence[str]]) -> Claim:
     if not isinstance(claim, Mapping) or not {"text", "where", "advised"} <= set(claim):
         raise UserError(
-            f"expected each of --config.claims to have text, where and advised, got {claim!r}"
+            f"expected each to have text, where and advised, got {claim!r}", field="claims"
         )
     where, advised = (
         {axis: _level_name(axis, level) for axis, level in claim[key].items()}
@@ -227,15 +244,15 @@ def _claim(claim: Mapping[str, Any], axes: Mapping[str, Sequence[str]]) -> Claim
 def _chosen(
     only: Sequence[str], axes: Mapping[str, Sequence[str]], runs: Sequence[Run]
 ) -> frozenset[str]:
-    """Returns the names of the runs that --config.only names."""
-    wanted = collections.defaultdict(set)
+    """Returns the names of the runs that `only` chooses."""
+    wanted: dict[str, set[str]] = collections.defaultdict(set)
     for text in only:
         axis, _, level = str(text).partition("=")
         if axis not in axes:
-            raise UserError(f"--config.only: no axis is called {axis!r}{nearest(axis, axes)}")
+            raise UserError(f"no axis is called {axis!r}{nearest(axis, axes)}", field="only")
         if level not in axes[axis]:
             raise UserError(
-                f"--config.only: {axis} has no level {level!r}{nearest(level, axes[axis])}"
+                f"{axis} has no level {level!r}{nearest(level, axes[axis])}", field="only"
             )
         wanted[axis].add(level)
     return frozenset(

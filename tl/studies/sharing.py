@@ -1,51 +1,53 @@
-"""Which runs read the same features, so that these are extracted once."""
+"""Which runs of a study read the same features, so that these are extracted once."""
 
 import collections
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ml_collections import ConfigDict
+_NETWORK = ("weights", "weights_like", "weights_prefix")
+_TRAINING = ("start", "head", "freeze", "unfreeze", "norm", "dtype", "cache_prefix")
+# The same features serve whatever these are.
+_ANY = (
+    "data.examples_per_class",
+    "data.download",
+    "extract.endpoints",
+    "extract.shared_endpoints",
+)
 
-ENDPOINTS = ("endpoints", "shared_endpoints")  # of `extract`
 
+def key(kind: str, fields: Mapping[str, Any]) -> str:
+    """Returns a text that is the same for runs that read the same features.
 
-def key(kind: str, config: ConfigDict) -> str:
-    """Returns what determines the features that a run reads, endpoints of probes aside.
+    Endpoints of probes do not count, for runs can share them. The text is empty for a run that
+    reads no features.
 
     Args:
       kind: `probe` or `finetune`.
-      config: of the run.
-
-    Returns:
-      Equal texts for runs that share; empty for a run that reads no features.
+      fields: dotted name to value, of the run's config.
     """
-    train = config.train
-    if kind == "finetune" and train.head != "probe" and not train.cache_prefix:
+    if kind == "finetune" and fields["train.head"] != "probe" and not fields["train.cache_prefix"]:
         return ""
-    data = {k: v for k, v in config.data.items() if k not in ("examples_per_class", "download")}
     facts = {
-        "kind": kind,
-        **{name: config[name] for name in ("weights", "weights_like", "weights_prefix")},
-        "preprocess": config.preprocess.to_dict(),
-        "data": data,
-        "extract": {k: v for k, v in config.extract.items() if k not in ENDPOINTS},
+        name: value
+        for name, value in fields.items()
+        if name in _NETWORK
+        or (name.split(".")[0] in ("preprocess", "data", "extract") and name not in _ANY)
     }
     if kind == "finetune":
-        names = ("start", "head", "freeze", "unfreeze", "norm", "dtype", "cache_prefix")
-        facts["train"] = {name: train[name] for name in names}
-        facts["seeds"] = config.seeds if train.start == "random" else ()
-    return json.dumps(facts, sort_keys=True, default=str)
+        facts |= {f"train.{name}": fields[f"train.{name}"] for name in _TRAINING}
+        facts["seeds"] = fields["seeds"] if fields["train.start"] == "random" else ()
+    return json.dumps({"kind": kind, **facts}, sort_keys=True, default=str)
 
 
-def share(probes: Sequence[ConfigDict]) -> None:
-    """Has every probe store the endpoints of all that read the same features, in one pass.
+def shared_endpoints(probes: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Returns, for each probe, the endpoints of all probes that read the same features.
 
     Args:
-      probes: their configs; `extract.shared_endpoints` is set.
+      probes: dotted name to value, of each probe's config.
     """
-    endpoints = collections.defaultdict(dict)
-    for config in probes:
-        for endpoint in (*config.extract.endpoints, *config.endpoints):
-            endpoints[key("probe", config)].update(dict.fromkeys(endpoint.split("+")))
-    for config in probes:
-        config.extract.shared_endpoints = tuple(endpoints[key("probe", config)])
+    endpoints: dict[str, dict[str, None]] = collections.defaultdict(dict)
+    for fields in probes:
+        for endpoint in (*fields["extract.endpoints"], *fields["endpoints"]):
+            endpoints[key("probe", fields)].update(dict.fromkeys(endpoint.split("+")))
+    return [tuple(endpoints[key("probe", fields)]) for fields in probes]

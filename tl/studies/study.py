@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from tl.errors import Stopped, UserError
 from tl.files import Log
 from tl.runs.outcome import write_report
@@ -36,14 +34,11 @@ def dry_run(plan: Plan, workdir: str | None, log: Log = print) -> None:
     log("\n" + cost.describe(plan, costs, finished))
 
 
-def run(
-    config: ConfigDict, plan: Plan, folder: Path, *, overwrite: bool = False, log: Log = print
-) -> list[str]:
+def run(plan: Plan, folder: Path, *, overwrite: bool = False, log: Log = print) -> list[str]:
     """Does what is missing of a study and writes `study.json`, `study.csv`, plots and the page.
 
     Args:
-      config: of the study.
-      plan: made of it.
+      plan: the study.
       folder, overwrite, log: see `tl.studies.work.do`.
 
     Returns:
@@ -66,7 +61,7 @@ def run(
         raise UserError(f"--workdir={folder} cannot be written: {error}") from error
     log("\n" + summary.tables(study))
     log("\nwritten: " + ", ".join(map(str, written)))
-    write_report(config.report, folder, log)
+    write_report(plan.report, folder, log)
     return failed
 
 

@@ -160,7 +160,7 @@ class _Worker:
             and other.name in self._seconds
             # A study that has grown stores more.
             and study_folder.stored_endpoints(self._folder, other)
-            == run.config.extract.shared_endpoints
+            == run.fields["extract.shared_endpoints"]
             for other in self._plan.runs
             if other.extraction == run.extraction
         )

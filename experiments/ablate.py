@@ -8,9 +8,11 @@ once. study.json, study.csv and the plots hold the results.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
+from ml_collections import config_flags
 
 from tl.errors import UserError
 from tl.runs import cli
@@ -19,7 +21,7 @@ cli.define_run_flags()
 flags.DEFINE_bool("dry_run", False, "Print the runs and what they cost, and do none.")
 
 
-def main(_):
+def main(_: Sequence[str]) -> None:
     """Does or describes the study that the flags name."""
     from tl.studies import folder as study_folder
     from tl.studies import study
@@ -28,8 +30,8 @@ def main(_):
     values = flags.FLAGS
     if "axes" not in values.config:
         raise UserError(
-            f"{values['config'].config_filename} is no study but a single run; expected a config "
-            "with axes, such as configs/four_cases.py"
+            f"{config_flags.get_config_filename(values['config'])} is no study but a single run; "
+            "expected a config with axes, such as configs/four_cases.py"
         )
     if values.multihost:
         raise UserError(

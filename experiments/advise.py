@@ -21,6 +21,7 @@ Seconds with nothing cached: digits 17, all 50,000 images of CIFAR-10 at 96 px 2
 """
 
 import runpy
+from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_flags
@@ -32,7 +33,7 @@ cli.define_run_flags()
 IMAGES = flags.DEFINE_integer("images", 0, "Images to look at; 0: what half a minute allows.")
 
 
-def main(_):
+def main(_: Sequence[str]) -> None:
     """Looks at what the flags describe, and advises."""
     from tl.advice import run
 

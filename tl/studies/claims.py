@@ -1,10 +1,11 @@
-"""Whether a study bears out what was claimed of it."""
+"""Judges the claims of a study: each holds, does not hold, or is within noise."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from tl.errors import UserError
 from tl.results import formats
@@ -16,20 +17,20 @@ from tl.studies.plan import Claim
 def judge(claim: Claim, rows: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
     """Returns a claim with its verdict.
 
-    A claim holds where the advised level leads the best other one by more than noise: the paired
-    95 % bootstrap interval of its lead over test images, on correctness averaged over the seeds, is
-    above 0. It does not hold where that interval is below 0; where it includes 0, the two are
-    within noise, whichever is ahead.
+    The advised level is compared with the best of the others. The lead is the difference of their
+    accuracies, each the mean over its seeds. Its 95 % interval is a paired bootstrap over the test
+    images. A claim holds if the interval is above 0, and does not hold if it is below 0. If the
+    interval includes 0, the two levels are within noise.
 
     Args:
       claim: to be judged.
-      rows: `runs` of `study.json`.
-      folder: of the study, for the runs' predictions.
+      rows: the `runs` of `study.json`.
+      folder: the study's folder, for the runs' predictions.
 
     Returns:
-      As `claims` of `study.json`; `verdict` is `holds`, `within noise`, `does not hold` or, while
-      runs are missing, `undecided`; `difference` is the advised level's accuracy less that of the
-      best other level, a fraction, with its interval `ci95`.
+      An entry of `claims` in `study.json`. `verdict` is `holds`, `within noise`, `does not hold`
+      or, while runs are missing, `undecided`. `difference` is the lead, a fraction, and `ci95` its
+      interval.
     """
     verdict = {
         "text": claim.text,
@@ -46,19 +47,19 @@ def judge(claim: Claim, rows: Sequence[Mapping[str, Any]], folder: Path) -> dict
 
 def _correct(
     claim: Claim, rows: Sequence[Mapping[str, Any]], folder: Path
-) -> dict[str, np.ndarray]:
-    """Returns, by level, the share of its runs that has each test image right, float [N].
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """Returns level to float [N], the share of its runs that has each test image right.
 
     Raises:
-      UserError: a run is missing or failed; or the runs were tested on different images, or on
-        images with different labels.
+      UserError: a run is missing or failed, or the test images or labels of two runs differ.
     """
     here = [row for row in rows if all(row["levels"][axis] == x for axis, x in claim.where.items())]
     if absent := [row["name"] for row in here if row["status"] != "done"]:
         raise UserError(f"{len(absent)} of {len(here)} runs are not finished, such as {absent[0]}")
     if len({row["levels"][claim.axis] for row in here}) < 2:
         raise UserError(f"there is no other {claim.axis} to compare with")
-    tested, correct = None, {}
+    correct: dict[str, list[np.ndarray]] = {}
+    tested: tuple[np.ndarray, np.ndarray] | None = None
     for row in here:
         predictions = Predictions.load(folder / row["folder"])
         images = predictions.test_ids, predictions.classes[predictions.test_labels]
@@ -72,10 +73,10 @@ def _correct(
     return {level: np.mean(of_level, axis=0) for level, of_level in correct.items()}
 
 
-def _verdict(correct: Mapping[str, np.ndarray], advised: str) -> dict[str, Any]:
-    means = {level: right.mean() for level, right in correct.items()}
+def _verdict(correct: Mapping[str, Float[np.ndarray, " n"]], advised: str) -> dict[str, Any]:
+    means = {level: float(right.mean()) for level, right in correct.items()}
     others = [level for level in means if level != advised]
-    other = max(others, key=means.get)
+    other = max(others, key=lambda level: means[level])
     ours, theirs = correct[advised], correct[other]
     difference, low, high = paired_interval(ours, theirs)
     ahead = difference >= 0
@@ -92,7 +93,7 @@ def _verdict(correct: Mapping[str, np.ndarray], advised: str) -> dict[str, Any]:
         "best": advised if ahead else other,
         "difference": difference,
         "ci95": [low, high],
-        # Images that one of the two has right in more of its runs, as if by a fair coin.
+        # Over images that one of the two levels has right in more of its runs than the other.
         "p_value": mcnemar_exact(ours > theirs, theirs > ours).p_value,
         "why": said + ("; within noise." if verdict == "within noise" else "."),
     }

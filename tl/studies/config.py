@@ -1,4 +1,4 @@
-"""What a study's config holds; `configs/four_cases.py` and `configs/study_*.py` fill it."""
+"""Builds the config of a study, for `configs/four_cases.py` and `configs/study_*.py`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,20 +21,21 @@ def study(
 
     Args:
       title: one line, above tables and plots.
-      base: of every run, see `configs/common.py`; its fields are --config.base.FIELD=VALUE.
-      axes: name to levels. Of a name of `tl.studies.plan.FIELDS` a tuple of that field's values;
-        of any name a mapping from the level's name to what it changes in base, by dotted fields
-        such as 'train.epochs', and `run`, the kind of run, where it is not the study's. Later axes
-        overrule earlier ones.
+      base: the config that all runs start from, see `configs/common.py`; its fields are
+        --config.base.FIELD=VALUE.
+      axes: name of each axis to its levels. For a name in `tl.studies.plan.FIELDS` these may be a
+        tuple of values of that field. For any name they may be a mapping from a level's name to
+        the fields that it changes in base, such as {'train.epochs': 5.0}; `run` among them changes
+        the kind of run. Later axes overrule earlier ones.
       columns: the axis whose levels are the columns of the table; the others make its rows.
-      run: `probe` or `finetune`.
-      claims: what is to be judged: `text`, `where` and `advised`, both {axis: level}.
+      run: the kind of the runs, `probe` or `finetune`.
+      claims: to be judged, each a mapping with `text` and, as {axis: level}, `where` and `advised`.
     """
     config = ConfigDict(sort_keys=False)
     config.title = title
     config.run = run
     config.base = base
-    # Levels stay in the order they are written in.
+    # The order of levels is kept.
     config.axes = ConfigDict(sort_keys=False)
     for axis, levels in axes.items():
         if isinstance(levels, Mapping):
@@ -42,8 +43,8 @@ def study(
         config.axes[axis] = levels
     config.columns = columns
     config.claims = tuple(map(dict, claims))
-    # Runs to do now, by levels: ('method=final_probe', 'seed=0'); of an axis not named, all.
+    # Runs to do now, by levels: ('method=final_probe', 'seed=0'); an axis not named is not limited.
     config.only = ()
-    config.keep_weights = False  # of finished fine-tuning runs: checkpoints, model.safetensors
+    config.keep_weights = False  # checkpoints and model.safetensors of finished fine-tuning runs
     config.report = True  # write report.html at the end
     return config

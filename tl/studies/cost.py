@@ -1,4 +1,4 @@
-"""What the runs of a study cost, in words, and how long they take by those that are finished."""
+"""The costs of a study's runs, in words, and the time they take, by the runs that are finished."""
 
 import collections
 import dataclasses

@@ -1,4 +1,4 @@
-"""The folder of a study: where its runs are, how each stands, and whether it is the one planned."""
+"""The folder of a study: where its runs are, how each stands, and if it is the run planned."""
 
 import dataclasses
 import shutil
@@ -13,7 +13,7 @@ from tl.runs import finetune, workdir
 from tl.studies.plan import Plan, Run
 
 ERROR, TRACEBACK, LOG = "error.json", "error.txt", "log.txt"
-# No result depends on them, and a study that has grown shares more endpoints.
+# No result depends on these fields, and a study that has grown shares more endpoints.
 _IMMATERIAL = (
     "data.download",
     "extract.endpoints",
@@ -29,10 +29,10 @@ class Standing:
     """How a run stands.
 
     Attributes:
-      status: `done`, `failed` or `missing`, which a run that is being done still is, and one whose
-        folder holds a run of another config.
-      result: what `result.json` holds of a run that is done.
-      error: what `error.json` holds of one that failed.
+      status: `done`, `failed` or `missing`. A run is missing also while it is being done, and if
+        its folder holds a run of another config.
+      result: `result.json` of a run that is done.
+      error: `error.json` of a run that failed.
     """
 
     status: str
@@ -46,9 +46,10 @@ def place(folder: Path, run: Run) -> Path:
 
 
 def standing(folder: Path, run: Run) -> Standing:
-    """Returns how a run stands, while other processes may be at work on it."""
+    """Returns how a run stands. Another process may be at work on it meanwhile."""
     path = place(folder, run)
-    # First: a run of another config loses its result before its folder gets the new config.
+    # Compared before the result is read, for a run that replaces another removes the result first
+    # and writes its config then.
     differ = changes(folder, run)
     if not differ and (result := files.read_json(path / workdir.RESULT)):
         return Standing("done", result=result)
@@ -63,13 +64,13 @@ def taken(result: Mapping[str, Any]) -> float:
 
 
 def seconds(folder: Path, plan: Plan) -> dict[str, float]:
-    """Returns what each finished run took, by its name."""
+    """Returns name of each finished run to the seconds it took."""
     results = {run.name: standing(folder, run).result for run in plan.runs}
     return {name: taken(result) for name, result in results.items() if result}
 
 
 def check(folder: Path, *runs: Run) -> None:
-    """Raises UserError where a finished or interrupted run of another config is in the way."""
+    """Raises UserError if a run's folder holds a finished or interrupted run of another config."""
     for run in runs:
         if lines := changes(folder, run):
             raise UserError(
@@ -80,10 +81,11 @@ def check(folder: Path, *runs: Run) -> None:
 
 
 def changes(folder: Path, run: Run) -> list[str]:
-    """Returns what tells a finished or interrupted run from the one that its folder is for.
+    """Returns the fields in which the run in a folder differs from the run planned for it.
 
-    That is also its kind, as `run`. Of an interrupted run, which goes on only by the very config
-    that it began with, every field counts; of a finished one those that its result may depend on.
+    The kind of run counts as a field, `run`. If the run there is interrupted, every field counts,
+    for it can only go on with the config that it began with. If it is finished, only fields that
+    its result may depend on count. If there is neither, nothing differs.
     """
     path = place(folder, run)
     there = _config(path)
@@ -92,7 +94,7 @@ def changes(folder: Path, run: Run) -> list[str]:
         return []
     if there is None:
         return ["config.json, which is missing or damaged"]
-    kind = "finetune"  # which alone leaves checkpoints
+    kind = "finetune"  # only fine-tuning leaves checkpoints
     if finished:
         result = files.read_json(path / workdir.RESULT)
         if result is None:
@@ -112,7 +114,7 @@ def stored_endpoints(folder: Path, run: Run) -> tuple[str, ...]:
 
 
 def drop_weights(folder: Path, run: Run) -> None:
-    """Removes what a finished fine-tuning run leaves of its network, tens of megabytes."""
+    """Removes the weights that a finished fine-tuning run leaves, tens of megabytes."""
     path = place(folder, run)
     shutil.rmtree(path / workdir.CHECKPOINTS, ignore_errors=True)
     (path / finetune.WEIGHTS).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Which runs of a study read the same features, so that these are extracted once."""
+"""Finds runs of a study that read the same features, so that these are extracted once."""
 
 import collections
 import json

@@ -1,4 +1,4 @@
-"""A study from plan to plots, or what it would cost."""
+"""Runs a study from its plan to its plots, or says what it would cost."""
 
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from tl.studies.plan import Plan
 
 
 def dry_run(plan: Plan, workdir: str | None, log: Log = print) -> None:
-    """Says which runs a study has and what they cost; nothing is written or downloaded.
+    """Logs the runs of a study and what they cost; writes and downloads nothing.
 
     Args:
       plan: the study.
-      workdir: its folder, if it has been begun.
+      workdir: its folder, if there is one.
       log: takes a line of text.
     """
     estimator = cost.Estimator()
@@ -35,7 +35,7 @@ def dry_run(plan: Plan, workdir: str | None, log: Log = print) -> None:
 
 
 def run(plan: Plan, folder: Path, *, overwrite: bool = False, log: Log = print) -> list[str]:
-    """Does what is missing of a study and writes `study.json`, `study.csv`, plots and the page.
+    """Does the missing runs of a study; writes `study.json`, `study.csv`, plots and the page.
 
     Args:
       plan: the study.
@@ -45,8 +45,8 @@ def run(plan: Plan, folder: Path, *, overwrite: bool = False, log: Log = print) 
       Names of the runs that failed.
 
     Raises:
-      UserError: runs of another config are there, or the folder cannot be written.
-      Stopped: on SIGTERM or Ctrl-C; the summary of what is finished has been written.
+      UserError: the folder holds runs of another config, or cannot be written.
+      Stopped: on SIGTERM or Ctrl-C; the summary of the finished runs has been written.
     """
     begin(folder)
     try:
@@ -57,7 +57,7 @@ def run(plan: Plan, folder: Path, *, overwrite: bool = False, log: Log = print) 
             raise
         study = summary.write(plan, folder)
         written = [folder / summary.STUDY, folder / summary.CSV, *_draw(study, folder)]
-    except OSError as error:  # not of a run, whose errors are recorded
+    except OSError as error:  # errors of runs are recorded, not raised
         raise UserError(f"--workdir={folder} cannot be written: {error}") from error
     log("\n" + summary.tables(study))
     log("\nwritten: " + ", ".join(map(str, written)))

@@ -1,4 +1,4 @@
-"""What a study came to: its runs, its cells (a setting, over seeds) and what they say of claims."""
+"""The results of a study: its runs, its cells (each setting over all seeds), and its claims."""
 
 import csv
 import io
@@ -22,13 +22,14 @@ STUDY, CSV = "study.json", "study.csv"
 
 
 def summarise(plan: Plan, folder: Path) -> dict[str, Any]:
-    """Returns what `study.json` holds.
+    """Returns the content of `study.json`.
 
     Args:
       plan: the study.
-      folder: of the study.
+      folder: the study's folder.
     """
-    rows, warnings = [], []
+    rows: list[dict[str, Any]] = []
+    warnings: list[str] = []
     for run in plan.runs:
         found = study_folder.standing(folder, run)
         rows.append(_row(run, found))
@@ -50,7 +51,7 @@ def summarise(plan: Plan, folder: Path) -> dict[str, Any]:
 
 
 def write(plan: Plan, folder: Path) -> dict[str, Any]:
-    """Writes `study.json`, which it returns, and `study.csv`, of what is finished by now."""
+    """Writes `study.json` and `study.csv` of the runs that are finished; returns the former."""
     study = summarise(plan, folder)
     write_json(folder / STUDY, study)
     with replacing(folder / CSV) as partial:
@@ -85,10 +86,10 @@ def _row(run: Run, standing: study_folder.Standing) -> dict[str, Any]:
 def _cells(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Returns one cell for each setting: the mean of its runs, which differ by seed.
 
-    Its interval is Student's over the seeds; of one seed, or where all give the same, that of the
-    first run over its test images.
+    Its interval is Student's over the seeds. With one seed, or if all seeds have the same accuracy,
+    it is the first run's interval over its test images.
     """
-    settings: dict[tuple, list[Mapping[str, Any]]] = {}
+    settings: dict[tuple[tuple[str, str], ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         setting = tuple((a, level) for a, level in row["levels"].items() if a != "seed")
         settings.setdefault(setting, []).append(row)
@@ -106,7 +107,7 @@ def _cells(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             cell["mean"] = sum(accuracies) / len(done)
             cell["val_mean"] = sum(row["val_top1"] for row in done) / len(done)
             cell["ci95"], cell["interval"] = done[0]["test_top1_ci95"], "over test images"
-            # Seeds that all give the same, as where they draw no subset, tell nothing of chance.
+            # Equal seeds, as of probes on all images, say nothing about chance.
             if len(set(accuracies)) > 1:
                 _, low, high = seeds_interval(np.array(accuracies))
                 cell["ci95"] = [max(0.0, low), min(1.0, high)]
@@ -116,8 +117,8 @@ def _cells(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def to_csv(study: Mapping[str, Any]) -> str:
-    """Returns a study's runs, one a row; accuracies are fractions."""
-    rows = []
+    """Returns a study's runs as CSV, one in each row; accuracies are fractions."""
+    rows: list[dict[str, Any]] = []
     for run in study["runs"]:
         low, high = run["test_top1_ci95"] or (None, None)
         same = ("name", "kind", "status", "val_top1", "test_top1", "count", "seconds", "error")
@@ -127,7 +128,7 @@ def to_csv(study: Mapping[str, Any]) -> str:
             "test_top1_high": high,
             "selected": json.dumps(run["selected"]) if run["selected"] else None,
         }
-        # An axis may have the name of another column.
+        # An axis may have the name of a column.
         levels = {
             f"axis {axis}" if axis in row else axis: level for axis, level in run["levels"].items()
         }
@@ -140,7 +141,7 @@ def to_csv(study: Mapping[str, Any]) -> str:
 
 
 def tables(study: Mapping[str, Any]) -> str:
-    """Returns, for the console, the cells and the claims of a study."""
+    """Returns the cells and the claims of a study, for the console."""
     columns = study["columns"]
     others = [axis for axis in study["axes"] if axis not in (columns, "seed")]
     cells = {_key(cell["levels"], [*others, columns]): cell for cell in study["cells"]}

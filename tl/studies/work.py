@@ -1,4 +1,4 @@
-"""Doing a study's runs: each once, by whichever process comes first, again where one was killed."""
+"""Does the runs of a study, in one process or several; each run is done by one of them."""
 
 import contextlib
 import datetime
@@ -28,23 +28,23 @@ _WAIT_SECONDS = 1.0  # between looks at what another process does
 
 
 def do(plan: Plan, folder: Path, *, overwrite: bool = False, log: Log = print) -> list[str]:
-    """Does what is missing of a study.
+    """Does the missing runs of a study.
 
     Finished runs are kept, interrupted ones go on, failed ones are tried again. Any number of
-    processes may do this in one folder at once.
+    processes may do this in one folder at once. If one is killed, another does its run.
 
     Args:
       plan: the study.
-      folder: of the study; each run has one there (`tl.studies.folder.place`), with what it says
-        in log.txt and, where it failed, error.json and error.txt.
+      folder: of the study. Each run has a folder in it (`tl.studies.folder.place`), with its lines
+        of log in log.txt and, if it failed, error.json and error.txt.
       overwrite: whether runs of another config are replaced.
       log: takes a line of text.
 
     Returns:
-      Names of the runs that failed, of those to do now.
+      Names of the chosen runs that failed.
 
     Raises:
-      UserError: runs of another config are there.
+      UserError: the folder holds runs of another config.
       Stopped: on SIGTERM or Ctrl-C.
     """
     if not overwrite:
@@ -73,14 +73,14 @@ def extraction_lock(run: Run) -> str:
 
 @contextlib.contextmanager
 def _sigterm_interrupts() -> Iterator[list[int]]:
-    """Within it SIGTERM does what Ctrl-C does, and is noted in what is yielded."""
+    """Makes SIGTERM do what Ctrl-C does; yields a list of the signals that came."""
     sent: list[int] = []
 
     def receive(number: int, _frame: Any) -> None:
         sent.append(number)
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # which alone takes signals
+    if threading.current_thread() is not threading.main_thread():  # it alone can take signals
         yield sent
         return
     before = signal.signal(signal.SIGTERM, receive)
@@ -91,13 +91,13 @@ def _sigterm_interrupts() -> Iterator[list[int]]:
 
 
 class _Worker:
-    """One process of those that may work on a study."""
+    """One process that works on a study."""
 
     def __init__(self, plan: Plan, folder: Path, overwrite: bool, log: Log):
         self._plan, self._folder, self._overwrite, self._log = plan, folder, overwrite, log
         self._began = time.time()
         found = {run.name: study_folder.standing(folder, run) for run in plan.runs}
-        # Of finished runs, by name.
+        # Names of finished runs to the seconds they took.
         self._seconds = {n: study_folder.taken(f.result) for n, f in found.items() if f.result}
         self._before = frozenset(self._seconds)
         self._failed = {n: f.error for n, f in found.items() if f.error}
@@ -118,11 +118,11 @@ class _Worker:
             todo = left
 
     def _attempt(self, run: Run) -> bool:
-        """Returns whether a run is over, now or already; not so where another process does it."""
+        """Does a run if it is not over; returns False if another process is at work on it."""
         with contextlib.ExitStack() as held:
             try:
                 held.enter_context(self._lock(run.name))
-                if not self._overwrite:  # another process may have done it since, by another config
+                if not self._overwrite:  # another process may have done a run of another config
                     study_folder.check(self._folder, run)
                 if self._is_over(run):
                     if run.name in self._seconds:
@@ -141,7 +141,7 @@ class _Worker:
             return True
 
     def _lock(self, name: str) -> FileLock:
-        """Returns a lock that the operating system releases when this process ends, however."""
+        """Returns a lock that the operating system releases when this process ends."""
         return FileLock(self._folder / LOCKS / f"{name}.lock", timeout=0)
 
     def _is_over(self, run: Run) -> bool:
@@ -154,11 +154,11 @@ class _Worker:
         return bool(found.result or (found.error and found.error != self._failed.get(run.name)))
 
     def _is_extracted(self, run: Run) -> bool:
-        """Returns whether a finished run has left the features that this one reads."""
+        """Returns whether a finished run has left all features that this run and others read."""
         return any(
             self._is_over(other)
             and other.name in self._seconds
-            # A study that has grown stores more.
+            # It may have been done before the study grew, when fewer endpoints were shared.
             and study_folder.stored_endpoints(self._folder, other)
             == run.fields["extract.shared_endpoints"]
             for other in self._plan.runs
@@ -183,14 +183,14 @@ class _Worker:
                 result = JOBS[run.kind](run.config, path, lambda line: print(line, file=log))
         except Stopped:
             raise
-        except Exception as error:  # of whatever kind: the other runs are not to suffer
-            path.mkdir(parents=True, exist_ok=True)  # where it was removed meanwhile
+        except Exception as error:  # of any kind, so that the other runs are still done
+            path.mkdir(parents=True, exist_ok=True)  # it may have been removed meanwhile
             (path / study_folder.TRACEBACK).write_text(traceback.format_exc())
             text = str(error) or repr(error)
             failure = {
                 "error": text,
                 "type": type(error).__name__,
-                # Which tells it from an earlier failure of the same kind.
+                # It tells this failure from an earlier one of the same kind.
                 "time": datetime.datetime.now(datetime.UTC).isoformat(),
             }
             files.write_json(path / study_folder.ERROR, failure)
@@ -215,13 +215,13 @@ class _Worker:
         return f"[{over}/{len(plan.runs)}] {levels}"
 
     def _left(self) -> str:
-        """Returns a clause with the time left, where finished runs tell."""
+        """Returns a clause with the time left, or '' if finished runs do not tell."""
         plan = self._plan
         left = [run for run in plan.runs if run.name in plan.chosen and not self._is_over(run)]
         expected = Pace(plan, self._costs, self._seconds).seconds(left)
         if not left or expected is None:
             return ""
-        # Several processes finish more seconds of runs in a second than one.
+        # Several processes together finish more than one second of runs in a second.
         done = sum(s for name, s in self._seconds.items() if name not in self._before)
         passed = time.time() - self._began
         return f"; about {duration(expected * passed / done if done else expected)} left"

@@ -13,10 +13,12 @@ not expect the published accuracies. Where memory is short, --config.train.accum
 Not run: two CPU cores are too slow for it.
 """
 
+from ml_collections import ConfigDict
+
 from configs import common
 
 
-def get_config():
+def get_config() -> ConfigDict:
     config = common.get_config()
     config.weights = "resnet50.tv1"
     config.data.name = "cifar10"

@@ -16,10 +16,12 @@ for images. With the same network, images and size, the linear probe on its best
 54.9 %.
 """
 
+from ml_collections import ConfigDict
+
 from configs import common
 
 
-def get_config():
+def get_config() -> ConfigDict:
     config = common.get_config()
     config.weights = "resnet50.tv1"
     config.data.name = "cifar10"

@@ -18,10 +18,12 @@ The flags: --config.endpoints="('stage6','pooled','stage6+stage7+pooled')", the 
 --config.data.test='test[:2000]'.
 """
 
+from ml_collections import ConfigDict
+
 from configs import common
 
 
-def get_config():
+def get_config() -> ConfigDict:
     config = common.get_config()
     config.weights = "resnet50.tv1"
     config.data.name = "cifar10"

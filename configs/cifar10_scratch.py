@@ -6,10 +6,12 @@ Measured with the flags of configs/cifar10_finetune.py: 54.9 % test (95 % interv
 the ImageNet weights give 79.3 %.
 """
 
+from ml_collections import ConfigDict
+
 from configs import cifar10_finetune
 
 
-def get_config():
+def get_config() -> ConfigDict:
     config = cifar10_finetune.get_config()
     config.train.start = "random"
     config.train.head = "random"

@@ -10,10 +10,12 @@ Batch normalisation keeps the weights' own statistics, which did better on val. 
 99.2 %.
 """
 
+from ml_collections import ConfigDict
+
 from configs import common
 
 
-def get_config():
+def get_config() -> ConfigDict:
     config = common.get_config()
     config.data.name = "digits"
     config.data.val = "0.1"

@@ -9,10 +9,12 @@ or freeze the first stages: --config.train.freeze="('stem','stage1','stage2')". 
 Run on test images only, so there is no accuracy to state.
 """
 
+from ml_collections import ConfigDict
+
 from configs import common
 
 
-def get_config():
+def get_config() -> ConfigDict:
     config = common.get_config()
     config.data.name = "folder"
     config.train.epochs = 20.0

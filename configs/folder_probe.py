@@ -9,10 +9,12 @@ prepared as the weights were trained. Other weights: --config.weights=resnet50.t
 Run on test images only, so there is no accuracy to state.
 """
 
+from ml_collections import ConfigDict
+
 from configs import common
 
 
-def get_config():
+def get_config() -> ConfigDict:
     config = common.get_config()
     config.data.name = "folder"
     config.endpoints = (

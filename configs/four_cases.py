@@ -32,6 +32,8 @@ and different held (+5.1), and large and different was within noise (+0.1). 250 
 large, and the learning rates are the best of two or three tried on val.
 """
 
+from ml_collections import ConfigDict
+
 from configs import common
 from tl.studies.config import study
 
@@ -75,7 +77,7 @@ METHODS = {
 }
 
 
-def get_config():
+def get_config() -> ConfigDict:
     base = common.get_config()
     base.preprocess.geometry = "whole"
     base.preprocess.interpolation = "bicubic"

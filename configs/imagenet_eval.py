@@ -9,10 +9,12 @@ A folder's classes are ImageNet's by WordNet id (n01440764) or by name (tench).
 Not run on ImageNet, which is not at hand.
 """
 
+from ml_collections import ConfigDict
+
 from configs import common
 
 
-def get_config():
+def get_config() -> ConfigDict:
     config = common.get_config()
     config.data.name = "imagenet2012"
     config.data.test = "validation"

@@ -13,10 +13,12 @@ Measured with --config.data.train='train[:5000]' --config.data.test='test[:2000]
 compression: 83.0 % test (95 % interval 81.3-84.5). The probe it starts from has 75.7 % on val.
 """
 
+from ml_collections import ConfigDict
+
 from configs import common
 
 
-def get_config():
+def get_config() -> ConfigDict:
     config = common.get_config()
     config.data.name = "cifar10"
     config.data.val = "0.1"

@@ -15,12 +15,14 @@ Spatial endpoints are averaged over a 2 x 2 grid, because the strokes of a digit
 
 import itertools
 
+from ml_collections import ConfigDict
+
 from configs import common
 
 STAGES = tuple(f"stage{i}" for i in range(1, 8))
 
 
-def get_config():
+def get_config() -> ConfigDict:
     config = common.get_config()
     config.data.name = "digits"
     config.data.examples_per_class = (5, 10, 100)

@@ -14,10 +14,12 @@ Published for ResNet-50 trained on ImageNet with the paper's stronger augmentati
 CIFAR-100 86.4 %, Food 88.3 %. Not run: neither these weights nor the time are at hand.
 """
 
+from ml_collections import ConfigDict
+
 from configs import common
 
 
-def get_config():
+def get_config() -> ConfigDict:
     config = common.get_config()
     config.weights = "resnet50.tv1"
     config.data.name = "cifar10"

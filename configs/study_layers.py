@@ -7,11 +7,13 @@ best, with 92.3, 97.5 and 99.2 % test, within noise of stage 4 or 3. The final f
 83.2 and 92.7 %.
 """
 
+from ml_collections import ConfigDict
+
 from configs import common
 from tl.studies.config import study
 
 
-def get_config():
+def get_config() -> ConfigDict:
     base = common.get_config()
     base.preprocess.size = 64
     base.preprocess.geometry = "whole"

@@ -10,11 +10,13 @@ knn                87.2  95.5  99.0 %
 head               36.8  83.6  96.9 %   the Keras recipe: 10 epochs of few images are few steps
 """
 
+from ml_collections import ConfigDict
+
 from configs import common
 from tl.studies.config import study
 
 
-def get_config():
+def get_config() -> ConfigDict:
     base = common.get_config()
     base.preprocess.size = 64
     base.preprocess.geometry = "whole"

@@ -14,11 +14,13 @@ With a network connection, several weight sets of one architecture put it to the
   --config.axes.weights="('resnet50.tv1','resnet50.tv2','resnet50.a1','resnet50.a3')"
 """
 
+from ml_collections import ConfigDict
+
 from configs import common
 from tl.studies.config import study
 
 
-def get_config():
+def get_config() -> ConfigDict:
     base = common.get_config()
     base.data.examples_per_class = (30,)
     base.preprocess.size = 64

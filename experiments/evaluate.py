@@ -5,12 +5,14 @@
 Prints top-1 and top-5 beside the published ones and writes result.json to --workdir.
 """
 
+from collections.abc import Sequence
+
 from tl.runs import cli
 
 cli.define_run_flags()
 
 
-def main(_):
+def main(_: Sequence[str]) -> None:
     """Runs the evaluation that the flags describe."""
     from tl.runs import evaluate
 

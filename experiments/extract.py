@@ -6,12 +6,14 @@ An interrupted extraction goes on where it was; features that are already there 
 again. Later probes on the same features start at once.
 """
 
+from collections.abc import Sequence
+
 from tl.runs import cli
 
 cli.define_run_flags()
 
 
-def main(_):
+def main(_: Sequence[str]) -> None:
     """Runs the extraction that the flags describe."""
     from tl.runs import extract
 

@@ -6,12 +6,14 @@ The same command goes on where an interrupted run was, with the same losses as i
 interrupted. Afterwards RUN is a weight set: --config.weights=RUN in the other commands.
 """
 
+from collections.abc import Sequence
+
 from tl.runs import cli
 
 cli.define_run_flags()
 
 
-def main(_):
+def main(_: Sequence[str]) -> None:
     """Runs the training that the flags describe."""
     from tl.runs import finetune
 

@@ -5,12 +5,14 @@
 Prints a table and writes result.json, and a plot of accuracy over endpoint, to --workdir.
 """
 
+from collections.abc import Sequence
+
 from tl.runs import cli
 
 cli.define_run_flags()
 
 
-def main(_):
+def main(_: Sequence[str]) -> None:
     """Runs the probe that the flags describe."""
     from tl.runs import probe
 

@@ -8,12 +8,18 @@ python -m experiments.weights convert NAME_OR_PATH --output=FILE [--scheme=huggi
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from tl.errors import UserError, nearest
 from tl.runs import cli
+
+if TYPE_CHECKING:  # importing them takes seconds, and `list` needs none
+    import numpy as np
+
+    from tl.weights.load import Pretrained
 
 LIKE = flags.DEFINE_string("like", "", "weight set whose preprocessing a local file takes")
 PREFIX = flags.DEFINE_string("prefix", "", "prefix rule of a self-supervised checkpoint")
@@ -49,12 +55,14 @@ def list_sets() -> None:
 def show(name: str) -> None:
     """Prints what the catalogue knows of a weight set."""
     from tl.weights import catalog
+    from tl.weights.spec import LocalFile
 
     spec = catalog.get(name)
     for field in dataclasses.fields(spec):
         if value := getattr(spec, field.name):
             print(f"{field.name:14} {value}")
-    print(f"{'url':14} {spec.source.url}")
+    if not isinstance(spec.source, LocalFile):
+        print(f"{'url':14} {spec.source.url}")
 
 
 def fetch_file(name: str) -> None:
@@ -97,7 +105,7 @@ def convert(name_or_path: str) -> None:
         print(f"note: it computes the same only in a network with {dict(arguments)}")
 
 
-def _reference(num_classes: int):
+def _reference(num_classes: int) -> "tuple[np.ndarray, np.ndarray]":
     import numpy as np
 
     try:
@@ -116,13 +124,13 @@ def _reference(num_classes: int):
     return x.transpose(0, 2, 3, 1), y
 
 
-def _load(name_or_path: str):
+def _load(name_or_path: str) -> "Pretrained":
     from tl.weights import load
 
     return load.load(name_or_path, like=LIKE.value, prefix=PREFIX.value, cache_dir=CACHE_DIR.value)
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_sets,
     "show": show,
     "fetch": fetch_file,

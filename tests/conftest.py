@@ -13,12 +13,14 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # commands under test would write 
 
 from jaxtyping import install_import_hook
 
-# Arguments and results of every function must be what its annotations say, array shapes too; an
-# int may stand for a float.
-CHECKED = ["tl.metrics", "tl.probes", "tl.data"]
+import tests.typechecker
+
+# Arguments and results of every function must be what its annotations say, array shapes too.
+CHECKED = ["tl.metrics", "tl.errors", "tl.devices", "tl.tree", "tl.fields", "tl.files"]
+CHECKED += ["tl.checkpoint", "tl.probes", "tl.data", "tl.report"]
 # Not `predictions`, which itself checks what a file holds.
 CHECKED += [f"tl.results.{m}" for m in ("calibration", "compare", "confusion", "examples")]
 CHECKED += [f"tl.results.{m}" for m in ("intervals", "projection")]
-install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+install_import_hook(CHECKED, f"{tests.typechecker.__name__}.check")
 
 collect_ignore = ["make_golden.py"]  # a script, which changes what may be imported after it

@@ -19,7 +19,7 @@ def numbers(figure):
 
 
 def test_counts_and_shares_are_written_but_for_zero():
-    matrix = [[1199, 1, 0], [0, 0, 0], [2, 0, 6]]
+    matrix = np.array([[1199, 1, 0], [0, 0, 0], [2, 0, 6]])
     figure = class_figures.confusion_matrix(matrix, ["a", "b", "c"], normalised=False)
     assert numbers(figure) == ["1199", "1", "2", "6"]
     axes = figure.axes[0]

@@ -53,5 +53,6 @@ def test_rows_without_accuracy_or_time_are_left_out():
     figure = accuracy_over_cost(rows)
     assert named(figure) == {"one"}
     assert not figure.legends
-    assert accuracy_over_cost(rows[:2]) is None
-    assert accuracy_over_cost([]) is None
+    for none in (rows[:2], []):
+        with pytest.raises(ValueError, match="expected a row with accuracy and seconds"):
+            accuracy_over_cost(none)

@@ -74,8 +74,9 @@ def test_one_endpoint_is_a_title():
 
 
 def test_no_strength_no_figure():
-    assert figures.l2_curves([]) is None
-    assert figures.l2_curves([{"endpoint": "pooled", "solver": "knn", "k": 5}]) is None
+    for grid in ([], [{"endpoint": "pooled", "solver": "knn", "k": 5}]):
+        with pytest.raises(ValueError, match="expected a row with an l2"):
+            figures.l2_curves(grid)
 
 
 @pytest.mark.parametrize("steps", [(0,), (0, 10, 20)])

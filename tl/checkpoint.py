@@ -177,16 +177,16 @@ def read(directory: str | Path, step: int | None = None) -> tuple[dict[str, Any]
         best_fn=_rank, read_only=True, save_interval_steps=0, create=False
     )
     with contextlib.closing(_open(directory, options)) as manager:
-        steps = [step, manager.best_step(), manager.latest_step()]
-        step = next((s for s in steps if s is not None), None)
+        steps = (step, manager.best_step(), manager.latest_step())
+        chosen = _existing(manager, next((s for s in steps if s is not None), None))
         # Orbax gives back what it is shown: NumPy for NumPy. These views take no memory.
         expected = jax.tree.map(
             lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape),
-            _state_metadata(manager, step),
+            _state_metadata(manager, chosen),
         )
         items = _restore(
             manager,
-            step,
+            chosen,
             state=ocp.args.StandardRestore(expected),
             metadata=ocp.args.JsonRestore(),
         )
@@ -215,14 +215,14 @@ def _not_of_orbax(record: logging.LogRecord) -> bool:
     return "orbax" not in Path(record.pathname).parts
 
 
-def _rank(metrics: Mapping[str, float]) -> tuple[float, int]:
+def _rank(metrics: Mapping[str, float]) -> tuple[float, float]:
     value = metrics["value"]
     return (-math.inf if math.isnan(value) else value, metrics["step"])
 
 
-def _state_metadata(manager: ocp.CheckpointManager, step: int | None) -> Any:
+def _state_metadata(manager: ocp.CheckpointManager, step: int) -> Any:
     """Returns shapes and types of a saved state, in the tree of dictionaries and lists."""
-    _check_exists(manager, step)
+    _existing(manager, step)
     with _reading(manager.directory, step):
         found = manager.item_metadata(step)["state"]
         if found is None:
@@ -231,16 +231,18 @@ def _state_metadata(manager: ocp.CheckpointManager, step: int | None) -> Any:
 
 
 def _restore(manager: ocp.CheckpointManager, step: int, **items: Any) -> Mapping[str, Any]:
-    _check_exists(manager, step)
+    _existing(manager, step)
     with _reading(manager.directory, step):
         return manager.restore(step, args=ocp.args.Composite(**items))
 
 
-def _check_exists(manager: ocp.CheckpointManager, step: int | None) -> None:
-    if step not in manager.all_steps():
+def _existing(manager: ocp.CheckpointManager, step: int | None) -> int:
+    """Returns a step that has a checkpoint, or raises `UserError`."""
+    if step is None or step not in manager.all_steps():
         steps = ", ".join(map(str, manager.all_steps())) or "none"
         wanted = "a checkpoint" if step is None else f"a checkpoint of step {step}"
         raise UserError(f"expected {wanted} in {manager.directory}; there are: {steps}")
+    return step
 
 
 def _abstract(leaf: Any) -> Any:

@@ -25,7 +25,9 @@ def divide_cpu() -> None:
     devices would exchange (0.8 times), and takes one device of them (`DataParallel.over`). Does
     nothing where the number of CPU devices has been set already.
     """
-    if jax.config.jax_num_cpu_devices < 1 and "device_count" not in os.environ.get("XLA_FLAGS", ""):
+    if jax.config.values["jax_num_cpu_devices"] < 1 and "device_count" not in os.environ.get(
+        "XLA_FLAGS", ""
+    ):
         jax.config.update("jax_num_cpu_devices", min(os.cpu_count() or 1, MOST_CPU_DEVICES))
 
 
@@ -104,7 +106,7 @@ def map_over_devices(
     mesh = Mesh(np.array(devices), ("data",))
     if how == "pmap":
         compiled = jax.pmap(function, in_axes=(None, 0), devices=devices)
-        leading = (len(devices), -1)
+        leading: tuple[int, ...] = (len(devices), -1)
     else:
         compiled, leading = jax.jit(function), (-1,)
     # pmap takes variables as they lie only where they are replicated over the mesh beforehand;
@@ -123,7 +125,7 @@ def prefetch(iterator: Iterable[Any], put: Callable[[Any], Any], size: int = 2) 
     >>> list(prefetch("abc", str.upper))
     ['A', 'B', 'C']
     """
-    waiting = collections.deque()
+    waiting: collections.deque[Any] = collections.deque()
     for item in iterator:
         waiting.append(put(item))
         if len(waiting) > size:
@@ -172,7 +174,7 @@ class DataParallel:
         """Returns it for some devices; default all, of a divided CPU one a process."""
         if not devices:
             devices = jax.devices()
-            if is_cpu() and jax.config.jax_num_cpu_devices > 0:
+            if is_cpu() and jax.config.values["jax_num_cpu_devices"] > 0:
                 processes = range(jax.process_count())
                 devices = [jax.local_devices(process_index=i)[0] for i in processes]
         return cls(Mesh(np.array(devices), ("data",)))

@@ -17,7 +17,7 @@ Peers: `flax` (our networks as anybody would write them), `keras` (JAX backend),
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,12 @@ HELP = {
 
 def _define(field: dataclasses.Field) -> None:
     """Defines the flag of a field, of the type of its default."""
-    default, text = field.default, HELP[field.name]
+    default: Any = field.default
+    text = HELP[field.name]
     if isinstance(default, tuple):
         flags.DEFINE_list(field.name, list(map(str, default)), text)
     else:
-        kinds = {
+        kinds: dict[type, Callable[..., Any]] = {
             bool: flags.DEFINE_bool,
             int: flags.DEFINE_integer,
             float: flags.DEFINE_float,
@@ -74,7 +75,8 @@ for _field in FIELDS.values():
 
 def _value(name: str) -> Any:
     """Returns what a flag says, as the field of `Options` has it."""
-    value, default = flags.FLAGS[name].value, FIELDS[name].default
+    value: Any = flags.FLAGS[name].value
+    default: Any = FIELDS[name].default
     if not isinstance(default, tuple):
         return value
     try:

@@ -99,7 +99,7 @@ def run(
             with _noting_failure(outcomes, contestant.name):
                 worker.receive()  # one after the other: none builds while another does
                 workers[contestant.name] = worker
-        rates = {name: [] for name in workers}
+        rates: dict[str, list[float]] = {name: [] for name in workers}
         for _ in range(rounds):
             for name, worker in workers.items():
                 if not outcomes[name].error:

@@ -25,7 +25,7 @@ def measure(options: Options, log: contest.Log) -> rows.Row:
         ),
     ]
     # One after the other: each may need the memory that the other holds.
-    outcomes = {}
+    outcomes: dict[str, contest.Outcome] = {}
     for contestant in contestants:
         if contestant.name in ("ours", *options.peers):
             outcomes |= contest.run([contestant], rounds=1, seconds=0, log=log)

@@ -46,7 +46,7 @@ class Options:
     guide: bool = False
     guide_images: int = 2000
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         # They import JAX, which a misspelt flag and the processes of peers need not wait for.
         from tl.features.network import DTYPES
         from tl.models import registry

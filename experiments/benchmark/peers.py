@@ -26,13 +26,13 @@ def flax_forward(backbone: str, size: int, batch_size: int, dtype: str) -> Work:
     import jax
     import jax.numpy as jnp
 
-    from experiments.benchmark.native import plain_layers
+    from experiments.benchmark.native import plain_layers, pooled
     from experiments.benchmark.synthetic import random_network
 
     network = random_network(backbone, size)
-    model, variables = network.model.clone(dtype=jnp.dtype(dtype)), network.variables
-    variables = jax.device_put(variables)
-    forward = jax.jit(lambda variables, images: model.apply(variables, images)["pooled"])
+    model = network.model.clone(dtype=jnp.dtype(dtype))
+    variables = jax.device_put(network.variables)
+    forward = jax.jit(functools.partial(pooled, model))
     images = float_images(batch_size, size)
     with plain_layers():  # needed while it is traced
         return warm(lambda: np.asarray(forward(variables, images)))

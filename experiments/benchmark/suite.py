@@ -36,19 +36,23 @@ def run(options: Options, folder: Path, log: Log = print) -> dict[str, Any]:
     Returns:
       What `benchmark.json` holds: `environment`, `limit` (operations a second), `rows`.
     """
-    result = {"schema": SCHEMA, "environment": _environment(), "limit": {}, "rows": []}
+    limits: dict[str, float] = {}
     if {"features", "train"} & set(options.sections):
-        result["limit"] = limit.measure(
+        limits = limit.measure(
             options.limit_side, rounds=min(3, options.rounds), seconds=options.seconds, log=log
         )
-        for dtype, flops in result["limit"].items():
+        for dtype, flops in limits.items():
             log(f"matrix products of {dtype}: {flops / 1e9:.0f} GFLOP/s")
+    measured: list[rows.Row] = []
+    result = {
+        "schema": SCHEMA, "environment": _environment(), "limit": limits, "rows": measured
+    }  # fmt: skip
     for section in options.sections:
         began = time.perf_counter()
-        found = MEASURES[section](options, result["limit"], log)
+        found = MEASURES[section](options, limits, log)
         if section == "pipeline" and options.guide:
             found.append(guide.measure(options, log))
-        result["rows"] += found
+        measured += found
         files.write_json(folder / FILE, result)
         log(f"\n{rows.table(found)}\n\n{section}: {time.perf_counter() - began:.0f} s\n")
     log(f"written: {folder / FILE}")

@@ -6,8 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int32
 
 from tl import tree
+from tl.data.encoded import Example
 from tl.models import registry
 from tl.weights.load import Pretrained
 from tl.weights.spec import LocalFile, Preprocessing, WeightSpec
@@ -79,10 +81,10 @@ class NoiseSource:
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, row: int) -> dict[str, Any]:
+    def __getitem__(self, row: int) -> Example:
         image = np.random.default_rng(row).integers(0, 256, self.image_shape, np.uint8)
         return {"image": image, "label": row % len(self.classes), "id": str(row)}
 
-    def labels(self) -> np.ndarray:
-        """Returns int32 `[length]`, every class in turn."""
+    def labels(self) -> Int32[np.ndarray, " n"]:
+        """Returns every class in turn."""
         return np.arange(self.length, dtype=np.int32) % len(self.classes)

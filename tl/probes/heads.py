@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -39,8 +39,11 @@ class Linear:
         return np.concatenate(chunks)
 
 
+Head = TypeVar("Head", bound=Classifier, covariant=True)
+
+
 @dataclass(frozen=True)
-class Fit:
+class Fit(Generic[Head]):
     """One fitted head.
 
     Attributes:
@@ -52,7 +55,7 @@ class Fit:
     """
 
     setting: Mapping[str, float]
-    head: Classifier
+    head: Head
     objective: float | None = None
     iterations: int | None = None
     converged: bool = True

@@ -32,7 +32,7 @@ def fit_path(
     learning_rate: float = 1e-3,
     dropout: float = 0.3,
     seed: int = 0,
-) -> Iterator[Fit]:
+) -> Iterator[Fit[Linear]]:
     """Trains one head and gives it as it is after every epoch.
 
     Args:

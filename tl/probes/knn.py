@@ -7,7 +7,6 @@ k nearest training rows votes for its class with weight exp(similarity / tempera
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -97,7 +96,7 @@ def fit_path(
     num_classes: int,
     ks: Sequence[int] = KS,
     temperatures: Sequence[float] = TEMPERATURES,
-) -> Iterator[Fit]:
+) -> Iterator[Fit[Vote]]:
     """Heads of every k and temperature, on one shared bank.
 
     Args:
@@ -125,10 +124,10 @@ def fit_path(
 
 
 def path_logits(
-    fits: Sequence[Fit], x: Float[np.ndarray, "m d"]
+    fits: Sequence[Fit[Vote]], x: Float[np.ndarray, "m d"]
 ) -> Iterator[Float[np.ndarray, "m c"]]:
     """Returns the logits of each of `fit_path`'s heads, from one search for neighbours."""
-    votes = [cast(Vote, fit.head) for fit in fits]
+    votes = [fit.head for fit in fits]
     neighbours = votes[0].bank.nearest(x, max(vote.k for vote in votes))
     return (vote.count(*neighbours) for vote in votes)
 

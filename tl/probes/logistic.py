@@ -55,7 +55,7 @@ def fit_path(
     *,
     max_iterations: int = 1000,
     tolerance: float = 1e-8,
-) -> Iterator[Fit]:
+) -> Iterator[Fit[Linear]]:
     """Fits every strength, strongest first, each starting from those before it.
 
     A fit has converged when g^T P^-1 g / 2 <= tolerance * objective, where g is the gradient and P

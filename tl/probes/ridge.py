@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tl.errors import UserError
-from tl.probes.heads import Fit
+from tl.probes.heads import Fit, Linear
 from tl.probes.logistic import L2_GRID
 from tl.probes.principal import principal_axes
 
@@ -24,7 +24,7 @@ def fit_path(
     labels: Int[np.ndarray, " n"],
     num_classes: int,
     l2s: Sequence[float] = L2_GRID,
-) -> Iterator[Fit]:
+) -> Iterator[Fit[Linear]]:
     """Fits every strength, strongest first.
 
     Args:

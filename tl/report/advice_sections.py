@@ -1,6 +1,19 @@
 """What advice shows: the verdict, the choices it weighed, and what it measured."""
 
-from tl.report.blocks import Cell, Command, Details, Facts, Table, Text, interval, percent, seconds
+from typing import Any
+
+from tl.report.blocks import (
+    Block,
+    Cell,
+    Command,
+    Details,
+    Facts,
+    Table,
+    Text,
+    interval,
+    percent,
+    seconds,
+)
 from tl.report.facts import Headline, by_lines
 from tl.results import formats
 from tl.results.run import Run
@@ -34,7 +47,7 @@ def headline(run: Run) -> Headline:
     return Headline(title, first["method"], "", [result["headline"]], tiles)
 
 
-def verdict(run: Run) -> list[object]:
+def verdict(run: Run) -> list[Block]:
     """Returns the reasons, the choices and the command to run next."""
     result = run.result
     rows = [
@@ -60,7 +73,7 @@ def verdict(run: Run) -> list[object]:
     ]
 
 
-def measured(run: Run) -> list[object]:
+def measured(run: Run) -> list[Block]:
     """Returns what was measured: every endpoint, and how alike the data and ImageNet are."""
     rows = run.result["endpoints"]
     counts = list(dict.fromkeys(count for row in rows for count in row["top1"]))
@@ -89,5 +102,5 @@ def _number(value: float | None) -> Cell:
     return Cell(formats.value(value), value)
 
 
-def _fact(name: str, value: object) -> str:
+def _fact(name: str, value: Any) -> str:
     return formats.percent(value) if name.endswith("top1") else formats.value(value)

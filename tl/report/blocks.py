@@ -148,7 +148,10 @@ class Details:
 
     template: ClassVar = "details.html"
     summary: str
-    blocks: Sequence[object]
+    blocks: "Sequence[Block]"
+
+
+Block = Table | Text | Facts | Command | Picture | Pair | Gallery | Details
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +165,7 @@ class Section:
     """
 
     title: str
-    blocks: Sequence[object]
+    blocks: Sequence[Block]
     missing: str = ""
 
     @property

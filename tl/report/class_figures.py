@@ -1,8 +1,11 @@
 """Figures of what a classifier says of classes; `figures` offers them with the others."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int, Real
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tl.report import style
@@ -15,7 +18,9 @@ _NUMBERS, _NAMES, _CELLS = 12, 40, 250
 LEGEND = 20
 
 
-def confusion_matrix(matrix, names: Sequence[str], normalised: bool) -> Figure:
+def confusion_matrix(
+    matrix: Int[np.ndarray, "c c"], names: Sequence[str], normalised: bool
+) -> Figure:
     """Draws who is taken for whom, with numbers where there are at most twelve classes.
 
     Of more than 250 classes, several share a cell, which shows the highest of them.
@@ -25,9 +30,8 @@ def confusion_matrix(matrix, names: Sequence[str], normalised: bool) -> Figure:
       names: C names, in the order of the rows.
       normalised: draws shares of each true class instead of counts.
     """
-    counts = np.asarray(matrix)
-    values = 100 * confusion.normalised(counts) if normalised else counts
-    count = len(counts)
+    values = 100 * confusion.normalised(matrix) if normalised else matrix
+    count = len(matrix)
     numbers = count <= _NUMBERS
     figure = Figure(figsize=(5.2, 4.8) if numbers else (6.4, 5.6), layout="constrained")
     axes = figure.subplots()
@@ -111,7 +115,12 @@ def reliability(before: Reliability, after: Reliability, temperature: float) -> 
     return figure
 
 
-def scatter(points, labels, names: Sequence[str], title_axes: str) -> Figure:
+def scatter(
+    points: Float[np.ndarray, "n 2"],
+    labels: Int[np.ndarray, " n"],
+    names: Sequence[str],
+    title_axes: str,
+) -> Figure:
     """Draws examples as points in a plane, coloured by class.
 
     Up to 20 classes have a colour and a marker each, and a legend; of more, the colour is the
@@ -123,14 +132,12 @@ def scatter(points, labels, names: Sequence[str], title_axes: str) -> Figure:
       names: C names.
       title_axes: what the axes are, such as 'principal component'; 1 and 2 are added.
     """
-    points, labels = np.asarray(points), np.asarray(labels)
-    look = {"s": 16, "alpha": 0.8, "linewidths": 0}
+    look: dict[str, Any] = {"s": 16, "alpha": 0.8, "linewidths": 0}
     if len(names) > LEGEND:
         figure = Figure(figsize=(5.2, 5.2), layout="constrained")
         axes = figure.subplots()
-        axes.scatter(
-            *points.T, **look, c=labels, cmap=style.continuous(), vmin=0, vmax=len(names) - 1
-        )
+        x, y = points.T
+        axes.scatter(x, y, c=labels, cmap=style.continuous(), vmin=0, vmax=len(names) - 1, **look)
         about = f"\ncolour: number of the class, 0 dark to {len(names) - 1:,} light"
     else:
         present = np.unique(labels)
@@ -140,8 +147,8 @@ def scatter(points, labels, names: Sequence[str], title_axes: str) -> Figure:
         figure = Figure(figsize=(5.2, height), layout="constrained")
         axes = figure.subplots()
         for c, name in zip(present, shown):
-            look |= {"color": style.colour(c), "marker": style.marker(c)}
-            axes.scatter(*points[labels == c].T, **look, label=name)
+            x, y = points[labels == c].T
+            axes.scatter(x, y, color=style.colour(c), marker=style.marker(c), label=name, **look)
         figure.legend(
             loc="outside lower center",
             ncols=columns,
@@ -158,14 +165,19 @@ def scatter(points, labels, names: Sequence[str], title_axes: str) -> Figure:
     return figure
 
 
-def _highest(values: np.ndarray, together: int) -> np.ndarray:
+def _highest(values: Real[np.ndarray, "c c"], together: int) -> Real[np.ndarray, "cells cells"]:
     """Returns the maxima of blocks of `together` x `together` values, the last ones smaller."""
     starts = np.arange(0, len(values), together)
     return np.maximum.reduceat(np.maximum.reduceat(values, starts, axis=0), starts, axis=1)
 
 
-def _write_numbers(axes, values: np.ndarray, shares: bool, backgrounds: np.ndarray) -> None:
-    """Writes all values but zero into the cells of a matrix, backgrounds float [C, C, 4]."""
+def _write_numbers(
+    axes: Axes,
+    values: Real[np.ndarray, "c c"],
+    shares: bool,
+    backgrounds: Float[np.ndarray, "c c 4"],
+) -> None:
+    """Writes all values but zero into the cells of a matrix."""
     for (i, j), value in np.ndenumerate(values):
         if not value:
             continue

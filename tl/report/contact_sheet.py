@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -54,7 +55,7 @@ def _draw(
     height = tops[-1]
 
     figure = Figure(figsize=(width, height))
-    text = {"va": "top", "parse_math": False}  # a dollar sign in a caption is one
+    text: dict[str, Any] = {"va": "top", "parse_math": False}  # a dollar sign in a caption is one
     figure.text(_GAP / width, 1 - _GAP / height, title, fontsize=11, **text)
     for i, (image, caption) in enumerate(zip(images, captions)):
         row, column = divmod(i, columns)

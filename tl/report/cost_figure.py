@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, BboxBase
 
 from tl.report import fonts, style
 
@@ -24,19 +24,19 @@ _PLACES = (
 )
 
 
-def accuracy_over_cost(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
+def accuracy_over_cost(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draws test accuracy over the seconds it took, naming runs that no run as fast equals.
 
     Args:
       rows: `name`, `kind`, `top1` and `ci95` (fractions; ci95 may be None), `seconds`; rows
         without accuracy or seconds are ignored.
 
-    Returns:
-      None where no row is left.
+    Raises:
+      ValueError: no row is left.
     """
     rows = [row for row in rows if row["top1"] is not None and row["seconds"]]
     if not rows:
-        return None
+        raise ValueError("expected a row with accuracy and seconds")
     figure = Figure(figsize=(8.4, 4.8), layout="constrained")
     axes = figure.subplots()
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
@@ -61,6 +61,7 @@ def accuracy_over_cost(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
     axes.grid(axis="y")
     if len(kinds) > 1:
         figure.legend(loc="outside lower center", ncols=len(kinds))
+    figure.draw_without_rendering()
     _name(axes, _pareto(rows), rows)
     return figure
 
@@ -78,9 +79,10 @@ def _pareto(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return best
 
 
-def _name(axes: Axes, named: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]):
-    """Writes names beside their points, as far as there is room that hides nothing."""
-    axes.figure.draw_without_rendering()
+def _name(
+    axes: Axes, named: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Writes names beside the points of a laid-out figure, where there is room."""
     taken = []
     for row in rows:
         ends = [(row["seconds"], 100 * value) for value in _interval(row)]
@@ -88,9 +90,12 @@ def _name(axes: Axes, named: Sequence[Mapping[str, Any]], rows: Sequence[Mapping
     for row in named:
         low, high = _interval(row)
         heights = {0: 100 * row["top1"], 1: 100 * high, -1: 100 * low}
-        look = {"xytext": (0, 0), "textcoords": "offset points", "fontsize": 9}
         text = axes.annotate(
-            fonts.legible(style.shortened(row["name"], 32)), (row["seconds"], 0), **look
+            fonts.legible(style.shortened(row["name"], 32)),
+            (row["seconds"], 0),
+            xytext=(0, 0),
+            textcoords="offset points",
+            fontsize=9,
         )
         if (box := _placed(text, heights, axes.bbox, taken)) is None:
             text.remove()
@@ -99,7 +104,7 @@ def _name(axes: Axes, named: Sequence[Mapping[str, Any]], rows: Sequence[Mapping
 
 
 def _placed(
-    text: Annotation, heights: Mapping[int, float], inside: Bbox, taken: Sequence[Bbox]
+    text: Annotation, heights: Mapping[int, float], inside: BboxBase, taken: Sequence[Bbox]
 ) -> Bbox | None:
     """Moves a text to the first free place and returns its box, or None where there is none."""
     for end, ha, va, offset in _PLACES:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tl.fields import config_fields, flat, nested
-from tl.report.blocks import Command, Details, Facts, Text
+from tl.report.blocks import Block, Command, Details, Facts, Text
 from tl.results import formats
 from tl.results.run import KINDS, Run
 
@@ -66,7 +66,7 @@ def headline(run: Run) -> Headline:
     )
 
 
-def what_ran(run: Run) -> list[object]:
+def what_ran(run: Run) -> list[Block]:
     """Returns the command, weights, data, protocol and versions of a run."""
     groups = [
         Facts("Weights", _weights(run)),
@@ -77,7 +77,7 @@ def what_ran(run: Run) -> list[object]:
     return [*command(run), *(g for g in groups if g.facts), *config(run)]
 
 
-def command(run: Run) -> list[object]:
+def command(run: Run) -> list[Block]:
     """Returns the command that repeats a run, where it is known."""
     text = run.environment.get("command")
     about = Text("The command to repeat it; a click selects it whole:")
@@ -91,14 +91,14 @@ def by_lines(command: str) -> str:
     return " \\\n  ".join([shlex.join(words[:first]), *map(formats.shell_word, words[first:])])
 
 
-def config(run: Run) -> list[object]:
+def config(run: Run) -> list[Block]:
     """Returns every field of a run's config."""
     fields = {name: formats.value(item) for name, item in flat(run.config).items()}
     fields |= {name: f"{formats.value(v)}, by the rule" for name, v in _by_rule(run).items()}
     return [Details(f"Every field of the config ({len(fields)})", [Facts("", fields)])]
 
 
-def study_facts(run: Run) -> list[object]:
+def study_facts(run: Run) -> list[Block]:
     """Returns the command, axes and versions of a study."""
     axes = {name: ", ".join(levels) for name, levels in run.result["axes"].items()}
     groups = [
@@ -154,7 +154,7 @@ def _protocol(run: Run) -> dict[str, str]:
     """Returns how a run chose and tested, from its config and what a rule filled in it."""
     if not run.config:
         return {}
-    c = nested(config_fields(run.config) | _by_rule(run))
+    c = nested({**config_fields(run.config), **_by_rule(run)})
     changed = [f"{k} {formats.value(v)}" for k, v in c["preprocess"].items() if v]
     facts = {"preprocessing": ", ".join(changed) or "as belongs to the weights"}
     if run.kind == "probe":

@@ -61,7 +61,7 @@ def learning_curve(
     return figure
 
 
-def l2_curves(grid: Sequence[Mapping[str, Any]]) -> Figure | None:
+def l2_curves(grid: Sequence[Mapping[str, Any]]) -> Figure:
     """Draws val accuracy over the strength of L2, a line an endpoint, a panel a solver.
 
     Of many endpoints, the seven that reach most are coloured; a large marker is a line's best.
@@ -70,14 +70,14 @@ def l2_curves(grid: Sequence[Mapping[str, Any]]) -> Figure | None:
       grid: rows of `result.json` with `endpoint`, `solver`, `l2`, `val_top1` (a fraction) and
         `val_loss`; rows of several seeds are averaged, rows without `l2` are ignored.
 
-    Returns:
-      None where no row has an `l2`.
+    Raises:
+      ValueError: no row has an `l2`.
     """
     lines = _l2_lines(grid)
     if not lines:
-        return None
+        raise ValueError("expected a row with an l2")
     solvers = list(dict.fromkeys(solver for solver, _ in lines))
-    reached = {}
+    reached: dict[str, float] = {}
     for (_, endpoint), line in lines.items():
         reached[endpoint] = max(reached.get(endpoint, 0), line[0][1])
     endpoints = sorted(reached, key=lambda endpoint: -reached[endpoint])
@@ -154,7 +154,7 @@ def accuracy_over_endpoint(study: Sequence[Mapping[str, Any]]) -> Figure:
     axes = figure.subplots()
     for i, k in enumerate(dict.fromkeys(row["examples_per_class"] for row in study)):
         rows = {r["endpoint"]: r for r in study if r["examples_per_class"] == k}
-        label = f"{k} examples a class" if k else "all examples"
+        label: str | None = f"{k} examples a class" if k else "all examples"
         for group in (raw, single, joined):
             drawn = [e for e in group if e in rows]
             if not drawn:

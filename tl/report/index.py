@@ -10,6 +10,7 @@ from urllib.parse import quote
 from tl.errors import UserError
 from tl.report import figures, fonts, html
 from tl.report.blocks import (
+    Block,
     Cell,
     Details,
     Section,
@@ -106,7 +107,7 @@ def _sections(
     of_study = {study: [f for f in rows if f != study and study in f.parents] for study in studies}
     grouped = {folder for folders in of_study.values() for folder in folders}
     alone = [folder for folder in rows if folder not in grouped]
-    tables = [_table(root, rows, alone, "Runs and studies")] if alone else []
+    tables: list[Block] = [_table(root, rows, alone, "Runs and studies")] if alone else []
     for study, folders in of_study.items():
         if folders:
             count = formats.plural(len(folders), "run")

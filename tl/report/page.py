@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from tl.errors import UserError
 from tl.report import advice_sections, facts, html, sections, study_sections
-from tl.report.blocks import Section
+from tl.report.blocks import Block, Section
 from tl.report.index import index
 from tl.results.run import KINDS, Run, read
 
@@ -14,7 +15,8 @@ __all__ = ["PAGE", "build", "index"]
 
 PAGE = html.PAGE
 
-Blocks = Callable[[Run], list[object]]
+T = TypeVar("T")
+Blocks = Callable[[Run], list[Block]]
 
 _EVIDENCE: Mapping[str, Blocks] = {
     "Confusion matrix": sections.confusions,
@@ -80,7 +82,7 @@ def _section(title: str, blocks: Blocks, run: Run) -> Section:
         return Section(title, [], missing=str(error))
 
 
-def _needed(part: Callable[[Run], object], run: Run):
+def _needed(part: Callable[[Run], T], run: Run) -> T:
     """Returns what a part of the page makes of a run; a field that it lacks is a UserError."""
     try:
         return part(run)

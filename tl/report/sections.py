@@ -10,6 +10,7 @@ from tl.errors import UserError
 from tl.fields import config_fields
 from tl.report import figures, fonts
 from tl.report.blocks import (
+    Block,
     Cell,
     Details,
     Gallery,
@@ -39,7 +40,7 @@ GROUPS = {  # of examples.json
 }
 
 
-def learning_curves(run: Run) -> list[object]:
+def learning_curves(run: Run) -> list[Block]:
     """Returns loss and accuracy over the epochs of a fine-tuning run."""
     curve, kept = run.result["curve"], run.result["selected"]["epoch"]
     first, last = curve[0], curve[-1]
@@ -53,7 +54,7 @@ def learning_curves(run: Run) -> list[object]:
     return [picture(partial(figures.learning_curve, curve, kept, loss), alt, caption)]
 
 
-def selection(run: Run) -> list[object]:
+def selection(run: Run) -> list[Block]:
     """Returns what a probe chose from: endpoints and strengths, on val."""
     grid, study, endpoints = (run.result[key] for key in ("grid", "study", "endpoints"))
     seeds = len(run.result["seeds"])
@@ -98,11 +99,10 @@ def _settings(grid: Sequence[Mapping[str, Any]], seeds: int) -> Details:
     for row in grid:
         chosen = ", ".join(f"{k} {formats.value(v)}" for k, v in row.items() if k not in described)
         groups.setdefault((row["endpoint"], row["solver"], chosen), []).append(row)
-    rows = [
-        [*key, percent(np.mean([r["val_top1"] for r in rows])), _mean_loss(rows)]
-        for key, rows in groups.items()
-    ]
-    rows.sort(key=lambda row: -row[3].value)
+    top1 = {key: np.mean([row["val_top1"] for row in rows]) for key, rows in groups.items()}
+    rows: list[list[Cell | str]] = []
+    for key in sorted(groups, key=lambda key: -top1[key]):
+        rows.append([*key, percent(top1[key]), _mean_loss(groups[key])])
     columns = ["endpoint", "solver", "setting", "val top-1", "val loss (nats)"]
     caption = f"Means over {formats.plural(seeds, 'seed')}"
     return Details(f"Every setting that was tried ({len(rows):,})", [Table(caption, columns, rows)])
@@ -113,7 +113,7 @@ def _mean_loss(rows: Sequence[Mapping[str, Any]]) -> Cell:
     return Cell(f"{np.mean(losses):.4f}", float(np.mean(losses))) if losses else Cell(formats.NONE)
 
 
-def confusions(run: Run) -> list[object]:
+def confusions(run: Run) -> list[Block]:
     """Returns the confusion matrix, as counts and row by row as shares."""
     names, labels, about = _tested(run)
     matrix = confusion.confusion(labels, run.predictions.test_predicted.ravel(), len(names))
@@ -147,7 +147,7 @@ def confusions(run: Run) -> list[object]:
     return [*paragraphs(text, fonts.about_classes(names)), *shown]
 
 
-def classes(run: Run) -> list[object]:
+def classes(run: Run) -> list[Block]:
     """Returns recall and precision class by class; their numbers where pictures go by them."""
     p = run.predictions
     names, labels, about = _tested(run)
@@ -182,7 +182,7 @@ def _tested(run: Run) -> tuple[list[str], np.ndarray, str]:
     return list(map(str, p.classes)), np.tile(p.test_labels, seeds), about
 
 
-def reliability(run: Run) -> list[object]:
+def reliability(run: Run) -> list[Block]:
     """Returns accuracy over confidence on test, before and after temperature scaling on val."""
     p = run.predictions
     temperature = calibration.temperature(p.val_logits, p.val_labels, p.link)
@@ -202,7 +202,7 @@ def reliability(run: Run) -> list[object]:
     return [Text(text), picture(partial(figures.reliability, before, after, temperature), alt)]
 
 
-def features(run: Run) -> list[object]:
+def features(run: Run) -> list[Block]:
     """Returns test features in two dimensions, by PCA and by t-SNE."""
     found = load_features(run.path)
     if found is None:
@@ -227,7 +227,7 @@ def features(run: Run) -> list[object]:
     return [*paragraphs(text, fonts.about_classes(names)), Pair(pictures)]
 
 
-def gallery(group: str, run: Run) -> list[object]:
+def gallery(group: str, run: Run) -> list[Block]:
     """Returns the images of a group of examples, in order of rank."""
     if not (run.path / EXAMPLES).exists():
         raise UserError(f"the run left no {EXAMPLES}")

@@ -153,7 +153,7 @@ def _dot(axes: Axes, cell: Mapping[str, Any], at: int, best: bool) -> None:
 
 def _lines(study: Study, rows: Cells) -> Figure:
     """Draws a line for each row over the columns."""
-    columns = study["columns"]
+    columns: str = study["columns"]
     levels = study["axes"][columns]
     numbers = _numbers(levels)
     x = dict(zip(levels, numbers or range(len(levels))))

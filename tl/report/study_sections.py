@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from tl.report import fonts, study_figures
 from tl.report.blocks import (
+    Block,
     Cell,
     Facts,
     Table,
@@ -46,7 +47,7 @@ def headline(run: Run) -> Headline:
     return Headline(result["title"], number, unit, notes, tiles, [*result["warnings"], *failed])
 
 
-def claims(run: Run) -> list[object]:
+def claims(run: Run) -> list[Block]:
     """Returns each piece of advice with its verdict."""
     rows = [
         [
@@ -71,7 +72,7 @@ def claims(run: Run) -> list[object]:
     return [Table(caption, columns, rows, sortable=False), Facts("Why", why)]
 
 
-def cells(run: Run) -> list[object]:
+def cells(run: Run) -> list[Block]:
     """Returns mean accuracy with its interval, rows of levels by the levels of one axis."""
     study = run.result
     across = study["columns"]
@@ -94,7 +95,7 @@ def cells(run: Run) -> list[object]:
     return [table, *([Text(f"Intervals: {about}.")] if about else [])]
 
 
-def plots(run: Run) -> list[object]:
+def plots(run: Run) -> list[Block]:
     """Returns the study's figures."""
     study = run.result
     means = [cell for cell in study["cells"] if cell["mean"] is not None]
@@ -121,7 +122,7 @@ def _figure(study: Mapping[str, Any], name: str) -> Figure:
     return study_figures.study(study)[name]
 
 
-def runs(run: Run) -> list[object]:
+def runs(run: Run) -> list[Block]:
     """Returns every run with its result, and where its folder is."""
     axes = list(run.result["axes"])
     rows = [

@@ -137,13 +137,15 @@ def root_scale(highest: float) -> PowerNorm:
     return PowerNorm(0.5, vmin=0, vmax=highest)
 
 
-def text_on(background: tuple[float, ...]) -> str:
+def text_on(background: Iterable[float]) -> str:
     """Returns black or white, whichever contrasts more with a colour (WCAG 2.1).
 
     Args:
       background: red, green and blue, 0 to 1; what follows is ignored.
     """
-    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in background[:3]]
+    linear = [
+        v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in list(background)[:3]
+    ]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "black" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "white"
 

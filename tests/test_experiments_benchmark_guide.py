@@ -14,7 +14,7 @@ def tiny_job(monkeypatch):
     monkeypatch.setattr(guide, "BACKBONE", "resnet_tiny")
     monkeypatch.setattr("tl.runs.probe.plots.accuracy_over_endpoint", lambda *arguments: None)
 
-    def noise(data, split):
+    def noise(data, split, field):
         assert (data.name, data.data_dir) == ("cifar10", "somewhere")
         name, count = split.removesuffix("]").split("[:")
         return dataclasses.replace(NoiseSource(int(count), 32), split=name)

@@ -52,11 +52,11 @@ def test_fake_devices_replace_those_that_are_asked_for_already(monkeypatch):
 def test_images_of_cifar10_where_there_are_some(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "tl.data.sources.open_source", lambda data, split: asked.append((dict(data), split))
+        "tl.data.sources.open_source", lambda data, split: asked.append((data, split))
     )
     pipeline.open_source(5, "somewhere")
     ((data, split),) = asked
-    assert (data["name"], data["data_dir"], data["download"]) == ("cifar10", "somewhere", False)
+    assert (data.name, data.data_dir, data.download) == ("cifar10", "somewhere", False)
     assert split == "train[:5]"
 
 

@@ -3,13 +3,16 @@
 import os
 import tempfile
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from experiments.benchmark import contest, features, peers, rows
 from experiments.benchmark.contest import Contestant
 from experiments.benchmark.options import Options
+
+if TYPE_CHECKING:  # importing it takes time that peers need not wait for
+    from tl.data.sources import Source
 
 BATCH_SIZE = 64
 IMAGE_SIZE = 32  # of the images before they are resized on the device, as CIFAR-10's
@@ -123,7 +126,7 @@ def extraction(backbone: str, size: int, count: int, data_dir: str) -> peers.Wor
     devices.divide_cpu()  # as every command does
     network, asked = random_network(backbone, size), Extraction(("pooled",), batch_size=BATCH_SIZE)
 
-    def fill(source: Any) -> None:
+    def fill(source: "Source") -> None:
         with tempfile.TemporaryDirectory() as folder:
             extract(network, source, network.spec.preprocessing, asked, folder, log=str)
 
@@ -147,17 +150,13 @@ def compute(backbone: str, size: int, count: int) -> peers.Work:
     return work
 
 
-def open_source(count: int, data_dir: str) -> Any:
+def open_source(count: int, data_dir: str) -> "Source":
     """Returns the first images of CIFAR-10 or, without a `data_dir`, noise of the same size."""
     if not data_dir:
         from experiments.benchmark.synthetic import NoiseSource
 
         return NoiseSource(count, IMAGE_SIZE)
-    from ml_collections import ConfigDict
-
     from tl.data import sources
 
-    data = ConfigDict(
-        {"name": "cifar10", "data_dir": data_dir, "skip_corrupt": False, "download": False}
-    )
+    data = sources.Data("cifar10", data_dir=data_dir, download=False)
     return sources.open_source(data, f"train[:{count}]")

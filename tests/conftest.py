@@ -21,6 +21,7 @@ CHECKED += ["tl.checkpoint", "tl.probes", "tl.data", "tl.report"]
 # Not `predictions`, which itself checks what a file holds.
 CHECKED += [f"tl.results.{m}" for m in ("calibration", "compare", "confusion", "examples")]
 CHECKED += [f"tl.results.{m}" for m in ("intervals", "projection")]
+CHECKED += ["tl.advice", "tl.studies", "tl.runs.cost"]
 install_import_hook(CHECKED, f"{tests.typechecker.__name__}.check")
 
 collect_ignore = ["make_golden.py"]  # a script, which changes what may be imported after it

@@ -21,9 +21,9 @@ def estimate(measured, num_train, unseen=None):
 def test_exponent_of_a_power_law():
     sizes = np.array([100, 200, 400])
     assert exponent(sizes, 3 * sizes**-0.25) == pytest.approx(0.25)
-    assert exponent(sizes, [0.1, 0.2, 0.3]) == 0.0  # growing with rows is noise
+    assert exponent(sizes, np.array([0.1, 0.2, 0.3])) == 0.0  # growing with rows is noise
     assert exponent(sizes, 1.0 / sizes**2) == 1.0
-    assert exponent([50], [0.3]) == 0.0
+    assert exponent(np.array([50]), np.array([0.3])) == 0.0
 
 
 def test_as_many_rows_as_measured_give_what_was_measured():

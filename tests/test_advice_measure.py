@@ -67,7 +67,7 @@ def test_two_hundred_classes():
 
 def test_standard_error():
     # Variance 1/2, of the mean 1/8.
-    assert measure.standard_error(np.array([0, 1, 0, -1])) == pytest.approx(np.sqrt(1 / 8))
+    assert measure.standard_error(np.array([0.0, 1.0, 0.0, -1.0])) == pytest.approx(np.sqrt(1 / 8))
     assert measure.standard_error(np.ones(3)) == 0.0
 
 

@@ -94,9 +94,10 @@ def test_single_images_do_where_others_have_two_or_val_is_a_split():
 
 
 def test_images_are_two_of_each_class_at_least():
-    rows = sample.choose_rows(np.repeat(np.arange(200), 3), 0, seed=0)
+    sample.check_limit(400, classes=200)
+    sample.check_limit(0, classes=200)
     with pytest.raises(UserError, match="--images of at least 400, two of each class, or 0"):
-        sample.draw(None, {}, rows, None, None, "", limit=399)
+        sample.check_limit(399, classes=200)
 
 
 def test_what_half_a_minute_allows():

@@ -100,7 +100,7 @@ def test_notes():
     assert few == "90 images of 10 classes are few to judge by; --images=N looks at more."
     (all_there_are,) = text.notes(with_(data__looked_at=90, data__images=90), "grid2")
     assert all_there_are == "90 images of 10 classes are few to judge by."
-    assert far == "What 50,000 images give is extrapolated from 90."
+    assert far == "The accuracy with 50,000 images is extrapolated from 90."
 
 
 def test_the_screen():

@@ -1,10 +1,11 @@
-"""What a sample tells of each endpoint: probes at three sizes, neighbours, LogME, H-score."""
+"""Measures each endpoint on a sample: probes of three sizes, neighbours, LogME and H-score."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 from scipy.special import log_softmax
 
 from tl import metrics
@@ -15,25 +16,27 @@ from tl.probes.transferability import h_score, logme
 
 FRACTIONS = (0.25, 0.5, 1.0)  # of a fold's training rows
 SUBSETS = 2  # of each size below the largest
-PARTS = 10  # that held-out rows are divided in; see `unseen`
+PARTS = 10  # of the held-out rows, see `unseen`
 L2S = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)
 SOLVER = solvers.Logistic(L2S, max_iterations=200, search_tolerance=1e-5)
 KNN = solvers.Knn((5,), (0.07,))
 
+Subset = list[Int[np.ndarray, " _"]]  # the training rows of every fold
+
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One endpoint.
+    """What was measured on one endpoint.
 
     Attributes:
       endpoint: its name; 'a+b' is a concatenation.
-      width: features D.
+      width: number of features D.
       logme, h_score: see `tl.probes.transferability`.
-      knn_top1: of the 5 nearest neighbours by cosine, weighted votes, on held-out rows.
-      l2: strength that the largest probes liked best, the same for all folds.
-      correct: number of training rows to float [subsets, N], 1 where the probe has a held-out row
-        right; rows in the same order for every endpoint and size.
-      tried: of the largest probes, every strength's.
+      knn_top1: on held-out rows, by weighted votes of the 5 nearest neighbours by cosine.
+      l2: the best strength of the largest probes, the same for all folds.
+      correct: number of training rows to float [subsets, N], 1 where the probe is right on a
+        held-out row; the rows have the same order for every endpoint and size.
+      tried: all strengths of the largest probes.
     """
 
     endpoint: str
@@ -42,21 +45,21 @@ class Measured:
     h_score: float
     knn_top1: float
     l2: float
-    correct: Mapping[int, np.ndarray] = dataclasses.field(repr=False)
+    correct: Mapping[int, Float[np.ndarray, "_ n"]] = dataclasses.field(repr=False)
     tried: "Tried" = dataclasses.field(repr=False)
 
     @property
     def top1(self) -> float:
-        """Of the largest probes, on held-out rows."""
+        """Accuracy of the largest probes on held-out rows."""
         return float(self.right.mean())
 
     @property
-    def right(self) -> np.ndarray:
-        """Which held-out rows the largest probes have right, float [N]."""
+    def right(self) -> Float[np.ndarray, " n"]:
+        """On which held-out rows the largest probes are right, float [N]."""
         return self.correct[max(self.correct)].mean(axis=0)
 
-    def as_dict(self) -> dict:
-        """As JSON, accuracy under the number of training rows."""
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the numbers as JSON; `top1` has accuracies by number of training rows."""
         row = {field: getattr(self, field) for field in _SCALARS}
         return row | {"top1": {str(size): float(c.mean()) for size, c in self.correct.items()}}
 
@@ -65,20 +68,21 @@ _SCALARS = ("endpoint", "width", "logme", "h_score", "knn_top1", "l2")
 
 
 class Tried(NamedTuple):
-    """What probes of every strength in L2S come to, with subsets of one size.
+    """Probes of every strength in L2S, on subsets of one size.
 
     Attributes:
-      correct: float [L, subsets, N], 1 where a held-out row came out right.
-      losses: float [L, subsets, N], its cross-entropy in nats.
+      correct: float [L, subsets, N], 1 where the probe is right on a held-out row.
+      losses: float [L, subsets, N], the cross-entropy of that row, in nats.
     """
 
-    correct: np.ndarray
-    losses: np.ndarray
+    correct: Float[np.ndarray, "strengths subsets n"]
+    losses: Float[np.ndarray, "strengths subsets n"]
 
-    def best(self, rows: np.ndarray | slice = slice(None)) -> int:
-        """Returns which strength is best by some of the held-out rows.
+    def best(self, rows: Bool[np.ndarray, " n"] | slice = slice(None)) -> int:
+        """Returns the number of the strength that is best on some of the held-out rows.
 
-        As in `tl.probes.protocol`: the lowest loss of those at most one example short of the best.
+        As in `tl.probes.protocol`, it is the one with the lowest loss among those that have at most
+        one example less right than the best.
         """
         correct = self.correct[..., rows].sum(axis=(1, 2))
         enough = correct >= correct.max() - self.correct.shape[1] - 1e-9
@@ -115,13 +119,13 @@ def around(endpoints: Sequence[str], best: str) -> str:
 
 
 def choose(
-    measured: Sequence[Measured], rows: np.ndarray | slice = slice(None)
-) -> tuple[Measured, np.ndarray]:
-    """Returns the endpoint to probe, by some of the held-out rows, and what it has right of all.
+    measured: Sequence[Measured], rows: Bool[np.ndarray, " n"] | slice = slice(None)
+) -> tuple[Measured, Float[np.ndarray, " n"]]:
+    """Returns the endpoint to probe, and on which of all held-out rows its probe is right.
 
     Args:
       measured: of the same sample, FINAL among them.
-      rows: bool [N], those to choose by.
+      rows: bool [N], the held-out rows to choose by.
     """
     rights = [row.tried.correct[row.tried.best(rows)].mean(axis=0) for row in measured]
 
@@ -136,12 +140,12 @@ def choose(
     return measured[chosen], rights[chosen]
 
 
-def unseen(measured: Sequence[Measured]) -> np.ndarray:
-    """Returns which held-out rows come out right when others choose endpoint and strength.
+def unseen(measured: Sequence[Measured]) -> Float[np.ndarray, " n"]:
+    """Returns on which held-out rows the probe is right that other held-out rows choose.
 
-    The best of many on the rows that chose it is luckier than it will be on new ones. So a tenth
-    of the rows at a time is left out of the choice (Varma and Simon 2006, doi
-    10.1186/1471-2105-7-91).
+    The best of many probes does better on the rows that chose it than it will on new rows. So each
+    tenth of the rows is left out in turn, and the other rows choose endpoint and strength for it
+    (Varma and Simon 2006, doi 10.1186/1471-2105-7-91).
 
     Returns:
       float [N].
@@ -157,23 +161,21 @@ def unseen(measured: Sequence[Measured]) -> np.ndarray:
     return right
 
 
-def standard_error(values: np.ndarray) -> float:
+def standard_error(values: Float[np.ndarray, " n"]) -> float:
     """Returns the standard error of the mean of values [N]."""
     return float(np.std(values) / np.sqrt(len(values)))
 
 
-def head_entropy(logits: np.ndarray) -> float:
+def head_entropy(logits: Float[np.ndarray, "n c"]) -> float:
     """Returns the mean entropy of softmax(logits [N, C]) as a share of log C, in [0, 1]."""
-    z = np.asarray(logits, np.float64)
-    z = z - z.max(axis=1, keepdims=True)
-    logs = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-    return float(-np.sum(np.exp(logs) * logs, axis=1).mean() / np.log(z.shape[1]))
+    logs = log_softmax(np.asarray(logits, np.float64), axis=1)
+    return float(-np.sum(np.exp(logs) * logs, axis=1).mean() / np.log(logs.shape[1]))
 
 
-def _subsets(sample: Sample) -> dict[int, list[list[np.ndarray]]]:
-    """Returns size to subsets, each the training rows of every fold; the size is their mean."""
+def _subsets(sample: Sample) -> dict[int, list[Subset]]:
+    """Returns size to subsets; the size is the mean over folds."""
     training = [np.flatnonzero(~held) for held in sample.held]
-    subsets: dict[int, list[list[np.ndarray]]] = {}
+    subsets: dict[int, list[Subset]] = {}
     for fraction in FRACTIONS:
         chosen = []
         for seed in range(SUBSETS if fraction < 1 else 1):
@@ -181,15 +183,17 @@ def _subsets(sample: Sample) -> dict[int, list[list[np.ndarray]]]:
             for rows in training:
                 order = rows[stratified_order(sample.labels[rows], seed)]
                 classes = len(np.unique(sample.labels[rows]))
-                count = max(classes, round(fraction * len(rows)))  # a row of each at least
+                count = max(classes, round(fraction * len(rows)))  # at least a row of each class
                 rows_of_folds.append(order[:count])
             chosen.append(rows_of_folds)
         subsets[round(np.mean([len(rows) for rows in chosen[0]]))] = chosen
     return subsets
 
 
-def _probe(x, sample: Sample, subsets, num_classes: int) -> Tried:
-    """Returns what every strength comes to, rows in the order of the folds."""
+def _probe(
+    x: Float[np.ndarray, "n d"], sample: Sample, subsets: Sequence[Subset], num_classes: int
+) -> Tried:
+    """Returns probes of every strength; held-out rows are in the order of the folds."""
     correct, losses = (np.empty((len(L2S), len(subsets), sample.held.sum())) for _ in range(2))
     for subset, rows_of_folds in enumerate(subsets):
         end = 0
@@ -204,7 +208,8 @@ def _probe(x, sample: Sample, subsets, num_classes: int) -> Tried:
     return Tried(correct, losses)
 
 
-def _neighbours(x, sample: Sample, num_classes: int) -> float:
+def _neighbours(x: Float[np.ndarray, "n d"], sample: Sample, num_classes: int) -> float:
+    """Returns the accuracy of nearest neighbours on held-out rows."""
     hits = []
     for held in sample.held:
         train = solvers.Rows(x[~held], sample.labels[~held])

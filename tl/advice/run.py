@@ -1,4 +1,4 @@
-"""Advice from a data set and a weight set, in about a minute: the data flow in call order."""
+"""Advice on a data set and a weight set, in about a minute, in call order."""
 
 import dataclasses
 import itertools
@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from tl.advice import command, curves, measure, rule, sample, text
 from tl.advice.measure import Measured
 from tl.advice.rule import FINAL
 from tl.data import imagenet, sources
+from tl.data.sources import Source
 from tl.features.network import Extraction
 from tl.files import Log, write_json
 from tl.models import registry
@@ -26,7 +28,7 @@ from tl.runs.workdir import begin
 from tl.weights.load import Pretrained
 
 HEAD = "logits"
-WORTH_REUSING = 5.0  # seconds of extraction
+WORTH_REUSING = 5.0  # seconds that extraction would take
 
 
 def advise(
@@ -38,7 +40,7 @@ def advise(
     limit: int = 0,
     log: Log = print,
 ) -> dict[str, Any]:
-    """Says which of the four cases the data are, what to do, what to expect, and the command.
+    """Says which of the four cases the data are, what to do and expect, and the command for it.
 
     Args:
       fields: dotted name to value, of the user's config, see `configs/common.py`. Of several
@@ -167,7 +169,7 @@ def _extraction(asked: Extraction, network: Pretrained) -> Extraction:
 
 
 def _measure(drawn: sample.Sample, names: Sequence[str], num_classes: int) -> list[Measured]:
-    """Returns every endpoint, in order, and the best with its neighbours."""
+    """Measures every endpoint, in order, and the best one together with its neighbours."""
     measured = [measure.measure(drawn, name, num_classes) for name in names]
     joined = measure.around(names, max(measured, key=_rank).endpoint)
     return [*measured, measure.measure(drawn, joined, num_classes)]
@@ -180,7 +182,7 @@ def _rank(row: Measured) -> tuple[float, bool, int]:
 def _judge(
     measured: Sequence[Measured], num_train: int, examples_per_class: float
 ) -> tuple[rule.Verdict, dict[str, Any]]:
-    """Returns the verdict and what it rests on."""
+    """Returns the verdict, and the numbers it rests on."""
     by_name = {row.endpoint: row for row in measured}
     final = by_name[FINAL]
     single = [row for row in measured if "+" not in row.endpoint]
@@ -213,8 +215,10 @@ def _beside(workdir: Path, name: str) -> Path:
     return next(free for free in itertools.chain([stem], later) if not free.exists())
 
 
-def _resolution(source: Any, rows: np.ndarray, size: int, network: Pretrained) -> dict[str, int]:
-    """Returns shorter sides in pixels: of the images, as the network sees them, of its training."""
+def _resolution(
+    source: Source, rows: Int[np.ndarray, " n"], size: int, network: Pretrained
+) -> dict[str, int]:
+    """Returns the shorter side, in pixels, of the images, as used, and as trained with."""
     if source.image_shape is not None:
         images = min(source.image_shape[:2])
     else:

@@ -1,78 +1,80 @@
-"""The rows that advice looks at, and their features: as many as half a minute can compute.
+"""The images that advice looks at and their features: as many as half a minute can compute.
 
-They come from train, and from val where that is a split of its own; never from test.
+They come from train and, if val is a split of its own, from val; never from test.
 """
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from tl.data import splits
+from tl.data.sources import Source
 from tl.errors import UserError
 from tl.features.extract import extract
-from tl.features.network import Extraction, compute_rows
+from tl.features.network import Computed, Extraction, compute_rows
 from tl.files import Log
+from tl.weights.load import Pretrained
 from tl.weights.spec import Preprocessing
 
 SECONDS = 25.0  # that extraction may take
-MOST_ROWS = 3000  # more narrow the interval little: with 1,000 of them held out it is +-2.5 points
+MOST_ROWS = 3000  # of which 1,000 are held out: the interval is +-2.5 points, and more add little
 LEAST_ROWS = 200
-LEAST_PER_CLASS = 5  # on average, as far as MOST_ROWS allow
-MANY_CLASSES = 100  # from which one division must do: a fit takes time in proportion to them
+LEAST_PER_CLASS = 5  # on average, within MOST_ROWS
+MANY_CLASSES = 100  # from here on there is one fold, for fits take time in proportion to classes
 TIMED_BATCHES = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Labelled rows that a run could use, each list in an order whose every start is stratified.
+    """Labelled rows that a run could use, in an order in which every start is stratified.
 
     Attributes:
-      train: int [n] rows of the train source, of which val may be carved.
-      val: int [m] rows of the val source; None where there is none.
-      train_labels, val_labels: int [n] and [m].
+      train: int [n], rows of the train source; val may be carved from them.
+      train_labels: int [n].
+      val: int [m], rows of the val source; None if there is none.
+      val_labels: int [m].
     """
 
-    train: np.ndarray
-    train_labels: np.ndarray
-    val: np.ndarray | None = None
-    val_labels: np.ndarray | None = None
+    train: Int[np.ndarray, " n"]
+    train_labels: Int[np.ndarray, " n"]
+    val: Int[np.ndarray, " m"] | None = None
+    val_labels: Int[np.ndarray, " m"] | None = None
 
     @property
     def count(self) -> int:
-        """Rows of both, which a probe is refitted on."""
+        """Rows of train and val together, which a probe is refitted on."""
         return len(self.train) + (0 if self.val is None else len(self.val))
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """Features of some of the rows, and how they take turns in being held out.
+    """Features of some of the rows, and which of them each fold holds out.
 
     Attributes:
       features: endpoint to float32 [n, D].
       labels: int [n].
-      held: bool [folds, n]; in each fold the others are trained on.
-      images_per_second: that the frozen network computes, measured.
+      held: bool [folds, n], the rows that a fold holds out; it is fitted to the others.
+      images_per_second: features that the frozen network computes, measured.
       stored: whether the features are in the store of the whole train split.
     """
 
-    features: Mapping[str, np.ndarray]
-    labels: np.ndarray
-    held: np.ndarray
+    features: Mapping[str, Float[np.ndarray, "n _"]]
+    labels: Int[np.ndarray, " n"]
+    held: Bool[np.ndarray, "folds n"]
     images_per_second: float
     stored: bool
 
 
-def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
+def stratified_order(labels: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " n"]:
     """Returns a random order int [n] in which every start has the classes in their proportions.
 
-    A row of each class comes first and a second one next, however rare: so a start of as many
-    rows lacks none, and one of twice as many has what to fit and what to hold out.
+    One row of each class comes first, then a second row of each, however rare a class is. A start
+    of twice as many rows as classes can thus be fitted and tested on every class.
     """
-    labels = np.asarray(labels)
     rng = np.random.default_rng(seed)
     places = np.empty(len(labels))
     for label in np.unique(labels):
@@ -83,17 +85,17 @@ def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
     return np.argsort(places, kind="stable")
 
 
-def folds(labels: np.ndarray) -> np.ndarray:
+def folds(labels: Int[np.ndarray, " n"]) -> Bool[np.ndarray, "folds n"]:
     """Returns which rows each fold holds out, bool [folds, n], stratified.
 
-    Up to 400 rows five folds and up to 1,500 three, each row held out once, because few rows must
-    serve as both; beyond that, and with MANY_CLASSES, a third of the rows, once. A class of two
-    rows or more is among the others of every fold.
+    Up to 400 rows make five folds and up to 1,500 make three, and every row is held out once, for
+    few rows must serve for fitting and for testing. More rows, or MANY_CLASSES, make one fold that
+    holds out a third of the rows. Every fold is fitted to at least one row of each class that has
+    two rows or more.
 
     Args:
       labels: int [n], in a random order.
     """
-    labels = np.asarray(labels)
     classes = np.unique(labels)
     once = len(labels) > 1500 or len(classes) >= MANY_CLASSES
     count = 5 if len(labels) <= 400 and not once else 3
@@ -107,15 +109,18 @@ def folds(labels: np.ndarray) -> np.ndarray:
 
 
 def choose_rows(
-    labels: np.ndarray, k: int, seed: int, val_labels: np.ndarray | None = None
+    labels: Int[np.ndarray, " n"],
+    k: int,
+    seed: int,
+    val_labels: Int[np.ndarray, " m"] | None = None,
 ) -> Rows:
-    """Returns all rows that a run of `k` examples a class would use.
+    """Returns all rows that a run with `k` examples per class would use.
 
     Args:
-      labels: int [N] of the train source; -1 for rows to leave out.
-      k: of each class; 0 for all.
+      labels: int [N], of the train source; -1 for rows to leave out.
+      k: examples of each class; 0 for all.
       seed: of the choice and the order.
-      val_labels: of the val source, where there is one.
+      val_labels: int [M], of the val source; None if there is none.
 
     Raises:
       UserError: rows that cannot be used, see `check`.
@@ -135,12 +140,12 @@ def choose_rows(
     return rows
 
 
-def check(train_labels: np.ndarray, val_labels: np.ndarray | None) -> None:
-    """Raises UserError where a probe could not be fitted to some of the rows and tried on others.
+def check(train_labels: Int[np.ndarray, " n"], val_labels: Int[np.ndarray, " m"] | None) -> None:
+    """Raises UserError if a probe cannot be fitted to some of the rows and tested on others.
 
     Args:
       train_labels: int [n].
-      val_labels: int [m]; None where rows of train are held out.
+      val_labels: int [m]; None if rows of train are held out.
     """
     counts = np.unique(train_labels, return_counts=True)[1]
     got = f"got {counts.sum()} images of {len(counts)} class(es)"
@@ -157,9 +162,18 @@ def check(train_labels: np.ndarray, val_labels: np.ndarray | None) -> None:
         raise UserError("no image of it has a label; choose another split", field="data.val")
 
 
+def check_limit(limit: int, classes: int) -> None:
+    """Raises UserError if a number of images to look at is too small for the classes; 0 is not."""
+    if 0 < limit < (least := max(20, 2 * classes)):
+        raise UserError(
+            f"expected --images of at least {least}, two of each class, or 0 for what time allows; "
+            f"got {limit}"
+        )
+
+
 def draw(
-    network: Any,
-    opened: Mapping[str, Any],
+    network: Pretrained,
+    opened: Mapping[str, Source],
     rows: Rows,
     preprocessing: Preprocessing,
     extraction: Extraction,
@@ -171,27 +185,22 @@ def draw(
     """Returns features of as many rows as there is time for.
 
     Args:
-      network: a `tl.weights.load.Pretrained`.
-      opened: sources; only `train` and, where rows.val is there, `val` are read.
-      rows: to draw from; each list from its start.
+      network: whose features.
+      opened: split to source; only `train` and, if rows.val is there, `val` are read.
+      rows: to draw from, each list from its start.
       preprocessing, extraction: as in `tl.features.extract.extract`.
-      root: of the feature stores, which are used where the whole train split is drawn.
-      limit: rows to draw; 0 for what SECONDS allow, by a timed start, but at least
-        LEAST_PER_CLASS of each class and up to MOST_ROWS.
+      root: of the feature stores; one is filled if the whole train split is drawn.
+      limit: rows to draw; 0 for as many as SECONDS allow by a timed start, but at least LEAST_ROWS,
+        LEAST_PER_CLASS of each class, and at most MOST_ROWS.
       log: takes a line of text.
 
     Raises:
-      UserError: as `tl.features.extract.extract`; a limit below two rows of each class; rows that
-        decoding leaves out, so that too few are left.
+      UserError: as `tl.features.extract.extract` and `check_limit`; too few images can be decoded.
     """
     classes = len(np.unique(rows.train_labels))
-    if 0 < limit < (least := max(20, 2 * classes)):
-        raise UserError(
-            f"expected --images of at least {least}, two of each class, or 0 for what time allows; "
-            f"got {limit}"
-        )
+    check_limit(limit, classes)
 
-    def compute(split: str, chosen: np.ndarray) -> Iterator:
+    def compute(split: str, chosen: Int[np.ndarray, " n"]) -> Computed:
         return compute_rows(network, opened[split], preprocessing, extraction, chosen, log=log)
 
     rate = _rate(lambda chosen: compute("train", chosen), rows.train, extraction.batch_size)
@@ -204,7 +213,7 @@ def draw(
         held = min(len(rows.val), max(1, wanted // 3))
         train, val = rows.train[: wanted - held], rows.val[:held]
     if stored:
-        # Its lines are of no use here, where all features are new.
+        # Its lines say whether features were reused, which does not matter here.
         store = extract(
             network, opened["train"], preprocessing, extraction, root, log=lambda line: None
         )
@@ -218,7 +227,7 @@ def draw(
         features = {name: np.concatenate([x, val_features[name]]) for name, x in features.items()}
         is_val = np.repeat([False, True], [len(labels), len(val_labels)])
         labels = np.concatenate([labels, val_labels])
-    kept = labels >= 0  # what does not decode has no label
+    kept = labels >= 0  # an image that does not decode has no label
     features = {name: values[kept] for name, values in features.items()}
     labels, is_val = labels[kept], is_val[kept]
     check(labels[~is_val], None if rows.val is None else labels[is_val])
@@ -227,12 +236,16 @@ def draw(
 
 
 def affordable(images_per_second: float, classes: int) -> int:
-    """Returns how many rows to draw: a round number, so that small changes of speed do not show."""
+    """Returns how many rows to draw, in hundreds, so that small changes of speed change nothing."""
     count = int(SECONDS * images_per_second) // 100 * 100
     return min(max(count, LEAST_ROWS, LEAST_PER_CLASS * classes), MOST_ROWS)
 
 
-def _rate(compute: Callable[[np.ndarray], Iterator], rows: np.ndarray, batch_size: int) -> float:
+def _rate(
+    compute: Callable[[Int[np.ndarray, " n"]], Computed],
+    rows: Int[np.ndarray, " m"],
+    batch_size: int,
+) -> float:
     """Returns images a second after the first batch, which waits for the compiler."""
     times = []
     for batch, _ in compute(np.resize(rows, TIMED_BATCHES * batch_size)):
@@ -241,7 +254,10 @@ def _rate(compute: Callable[[np.ndarray], Iterator], rows: np.ndarray, batch_siz
     return images / max(times[-1][0] - times[0][0], 1e-9)
 
 
-def _collected(computed: Iterator) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _collected(
+    computed: Computed,
+) -> tuple[dict[str, Float[np.ndarray, "n _"]], Int[np.ndarray, " n"]]:
+    """Returns the features of all batches, by endpoint, and the labels."""
     parts: dict[str, list[np.ndarray]] = {}
     labels = []
     for batch, features in computed:

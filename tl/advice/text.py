@@ -1,4 +1,4 @@
-"""Advice in words: one screen, of lines that a terminal shows whole, but for the command."""
+"""Advice in words, for one screen; lines fit a terminal, except for the command."""
 
 import textwrap
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def headline(result: Result) -> str:
 
 
 def sentences(result: Result) -> list[str]:
-    """Returns three: which case it is and why, what to do and why, how the numbers came about."""
+    """Returns three texts: the case and why, what to do and why, how the numbers were found."""
     data, verdict, similarity = result["data"], result["verdict"], result["similarity"]
     first, second = result["choices"]
     per_class = data["examples_per_class"]
@@ -50,15 +50,15 @@ def sentences(result: Result) -> list[str]:
             f"expected to gain {gain} points over {_named(second)}."
         )
     how = (
-        "What to expect of a probe is its accuracy on images that neither it nor the choice of "
-        "endpoint and strength has seen, carried on to all images, with an interval of about 95 %; "
-        "what fine-tuning adds is a rule of thumb."
+        "The accuracy to expect of a probe was measured on images that neither it nor the choice "
+        "of endpoint and strength has seen, and is carried on to all images, with an interval of "
+        "about 95 %. What fine-tuning adds is a rule of thumb."
     )
     return [case, what, how]
 
 
 def resolution(result: Result) -> str:
-    """Returns what is known of the images' size and what to try."""
+    """Returns the images' size, the network's, and another size to try."""
     images, used, own = (result["resolution"][key] for key in ("images", "used", "weights"))
     told = f"images of {images} px, seen at {used} px; the weights were trained at {own} px"
     if used < own:
@@ -71,17 +71,17 @@ def resolution(result: Result) -> str:
 
 
 def notes(result: Result, pooling: str) -> list[str]:
-    """Returns what else to know before trusting the advice.
+    """Returns reasons to be careful with the advice.
 
     Args:
-      result: without its notes.
-      pooling: of spatial endpoints.
+      result: content of `result.json`, without its notes.
+      pooling: of spatial endpoints, as in `extract.pooling`.
     """
     data, told = result["data"], []
     if result["verdict"]["similarity"] == "different" and pooling == "mean":
         told.append(
-            "Endpoints were averaged over the image. Where places in it matter, advise again with "
-            "--config.extract.pooling=grid2 (digits: 99 % where the mean has 97 %)."
+            "Endpoints were averaged over the image. If it matters where things are in it, advise "
+            "again with --config.extract.pooling=grid2 (digits: 99 % where the mean has 97 %)."
         )
     if data["looked_at"] < 10 * data["classes"]:
         more = "; --images=N looks at more" if data["looked_at"] < data["images"] else ""
@@ -90,7 +90,8 @@ def notes(result: Result, pooling: str) -> list[str]:
         )
     if data["images"] > 4 * data["looked_at"]:
         told.append(
-            f"What {data['images']:,} images give is extrapolated from {data['looked_at']:,}."
+            f"The accuracy with {data['images']:,} images is extrapolated from "
+            f"{data['looked_at']:,}."
         )
     return told
 
@@ -128,7 +129,7 @@ def _facts(facts: Mapping[str, str]) -> str:
 
 
 def _wrapped(text: str, width: int, indent: int = 0) -> str:
-    """Returns lines of words, which are not broken: a flag is to be copied."""
+    """Returns lines; words are not broken, so that flags can be copied."""
     return textwrap.fill(
         text,
         width,
@@ -139,10 +140,7 @@ def _wrapped(text: str, width: int, indent: int = 0) -> str:
 
 
 def _endpoints(result: Result) -> str:
-    """Returns the table of endpoints; the best of each column has a star.
-
-    A probe's accuracy stands under the number n of rows that it was fitted to.
-    """
+    """Returns the table of endpoints; the best of each column has a star."""
     rows = result["endpoints"]
     sizes = list(rows[0]["top1"])
     columns = {

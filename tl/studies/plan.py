@@ -213,7 +213,7 @@ def _slug(axis: str, level: str) -> str:
     return f"{axis}{text}" if text.isdecimal() or not text else text
 
 
-def _claim(claim: Mapping[str, Any], axes: Mapping[str, Sequence[str]]) -> Claim:
+def _claim(claim: object, axes: Mapping[str, Sequence[str]]) -> Claim:
     if not isinstance(claim, Mapping) or not {"text", "where", "advised"} <= set(claim):
         raise UserError(
             f"expected each to have text, where and advised, got {claim!r}", field="claims"
@@ -242,7 +242,7 @@ def _claim(claim: Mapping[str, Any], axes: Mapping[str, Sequence[str]]) -> Claim
 
 
 def _chosen(
-    only: Sequence[str], axes: Mapping[str, Sequence[str]], runs: Sequence[Run]
+    only: Sequence[object], axes: Mapping[str, Sequence[str]], runs: Sequence[Run]
 ) -> frozenset[str]:
     """Returns the names of the runs that `only` chooses."""
     wanted: dict[str, set[str]] = collections.defaultdict(set)

@@ -17,7 +17,7 @@ def tiny_resnet(**arguments) -> ResNet:
     return ResNet(**{**defaults, **arguments})
 
 
-def random_variables(model, seed=0):
+def random_variables(model, seed=0, size=32):
     """Returns variables of `model` with scales about 1 and nothing at its initial value."""
     rng = np.random.default_rng(seed)
 
@@ -31,5 +31,5 @@ def random_variables(model, seed=0):
             value = rng.normal(0, 0.2, leaf.shape)
         return jnp.asarray(value, leaf.dtype)
 
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
     return jax.tree_util.tree_map_with_path(fill, shapes)

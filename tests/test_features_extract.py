@@ -122,11 +122,9 @@ def test_other_weights_code_and_preprocessing_are_other_stores(tmp_path, monkeyp
     changed = resnet()
     changed.variables["params"]["head"]["bias"] = changed.variables["params"]["head"]["bias"] + 1
     paths.add(run(tmp_path, Source(2), Extraction(("stem",)), changed)[0].path)
-    changed = resnet()
-    changed.sha256 = "1" * 64
+    changed = dataclasses.replace(resnet(), sha256="1" * 64)
     paths.add(run(tmp_path, Source(2), Extraction(("stem",)), changed)[0].path)
-    changed = resnet()
-    changed.model = changed.model.clone(norm_epsilon=1e-3)
+    changed = dataclasses.replace(resnet(), model=resnet().model.clone(norm_epsilon=1e-3))
     paths.add(run(tmp_path, Source(2), Extraction(("stem",)), changed)[0].path)
     monkeypatch.setattr(features, "code_version", lambda: "another")
     paths.add(run(tmp_path, Source(2), Extraction(("stem",)))[0].path)

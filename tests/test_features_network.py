@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.toy import PLAIN, SIZE, NoiseSource, Source, Toy, resnet, toy
+from tests.toy import PLAIN, RESNET, SIZE, NoiseSource, Source, pretrained, resnet, toy
 from tl import devices
 from tl.data import transforms
 from tl.errors import UserError
@@ -66,11 +66,12 @@ def test_an_extraction_that_means_nothing_is_refused(options, message):
 
 def test_widths_by_endpoint_and_pooling():
     model = ResNet((1, 1), block="basic", stem_width=4, widths=(4, 6), num_classes=5)
+    network = pretrained(model, {}, RESNET)
     names = ("stem", "stage2", "pooled", "logits", "pixels")
     source = Source(1)
     flat = {"pooled": 6, "logits": 5, "pixels": 48}
     for pooling, cells in (("mean", 1), ("max", 1), ("grid3", 9)):
-        assert widths(model, 32, Extraction(names, pooling), source) == {
+        assert widths(network, 32, Extraction(names, pooling), source) == {
             "stem": 4 * cells,
             "stage2": 6 * cells,
             **flat,
@@ -79,9 +80,9 @@ def test_widths_by_endpoint_and_pooling():
 
 def test_unknown_endpoints_and_pixels_of_varied_sizes_are_refused():
     with pytest.raises(UserError, match=r"'poled'; the nearest are 'pooled'.*: stem, pooled, pix"):
-        widths(Toy(), SIZE, extraction("stem", "poled"), Source(1))
+        widths(toy(), SIZE, extraction("stem", "poled"), Source(1))
     with pytest.raises(UserError, match="'pixels' needs images of one small size; those of 'toy'"):
-        widths(Toy(), SIZE, extraction("pixels"), Source(1, image_shape=None))
+        widths(toy(), SIZE, extraction("pixels"), Source(1, image_shape=None))
 
 
 @pytest.mark.parametrize("length", [1, 8, 11])

@@ -1,9 +1,23 @@
+"""The contract of the backbones, held by every one of the registry and by two foreign ones."""
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
+from tests import foreign
+from tests.networks import random_variables
+from tl import tree
 from tl.errors import UserError
 from tl.models import registry
+from tl.models.registry import Endpoint
+from tl.train import freezing
+from tl.train.mixing import Mixing
+from tl.train.schedules import multipliers
+from tl.train.state import TrainState
+from tl.train.steps import forward, train_step
+from tl.weights import convert
 
 # Trainable values and leaves of the published checkpoints.
 COUNTS = {
@@ -14,24 +28,188 @@ COUNTS = {
     "resnet152": (60_192_808, 777),
     "efficientnet_lite0": (4_652_008, 247),
 }
+FOREIGN = (foreign.GROUP_NET.name, foreign.VIT.name)
+ALL = (*COUNTS, *FOREIGN)
+RUN = ("resnet18", "efficientnet_lite0", *FOREIGN)  # one of each kind is computed
+SIZE = 64
+
+
+@pytest.fixture(scope="module", autouse=True)
+def networks():
+    with foreign.registered():
+        yield
+
+
+def shapes_of(model):
+    return {"params": {}, "batch_stats": {}} | convert.shapes(model, SIZE)
 
 
 def test_every_backbone_is_counted():
-    assert set(registry.names()) == set(COUNTS)
+    assert set(registry.names()) == set(ALL)
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_counts_and_widths(name):
-    model = registry.build(name)
-    images = jnp.zeros((1, 64, 64, 3))
-    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+def test_counts(name):
+    variables = shapes_of(registry.build(name))
     assert sum(p.size for p in jax.tree.leaves(variables["params"])) == COUNTS[name][0]
     assert len(jax.tree.leaves(variables)) == COUNTS[name][1]
-    out = jax.eval_shape(model.apply, variables, images)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_endpoints_are_what_the_contract_says(name):
+    backbone, model = registry.get(name), registry.build(name)
+    order = []
+
+    def outputs(variables, images):
+        found = model.apply(variables, images)
+        order.extend(found)  # which eval_shape sorts
+        return found
+
+    images = jax.ShapeDtypeStruct((2, SIZE, SIZE, 3), jnp.float32)
+    found = jax.eval_shape(outputs, shapes_of(model), images)
+    assert tuple(order) == backbone.endpoints
+    assert found["logits"].shape == (2, 1000)
+    ranks = {"map": 4, "tokens": 3, "vector": 2}
+    for endpoint, output in backbone.outputs.items():
+        shape = found[endpoint].shape
+        assert (len(shape), shape[0], shape[-1]) == (ranks[output.kind], 2, output.width)
+    side = SIZE // backbone.stride
+    last = [key for key, output in backbone.outputs.items() if output.kind != "vector"][-1]
+    places = found[last].shape[1:-1]
+    leading = backbone.outputs[last].leading
+    assert places in ((side, side), (side**2 + leading,))
+    assert backbone.endpoints[-2:] == (registry.FINAL, registry.LOGITS)
+    assert backbone.outputs[registry.FINAL].kind == "vector"
+    headless = registry.build(name, num_classes=0)
+    assert "head" not in shapes_of(headless)["params"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_layers_divide_the_parameters(name):
     backbone = registry.get(name)
-    assert set(out) == set(backbone.endpoints)  # eval_shape sorts the keys
-    assert {k: v.shape[-1] for k, v in out.items()} == {**backbone.widths, "logits": 1000}
-    assert out[backbone.endpoints[-3]].shape[1:3] == (64 // backbone.stride,) * 2
+    variables = shapes_of(registry.build(name))
+    paths = [path for kind in variables.values() for path in tree.leaves(kind)]
+    assert {backbone.layer_of(path) for path in paths} == set(backbone.layers)
+    assert backbone.layers[-1] == "head"
+    params = tree.leaves(variables["params"])
+    rates = multipliers(params, (), 0.5, backbone)
+    depths = [len(backbone.layers) - 1 - i for i in range(len(backbone.layers))]
+    assert {backbone.layer_of(path): rate for path, rate in rates.items()} == {
+        layer: 0.5**depth for layer, depth in zip(backbone.layers, depths, strict=True)
+    }
+    assert bool(variables["batch_stats"]) == backbone.batch_stats
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_the_network_ends_and_goes_on_at_every_endpoint(name):
+    backbone, model = registry.get(name), registry.build(name, num_classes=5)
+    variables = random_variables(model, size=SIZE)
+    images = jax.random.normal(jax.random.key(1), (2, SIZE, SIZE, 3))
+    whole = jax.jit(model.apply)(variables, images)
+    at = [backbone.endpoints[0], backbone.endpoints[len(backbone.endpoints) // 2], registry.FINAL]
+    for endpoint in at:
+        before = model.apply(variables, images, stop=endpoint)
+        assert list(before)[-1] == endpoint and "logits" not in before
+        # What lies before it is not needed to go on, so it may be frozen and cached.
+        computed = backbone.endpoints[: backbone.endpoints.index(endpoint) + 1]
+        rest = {
+            kind: {module: leaves for module, leaves in of_kind.items() if module not in computed}
+            for kind, of_kind in variables.items()
+        }
+        after = model.apply(rest, before[endpoint], start=endpoint)
+        assert list(after) == list(backbone.endpoints[len(computed) :])
+        np.testing.assert_allclose(after["logits"], whole["logits"], rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="expected start and stop to be among"):
+        model.apply(variables, images, stop="nowhere")
+    with pytest.raises(ValueError, match="expected normalised floating-point images"):
+        model.apply(variables, jnp.zeros((1, SIZE, SIZE, 3), jnp.uint8))
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_weights_come_and_go_in_every_scheme_bit_for_bit(name):
+    backbone, model = registry.get(name), registry.build(name, num_classes=5)
+    variables = jax.device_get(random_variables(model, size=SIZE))
+    shapes = shapes_of(model)
+    for scheme in backbone.schemes:
+        if scheme == "keras":  # which is read only: tests/test_weights_golden.py
+            continue
+        tensors = convert.from_variables(variables, scheme)
+        assert len(tensors) >= len(jax.tree.leaves(shapes))
+        again = convert.to_variables(tensors, shapes, scheme)
+        assert tree.differences(again, {"batch_stats": {}} | variables) == []
+        for path, leaf in tree.named_leaves(again).items():
+            np.testing.assert_array_equal(leaf, tree.named_leaves(variables)[path])
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_each_layer_can_be_frozen_and_the_rest_takes_a_step(name):
+    backbone, model = registry.get(name), registry.build(name, num_classes=3)
+    shapes = shapes_of(model)
+    for layer in backbone.layers[:-1]:
+        found = freezing.freezing(shapes, (layer,), "train")
+        assert {backbone.layer_of(path) for path in found.params} == {layer}
+    prefix = freezing.frozen_prefix(
+        shapes, freezing.freezing(shapes, (backbone.endpoints[0],), "train"), backbone.endpoints
+    )
+    assert prefix == backbone.endpoints[0]
+    frozen = freezing.freezing(shapes, ("*",) if name == "resnet18" else (), "train", ("head",))
+    variables = {"batch_stats": {}} | random_variables(model, size=SIZE)
+    trained = frozenset(tree.leaves(variables["params"]).keys() - frozen.params)
+    tx = optax.sgd(0.1)
+    trainable, _ = tree.partition(variables["params"], trained)
+    state = TrainState.create(variables, tx.init(trainable), 0, ema=True)
+    batch = {
+        "image": np.random.default_rng(0).normal(size=(4, SIZE, SIZE, 3)).astype(np.float32),
+        "label": np.array([0, 1, 2, 0]),
+        "mask": np.ones(4, bool),
+    }
+    moving = freezing.moving_norms(frozen, variables["batch_stats"])
+
+    def run(variables, inputs, key):
+        return forward(variables, inputs, key, model=model, moving=moving)
+
+    after, measured = jax.jit(
+        lambda state, batch: train_step(
+            state, batch, forward=run, prepare=lambda x: x, tx=tx, schedule=lambda step: 0.1,
+            trained=trained, num_classes=3, mixing=Mixing(), loss=optax.softmax_cross_entropy,
+        )
+    )(state, batch)  # fmt: skip
+    assert np.isfinite(measured["loss"]) and measured["grad_norm"] > 0
+    moved = {
+        path
+        for path, leaf in tree.leaves(after.params).items()
+        if not np.array_equal(leaf, tree.leaves(variables["params"])[path])
+    }
+    assert moved <= trained and any(path.startswith("head/") for path in moved)
+    for path, leaf in tree.leaves(after.batch_stats).items():
+        stays = np.array_equal(leaf, tree.leaves(variables["batch_stats"])[path])
+        assert stays == (path in frozen.statistics)
+
+
+def test_without_batch_statistics_there_are_none_to_recalibrate():
+    shapes = shapes_of(registry.build("vit"))
+    with pytest.raises(UserError, match=r"^train.norm: the network has no batch statistics to"):
+        freezing.freezing(shapes, (), "recalibrate")
+    assert freezing.freezing(shapes, (), "frozen") == freezing.freezing(shapes, (), "train")
+
+
+def test_a_size_that_the_network_does_not_take():
+    foreign.VIT.check_size(64, 64)
+    registry.get("resnet50").check_size(7, 224)
+    with pytest.raises(UserError, match=r"^preprocess.size: vit .* 4 pixels, got 30; 32 is near"):
+        foreign.VIT.check_size(30, 30)
+    with pytest.raises(UserError, match=r"^preprocess.size: these .* 16 pixels only, got 32"):
+        foreign.VIT.check_size(32, 16)
+
+
+def test_an_endpoint_is_of_a_known_kind():
+    with pytest.raises(ValueError, match=r"expected a kind of .* got 'image'"):
+        Endpoint(3, "image")
+
+
+def test_a_leaf_of_no_layer_is_said():
+    with pytest.raises(ValueError, match="expected 'neck/kernel' to be of a layer of vit"):
+        foreign.VIT.layer_of("neck/kernel")
 
 
 def test_arguments_reach_the_module():

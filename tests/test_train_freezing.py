@@ -1,5 +1,7 @@
 """What is frozen, as one fact: patterns, batch normalisation, phases, prefix, tables."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -7,6 +9,8 @@ import pytest
 from tests.networks import tiny_resnet
 from tl import tree
 from tl.errors import UserError
+from tl.models.registry import Backbone, blocks
+from tl.models.resnet import ResNet
 from tl.train import freezing as fr
 from tl.train.optim import decayed
 from tl.train.schedules import multipliers
@@ -184,10 +188,14 @@ SMALL = {
 }
 
 
+BACKBONE = Backbone("small", ResNet, {}, {}, ("stem", *blocks((2,)), "head"), ())
+
+
 def tables(freeze, norm="train"):
     paths = tree.leaves(SMALL["params"])
     found = fr.freezing(SMALL, freeze, norm)
-    arguments = (SMALL, found, multipliers(paths, ("head=10",), 0.5), decayed(paths))
+    rates = multipliers(paths, ("head=10",), 0.5, BACKBONE)
+    arguments = (SMALL, found, rates, decayed(paths), BACKBONE)
     return fr.table(*arguments), fr.leaf_table(*arguments)
 
 
@@ -237,7 +245,9 @@ def test_leaf_table_by_hand():
 def test_table_totals_are_those_of_the_network(variables):
     paths = tree.leaves(variables["params"])
     found = fr.freezing(variables, ("stem",), "train")
-    total = cells(fr.table(variables, found, multipliers(paths, (), 1.0), decayed(paths)))[-1]
+    backbone = dataclasses.replace(BACKBONE, layers=("stem", *blocks((2, 1, 1, 1)), "head"))
+    rates = multipliers(paths, (), 1.0, backbone)
+    total = cells(fr.table(variables, found, rates, decayed(paths), backbone))[-1]
     size = sum(leaf.size for leaf in paths.values())
     stem = sum(leaf.size for path, leaf in paths.items() if path.startswith("stem/"))
     assert total[1:3] == [f"{len(paths) - 3} / {len(paths)}", f"{size - stem:,} / {size:,}"]

@@ -31,7 +31,7 @@ def network():
     # Some running variances of EfficientNet-Lite0 are 0, or so small that they are lost beside the
     # square of the mean.
     variables["batch_stats"]["stem"]["bn"]["var"][:3] = 0.0, 1e-12, 2e-12
-    return Pretrained(spec=None, model=MODEL, variables=variables, sha256="")
+    return Pretrained(None, None, MODEL, variables, sha256="")
 
 
 def fed(source, rows):

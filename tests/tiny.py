@@ -20,7 +20,13 @@ BACKBONE = registry.Backbone(
     name="resnet_tiny",
     module=ResNet,
     arguments={"stage_sizes": (1,), "block": "basic", "stem_width": 8, "widths": (16,)},
-    widths={"stem": 8, "stage1": 16, "pooled": 16},
+    outputs={
+        "stem": registry.Endpoint(8),
+        "stage1": registry.Endpoint(16),
+        "pooled": registry.Endpoint(16, "vector"),
+    },
+    layers=("stem", "stage1/block1", "head"),
+    schemes=("torchvision",),
     stride=4,
 )
 CLASSES = ("cat", "dog", "emu")

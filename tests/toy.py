@@ -1,7 +1,6 @@
 """A network and a source so small that a whole extraction takes milliseconds."""
 
 import dataclasses
-import types
 
 import flax.linen as nn
 import jax
@@ -9,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tl.models.layers import run
+from tl.models.registry import Backbone, Endpoint
 from tl.models.resnet import ResNet
-from tl.weights.catalog import Preprocessing
+from tl.weights.load import Pretrained
+from tl.weights.spec import LocalFile, Preprocessing, WeightSpec
 
 SIZE = 4
 PLAIN = Preprocessing(size=SIZE, crop_pct=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -62,13 +63,37 @@ class Toy(nn.Module):
         return run(units, images, start, stop)
 
 
-def pretrained(model, variables):
-    spec = types.SimpleNamespace(name="toy")
-    return types.SimpleNamespace(spec=spec, model=model, variables=variables, sha256="0" * 64)
+def pretrained(model, variables, backbone):
+    spec = WeightSpec(
+        name="toy", backbone=backbone.name, source=LocalFile("toy"), scheme="", preprocessing=PLAIN,
+        licence="",
+    )  # fmt: skip
+    return Pretrained(spec, backbone, model, variables, sha256="0" * 64)
+
+
+TOY = Backbone(
+    name="toy",
+    module=Toy,
+    arguments={},
+    outputs={"stem": Endpoint(3), "pooled": Endpoint(3, "vector")},
+    layers=("factor",),
+    schemes=(),
+    batch_stats=False,
+    stride=1,
+)
+RESNET = Backbone(
+    name="toy_resnet",
+    module=ResNet,
+    arguments={},
+    outputs={"stem": Endpoint(8), "stage1": Endpoint(8), "pooled": Endpoint(8, "vector")},
+    layers=("stem", "stage1/block1", "head"),
+    schemes=(),
+    stride=4,
+)
 
 
 def toy(factor=1.0):
-    return pretrained(Toy(), {"params": {"factor": np.float32(factor)}})
+    return pretrained(Toy(), {"params": {"factor": np.float32(factor)}, "batch_stats": {}}, TOY)
 
 
 def resnet():
@@ -78,4 +103,4 @@ def resnet():
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)  # compiling init takes seconds
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda x: rng.uniform(0.1, 0.5, x.shape).astype(np.float32), shapes)
-    return pretrained(model, variables)
+    return pretrained(model, variables, RESNET)

@@ -53,7 +53,7 @@ def random_network(
         num_classes=num_classes,
     )
     variables = tree.map_with_path(draw, shapes)
-    return Pretrained(spec=spec, model=model, variables=variables, sha256=f"{seed:064x}")
+    return Pretrained(spec, registry.get(backbone), model, variables, sha256=f"{seed:064x}")
 
 
 def random_images(count: int, size: int) -> np.ndarray:

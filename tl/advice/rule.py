@@ -39,11 +39,11 @@ import dataclasses
 import math
 
 from tl.advice.curves import Estimate
+from tl.models.registry import FINAL
 
 LARGE = 50  # examples per class
 DIFFERENT = 2 / 3  # largest share of the final features' errors
 POINT = 0.01
-FINAL = "pooled"
 
 FINAL_PROBE = "final-layer probe"
 EARLIER_PROBE = "earlier-layer probe"

@@ -18,7 +18,6 @@ from tl.data import imagenet, sources
 from tl.data.sources import Source
 from tl.features.network import Extraction
 from tl.files import Log, write_json
-from tl.models import registry
 from tl.results.run import SCHEMA
 from tl.runs import options
 from tl.runs.cost import Images
@@ -156,7 +155,7 @@ def advise(
 
 
 def _names(network: Pretrained) -> tuple[str, ...]:
-    return tuple(registry.get(network.spec.backbone).widths)
+    return tuple(network.backbone.outputs)
 
 
 def _extraction(asked: Extraction, network: Pretrained) -> Extraction:

@@ -6,18 +6,19 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from tl import devices, tree
+from tl.data.sources import Source
 from tl.errors import UserError
 from tl.features.fingerprint import Fingerprint, code_version, fingerprint
 from tl.features.network import Computed, Extraction, Features, compute_rows, widths
 from tl.features.store import CORRUPT, UNWRITTEN, FeatureStore, nearest_store
 from tl.files import Log
-from tl.weights.catalog import Preprocessing
+from tl.weights.load import Pretrained
+from tl.weights.spec import Preprocessing
 
 CHUNK_ROWS = 1024
 CHUNK_BYTES = 64 << 20  # of all endpoints together; wide ones get shorter chunks
@@ -27,8 +28,8 @@ VERIFY_TOLERANCE = {"float32": 1e-5, "bfloat16": 3e-2}
 
 
 def extract(
-    network: Any,
-    source: Any,
+    network: Pretrained,
+    source: Source,
     preprocessing: Preprocessing,
     extraction: Extraction,
     root: str | Path,
@@ -40,7 +41,7 @@ def extract(
     """Returns the complete store of a source's features, after computing what of it is missing.
 
     Args:
-      network: a `tl.weights.load.Pretrained`.
+      network: whose features.
       source: one split, see `tl.data.sources`.
       preprocessing: how the network's images are made.
       extraction: what to extract, and how.
@@ -54,7 +55,7 @@ def extract(
         each device; a store that cannot be written or is not what it should be; a row that comes
         out otherwise than it was stored.
     """
-    sizes = widths(network.model, preprocessing.size, extraction, source)
+    sizes = widths(network, preprocessing.size, extraction, source)
     identity = _fingerprint(network, source, preprocessing, extraction)
     known = nearest_store(root, identity)
     chunk_rows = chunk_rows or min(CHUNK_ROWS, max(1, CHUNK_BYTES // (4 * sum(sizes.values()))))
@@ -75,8 +76,8 @@ def extract(
 
 
 def extract_parts(
-    network: Any,
-    parts: Mapping[str, tuple[Any, np.ndarray]],
+    network: Pretrained,
+    parts: Mapping[str, tuple[Source, np.ndarray]],
     preprocessing: Preprocessing,
     extraction: Extraction,
     root: str | Path,
@@ -101,7 +102,7 @@ def extract_parts(
 
 
 def _fingerprint(
-    network: Any, source: Any, preprocessing: Preprocessing, extraction: Extraction
+    network: Pretrained, source: Source, preprocessing: Preprocessing, extraction: Extraction
 ) -> Fingerprint:
     arguments = {
         field.name: str(getattr(network.model, field.name))

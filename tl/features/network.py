@@ -7,18 +7,21 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from tl import devices
 from tl.data.loader import batches
-from tl.data.transforms import host_and_device
+from tl.data.sources import Source
+from tl.data.transforms import Prepare, host_and_device
 from tl.errors import UserError, nearest
 from tl.files import Log
 from tl.models.folding import fold_batch_norm
-from tl.weights.catalog import Preprocessing
+from tl.models.registry import Backbone, Network
+from tl.weights.load import Pretrained
+from tl.weights.spec import Preprocessing
 
 PIXELS = "pixels"
 # On a CPU a unit of the network computes about so many pixels of its output at a time, the fastest
@@ -68,19 +71,23 @@ class Extraction:
             raise UserError(f"expected endpoints, each named once, got {self.endpoints}")
 
 
-def widths(model: nn.Module, size: int, extraction: Extraction, source: Any) -> dict[str, int]:
+def widths(
+    network: Pretrained, size: int, extraction: Extraction, source: Source
+) -> dict[str, int]:
     """Returns the number of features D of each endpoint asked for.
 
     Args:
-      model: the network.
+      network: whose endpoints.
       size: side of its images in pixels.
       extraction: names and pooling.
       source: its `image_shape` gives the width of `pixels`.
 
     Raises:
-      UserError: no such endpoint; `pixels` of images of varied sizes.
+      UserError: no such endpoint; `pixels` of images of varied sizes; images of a size that the
+        network does not take.
     """
-    shapes = output_shapes(model, size)
+    network.backbone.check_size(size, network.spec.preprocessing.size)
+    shapes = output_shapes(network.model, size)
     for name in extraction.endpoints:
         if name != PIXELS and name not in shapes:
             raise UserError(
@@ -92,17 +99,24 @@ def widths(model: nn.Module, size: int, extraction: Extraction, source: Any) -> 
             f"the endpoint {PIXELS!r} needs images of one small size; those of {source.name!r} "
             "vary in size"
         )
-    pooled = functools.partial(pool, pooling=extraction.pooling)
-    return {
-        name: math.prod(source.image_shape)
-        if name == PIXELS
-        else jax.eval_shape(pooled, shapes[name]).shape[-1]
-        for name in extraction.endpoints
-    }
+    leading = leading_tokens(network.backbone)
+
+    def width(name: str) -> int:
+        if name == PIXELS:
+            return math.prod(source.image_shape or ())
+        pooled = functools.partial(pool, pooling=extraction.pooling, leading=leading.get(name, 0))
+        return jax.eval_shape(pooled, shapes[name]).shape[-1]
+
+    return {name: width(name) for name in extraction.endpoints}
+
+
+def leading_tokens(backbone: Backbone) -> dict[str, int]:
+    """Returns endpoint to the number of tokens before its patches', where there are any."""
+    return {name: output.leading for name, output in backbone.outputs.items() if output.leading}
 
 
 @functools.lru_cache(maxsize=16)
-def output_shapes(model: nn.Module, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+def output_shapes(model: Network, size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns endpoint to the shape and type of its output for one image of `size` pixels.
 
     The endpoints come in the order of computation.
@@ -119,8 +133,8 @@ def output_shapes(model: nn.Module, size: int) -> dict[str, jax.ShapeDtypeStruct
 
 
 def compute_rows(
-    network: Any,
-    source: Any,
+    network: Pretrained,
+    source: Source,
     preprocessing: Preprocessing,
     extraction: Extraction,
     rows: np.ndarray,
@@ -174,7 +188,7 @@ def compute_rows(
 
 
 def compile_features(
-    network: Any,
+    network: Pretrained,
     image_shape: tuple[int, ...] | None,
     preprocessing: Preprocessing,
     extraction: Extraction,
@@ -185,8 +199,9 @@ def compile_features(
       network, preprocessing, extraction: as in `extract`.
       image_shape: of the source.
     """
-    model, variables = network.model.clone(dtype=jnp.dtype(extraction.dtype)), network.variables
-    if extraction.fold_batch_norm:
+    model: Any = network.model.clone(dtype=jnp.dtype(extraction.dtype))
+    variables = network.variables
+    if extraction.fold_batch_norm and network.backbone.batch_stats:
         variables = fold_batch_norm(variables, model.norm_epsilon)
         model = model.clone(folded=True)
     function = feature_function(
@@ -196,18 +211,20 @@ def compile_features(
         extraction.endpoints,
         extraction.pooling,
         CHUNK_PIXELS if devices.is_cpu() else None,
+        tuple(leading_tokens(network.backbone).items()),
     )
     return devices.map_over_devices(function, variables, extraction.mapper)
 
 
 @functools.lru_cache(maxsize=16)
 def feature_function(
-    model: nn.Module,
+    model: Network,
     preprocessing: Preprocessing,
-    prepare: Callable[[jax.Array, Preprocessing], jax.Array],
+    prepare: Prepare,
     endpoints: tuple[str, ...],
     pooling: str,
     chunk_pixels: int | None = None,
+    leading: tuple[tuple[str, int], ...] = (),
 ) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
     """Returns a pure function (variables, images uint8 `[N, H, W, 3]`) -> endpoint to `[N, D]`.
 
@@ -218,7 +235,9 @@ def feature_function(
       prepare: images as they come, preprocessing -> normalised ones.
       chunk_pixels: each unit of the network, from one endpoint to the next, goes through the
         batch in parts of about so many pixels of its output; None for the whole batch at once.
+      leading: endpoint and the number of tokens before its patches', see `pool`.
     """
+    leading_of = dict(leading)
 
     def in_chunks(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
         """Runs the network unit by unit up to the last endpoint that is wanted."""
@@ -244,7 +263,9 @@ def feature_function(
             else:
                 outputs = model.apply(variables, prepare(images, preprocessing), train=False)
             outputs[PIXELS] = images.reshape(len(images), -1)
-            return {name: pool(outputs[name], pooling) for name in endpoints}
+            return {
+                name: pool(outputs[name], pooling, leading_of.get(name, 0)) for name in endpoints
+            }
 
     return features
 
@@ -265,20 +286,28 @@ def _map_chunks(
     return chunks.reshape(len(x), *chunks.shape[2:])
 
 
-def pool(values: jax.Array, pooling: str) -> jax.Array:
+def pool(
+    values: Float[jax.Array, "n ..."], pooling: str, leading: int = 0
+) -> Float[jax.Array, "n d"]:
     """Returns an endpoint as features, float32 `[N, D]`.
 
     Args:
-      values: `[N, h, w, C]`; or `[N, D]`, whose values stay as they are.
+      values: a map `[N, h, w, C]`, tokens `[N, T, C]` or a vector `[N, D]`, which stays as it is.
       pooling: see `Extraction`. Cell i of `gridN` covers the rows from floor(i h / N) to
         ceil((i + 1) h / N), as in PyTorch's adaptive average pooling; D = N * N * C. `none` gives
-        D = h * w * C.
+        every value of a map or of all tokens.
+      leading: of tokens, those before the patches', which pooling leaves out; the patches' are a
+        square map, row by row.
     """
     values = values.astype(jnp.float32)
     if values.ndim == 2:
         return values
     if pooling == "none":
         return values.reshape(len(values), -1)
+    if values.ndim == 3:
+        patches = values[:, leading:]
+        side = math.isqrt(patches.shape[1])
+        values = patches.reshape(len(values), side, side, -1)
     if pooling == "mean":
         return values.mean((1, 2))
     if pooling == "max":

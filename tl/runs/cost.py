@@ -10,16 +10,13 @@ from ml_collections import ConfigDict
 from tl import devices
 from tl.data import splits
 from tl.data.sources import Data, Source
+from tl.models import registry
 from tl.runs import options
 from tl.weights import catalog
 
 USUAL_SIZE = 224  # of images, where a weight file says it only when it is read
 
 TRAINING = 3.0  # passes that a training step is worth: forward, and twice as much backward
-# The same in time, against the frozen network's features. On a CPU extraction gains by folding,
-# chunks and a device for each core; measured on two cores (EfficientNet-Lite0 at 64 px: 2,700
-# images a second of features, 225 of training).
-STEP_OVER_FEATURES = {"accelerator": TRAINING, "resnet": 6.0, "efficientnet": 12.0}
 START_SECONDS = {"probe": 8.0, "finetune": 30.0}  # imports and compiling
 FIT_SECONDS = 2e-7  # of a probe's path, for each row, feature and strength of the grid
 
@@ -142,10 +139,9 @@ def measured(kind: str, backbone: str, images_per_second: float, size: int) -> S
       images_per_second: of the frozen network's features.
       size: side of those images.
     """
-    family = "accelerator" if not devices.is_cpu() else backbone.rstrip("0123456789").split("_")[0]
     return Speed(
         pixels=images_per_second * size**2,
-        step=STEP_OVER_FEATURES.get(family, STEP_OVER_FEATURES["resnet"]),
+        step=registry.get(backbone).step_cost if devices.is_cpu() else TRAINING,
         start=START_SECONDS[kind],
         fit=FIT_SECONDS,
     )

@@ -127,7 +127,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         session.train(training, state, progress, began)
     best = progress.best()
     saved, _ = checkpoint.read(workdir / CHECKPOINTS, best["step"])
-    variables = own.kept(saved)
+    variables = own.evaluated_variables(saved)
     before_test = time.perf_counter()
     test = testing.score(
         evaluator, parallel.replicate(variables), parts, network.spec, recipe.seed, workdir

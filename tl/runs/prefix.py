@@ -14,7 +14,6 @@ from tl.features.extract import extract_parts
 from tl.features.network import Extraction, output_shapes
 from tl.features.store import FeatureStore
 from tl.files import Log
-from tl.models import registry
 from tl.train import inputs
 from tl.train.freezing import freezing, frozen_prefix
 from tl.train.plan import Plan
@@ -48,8 +47,7 @@ def cached(
         # What is estimated anew before the first step is not what the prefix would run with.
         held = freezing(network.variables, recipe.freeze, "train").statistics
         frozen = dataclasses.replace(frozen, statistics=held)
-    endpoints = registry.get(network.spec.backbone).endpoints
-    prefix = frozen_prefix(network.variables, frozen, endpoints)
+    prefix = frozen_prefix(network.variables, frozen, network.backbone.endpoints)
     if prefix is None:
         raise UserError(
             "it needs stages that stay frozen, from the first on, such as "

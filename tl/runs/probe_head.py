@@ -10,6 +10,7 @@ from tl.data.sources import Source
 from tl.features.extract import extract_parts
 from tl.features.network import Extraction
 from tl.files import Log
+from tl.models.registry import FINAL
 from tl.probes import protocol
 from tl.probes.heads import Linear
 from tl.probes.solvers import Logistic, Rows
@@ -45,7 +46,7 @@ def fit_head(
         network,
         {part: parts[part] for part in ("train", "val")},
         network.spec.preprocessing,
-        dataclasses.replace(extraction, endpoints=("pooled",), pooling="mean"),
+        dataclasses.replace(extraction, endpoints=(FINAL,), pooling="mean"),
         root,
         log=log,
     )
@@ -53,9 +54,9 @@ def fit_head(
     for part, store in stores.items():
         _, chosen = parts[part]
         chosen = chosen[store.labels()[chosen] >= 0]
-        rows[part] = Rows(store.read("pooled", chosen), store.labels()[chosen])
+        rows[part] = Rows(store.read(FINAL, chosen), store.labels()[chosen])
     num_classes = network.spec.num_classes
-    choice, _ = protocol.choose_setting("pooled", solver, rows["train"], rows["val"], num_classes)
+    choice, _ = protocol.choose_setting(FINAL, solver, rows["train"], rows["val"], num_classes)
     log(
         f"head: linear probe with l2 {choice.setting['l2']:.3g}, val top-1 "
         f"{100 * choice.val_top1:.2f} % of {len(rows['val'].labels)}"

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from tl.data.sources import Source
+from tl.models.registry import FINAL
 from tl.probes.held_out import Score, score_logits
 from tl.results import evidence
 from tl.results.predictions import Predictions
 from tl.results.projection import project, spaced_rows
-from tl.train.evaluator import POOLED, Evaluator
+from tl.train.evaluator import Evaluator
 from tl.tree import Tree
 from tl.weights.spec import WeightSpec
 
@@ -55,6 +56,6 @@ def score(
         source, rows = parts[split]
         return source[int(rows[outputs[split].places[row]])]["image"]
 
-    projection = project(features, spaced, POOLED, standardise=False)
+    projection = project(features, spaced, FINAL, standardise=False)
     evidence.write(workdir, predictions, projection, image)
     return score_logits(test.logits, test.labels, len(spec.classes))

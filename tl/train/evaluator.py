@@ -5,7 +5,6 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,12 +14,11 @@ from jaxtyping import Float, Int
 from tl import devices
 from tl.devices import DataParallel
 from tl.errors import UserError
+from tl.models.registry import FINAL, Network
 from tl.train.inputs import Inputs
 from tl.train.losses import LossFunction
 from tl.train.steps import eval_step, forward
 from tl.tree import Tree
-
-POOLED = "pooled"  # the endpoint before the head
 
 Step = Callable[[Tree, Mapping[str, jax.Array]], Any]  # compiled, of variables and a batch
 
@@ -54,7 +52,7 @@ class Evaluator:
       loss: the training loss, see `tl.train.losses`; its mean on one-hot targets is a metric.
     """
 
-    model: nn.Module
+    model: Network
     fed: Inputs
     parallel: DataParallel
     batch_size: int
@@ -134,7 +132,7 @@ class Evaluator:
     def _pool(self) -> Step:
         def pooled(variables: Tree, batch: dict[str, jax.Array]) -> jax.Array:
             inputs = self.fed.prepare_eval(batch["image"])
-            outputs = self.model.apply(variables, inputs, start=self.fed.start, stop=POOLED)
-            return cast(dict[str, jax.Array], outputs)[POOLED].astype(jnp.float32)
+            outputs = self.model.apply(variables, inputs, start=self.fed.start, stop=FINAL)
+            return cast(dict[str, jax.Array], outputs)[FINAL].astype(jnp.float32)
 
         return self.parallel.compile(pooled)

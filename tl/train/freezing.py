@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from tl import tree
 from tl.errors import UserError, nearest
-from tl.train.schedules import layer_of, layers
+from tl.models.registry import Backbone
 
 NORMS = ("train", "affine", "frozen", "recalibrate")
 FREEZE, UNFREEZE = "train.freeze", "train.unfreeze"
@@ -60,6 +60,10 @@ def freezing(
     if norm not in NORMS:
         raise UserError(f"there is no {norm!r}{nearest(norm, NORMS)}", field="train.norm")
     params, statistics = _paths(variables)
+    if norm == "recalibrate" and not statistics:
+        raise UserError(
+            "the network has no batch statistics to recalibrate; give 'train'", field="train.norm"
+        )
     paths = [*params, *statistics]
     chosen = tree.select(paths, freeze, FREEZE) - tree.select(paths, thawed, UNFREEZE)
     norms = {_module(path) for path in statistics}
@@ -148,8 +152,8 @@ def frozen_prefix(variables: tree.Tree, freezing: Freezing, endpoints: Sequence[
     Args:
       variables: `{'params', 'batch_stats'}`, of arrays or of their shapes.
       freezing: what does not move.
-      endpoints: modules in order of computation, such as `stem`, `stage1`, ...; one that has no
-        leaves, such as `pooled`, ends the prefix.
+      endpoints: in order of computation, such as `stem`, `stage1`; the parameters of each lie in
+        the module of its name. One without parameters, such as `pooled`, ends the prefix.
     """
     frozen = freezing.params | freezing.statistics
     last = None
@@ -166,6 +170,7 @@ def table(
     freezing: Freezing,
     multipliers: Mapping[str, float],
     decayed: Collection[str],
+    backbone: Backbone,
 ) -> str:
     """Returns what moves and how, a module a row, in order of computation.
 
@@ -174,6 +179,7 @@ def table(
       freezing: what does not move.
       multipliers: of the learning rate, by path of every parameter.
       decayed: paths of the parameters that weight decay acts on; frozen ones do not count.
+      backbone: whose variables they are.
     """
     params, statistics = _paths(variables)
 
@@ -191,7 +197,8 @@ def table(
             str(len(set(trains).intersection(decayed))),
         ]
 
-    modules = dict.fromkeys(_top(layer) for layer in layers(params))
+    there = {_top(path) for path in params}
+    modules = [m for m in dict.fromkeys(map(_top, backbone.layers)) if m in there]
     return tabulate(
         [*(row(module, module) for module in modules), row("total", None)],
         headers=[
@@ -212,6 +219,7 @@ def leaf_table(
     freezing: Freezing,
     multipliers: Mapping[str, float],
     decayed: Collection[str],
+    backbone: Backbone,
 ) -> str:
     """Returns what `table` does leaf by leaf, statistics too; see there for the arguments."""
     params, statistics = _paths(variables)
@@ -226,9 +234,12 @@ def leaf_table(
         decay = "decayed" if path in decayed else "-"
         return [path, shape, "train", f"{multipliers[path]:.3g}", decay]
 
+    def place(path: str) -> int:
+        return backbone.layers.index(backbone.layer_of(path))
+
     leaves = [*params, *statistics]
     return tabulate(
-        [row(path) for layer in layers(leaves) for path in leaves if layer_of(path) == layer],
+        [row(path) for path in sorted(leaves, key=place)],
         headers=["leaf", "shape", "state", "learning rate x", "decay"],
         disable_numparse=True,
         colalign=["left", "left", "left", "right", "left"],

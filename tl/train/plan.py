@@ -64,8 +64,8 @@ class Plan:
         texts = []
         for phase in self.phases:
             heading = f"from step {phase.start}:\n" if len(self.phases) > 1 else ""
-            arguments = self.network.variables, phase.freezing, self.rates, decayed(self.rates)
-            texts.append(heading + kind(*arguments))
+            arguments = phase.freezing, self.rates, decayed(self.rates), self.network.backbone
+            texts.append(heading + kind(self.network.variables, *arguments))
         return "\n\n".join(texts)
 
     def parameter_counts(self) -> dict[str, int]:
@@ -121,7 +121,10 @@ def make_plan(recipe: Recipe, network: Pretrained) -> Plan:
     """
     optim, steps = recipe.optim, recipe.cadence.steps
     rates = multipliers(
-        tree.leaves(network.variables["params"]), optim.multipliers, optim.layer_decay
+        tree.leaves(network.variables["params"]),
+        optim.multipliers,
+        optim.layer_decay,
+        network.backbone,
     )
     schedule = make_schedule(optim, max(steps, 1))
     return Plan(

@@ -1,7 +1,6 @@
 """The learning rate: over the steps of a run, and from layer to layer of a network."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -9,9 +8,9 @@ import optax
 
 from tl import tree
 from tl.errors import UserError
+from tl.models.registry import Backbone
 from tl.train.optim import Optim
 
-COMPUTED = ("stem", "stage", "top", "head")  # in this order
 FIELD = "optim.multipliers"
 
 
@@ -45,15 +44,16 @@ def make_schedule(optim: Optim, steps: int) -> optax.Schedule:
 
 
 def multipliers(
-    paths: Iterable[str], patterns: Sequence[str], layer_decay: float
+    paths: Iterable[str], patterns: Sequence[str], layer_decay: float, backbone: Backbone
 ) -> dict[str, float]:
     """Returns what the learning rate of each leaf is multiplied with.
 
     Args:
       paths: of all parameters, frozen ones too: a layer's place does not depend on what trains.
       patterns: 'PATTERN=NUMBER', see `tl.tree.matches`; of several that match, the last counts.
-      layer_decay: the last of `layers` has 1, each other one this times that of the next (Clark
-        et al. 2020, arXiv:2003.10555). It multiplies with the patterns' numbers.
+      layer_decay: the last layer has 1, each other one this times that of the next (Clark et al.
+        2020, arXiv:2003.10555). It multiplies with the patterns' numbers.
+      backbone: whose layers they are.
 
     Raises:
       UserError: a pattern is malformed or means no parameter, or a number is not above 0.
@@ -65,10 +65,9 @@ def multipliers(
         for path in tree.select(paths, [pattern], FIELD):
             chosen[path] = number
     if layer_decay != 1.0:
-        for depth, layer in enumerate(reversed(layers(paths))):
-            for path in paths:
-                if layer_of(path) == layer:
-                    chosen[path] *= layer_decay**depth
+        depth = {layer: i for i, layer in enumerate(reversed(backbone.layers))}
+        for path in paths:
+            chosen[path] *= layer_decay ** depth[backbone.layer_of(path)]
     return chosen
 
 
@@ -85,25 +84,3 @@ def _parse(text: str) -> tuple[str, float]:
             field=FIELD,
         )
     return pattern, value
-
-
-def layers(paths: Iterable[str]) -> list[str]:
-    """Returns the layers that leaves belong to, in the order in which a network computes them.
-
-    >>> layers(["head/bias", "stage1/block10/conv1/bn/bias", "stage1/block9/conv1/bn/bias"])
-    ['stage1/block9', 'stage1/block10', 'head']
-    """
-
-    def place(layer: str) -> tuple[int, list[int]]:
-        kind = re.match("[a-z]*", layer)[0]
-        if kind not in COMPUTED:
-            raise ValueError(f"expected one of {COMPUTED} to begin a layer's name, got {layer!r}")
-        return COMPUTED.index(kind), [int(number) for number in re.findall(r"\d+", layer)]
-
-    return sorted({layer_of(path) for path in paths}, key=place)
-
-
-def layer_of(path: str) -> str:
-    """Returns the layer of a leaf: its block, or the module outside of the stages."""
-    parts = path.split("/")
-    return "/".join(parts[:2]) if parts[0].startswith("stage") else parts[0]

@@ -10,6 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from tl.errors import UserError
+from tl.models.registry import Network
 from tl.train.hyperrule import kornblith_momentum
 from tl.train.recipe import Recipe
 from tl.weights.load import Pretrained, load
@@ -44,12 +45,11 @@ def network(recipe: Recipe, classes: Sequence[str]) -> Pretrained:
         classes=tuple(classes),
         link=recipe.loss.link,
     )
-    model = loaded.model.clone(
-        dropout=recipe.dropout, norm_momentum=_norm_momentum(recipe, loaded.model.norm_momentum)
-    )
+    loaded.backbone.check_size(spec.preprocessing.size, loaded.spec.preprocessing.size)
+    model = loaded.model.clone(dropout=recipe.dropout, **_norm_arguments(recipe, loaded))
     started = dataclasses.replace(loaded, spec=spec, model=model)
     if recipe.start == "random":
-        variables = jax.device_get(_initial(model, recipe.seed))
+        variables = jax.device_get(_initial(model, recipe.seed, spec.preprocessing.size))
         if recipe.head == "zero":
             variables["params"]["head"] = loaded.variables["params"]["head"]
         started = dataclasses.replace(started, variables=variables)
@@ -77,15 +77,24 @@ def _check_classes(loaded: Pretrained, classes: Sequence[str]) -> None:
         )
 
 
-def _norm_momentum(recipe: Recipe, default: float) -> float:
-    if isinstance(recipe.norm_momentum, str):
-        return kornblith_momentum(recipe.cadence.steps_per_epoch)
-    return default if recipe.norm_momentum is None else recipe.norm_momentum
+def _norm_arguments(recipe: Recipe, loaded: Pretrained) -> dict[str, float]:
+    """Returns the module's arguments for batch statistics; none of a network without."""
+    momentum = recipe.norm_momentum
+    if isinstance(momentum, float) and not loaded.backbone.batch_stats:
+        raise UserError(
+            f"{loaded.spec.name} has no batch statistics; leave it empty",
+            field="train.norm_momentum",
+        )
+    if momentum is None or not loaded.backbone.batch_stats:
+        return {}
+    if isinstance(momentum, str):
+        momentum = kornblith_momentum(recipe.cadence.steps_per_epoch)
+    return {"norm_momentum": momentum}
 
 
-def _initial(model: nn.Module, seed: int) -> dict[str, Any]:
-    images = jnp.zeros((1, 64, 64, 3))
-    return jax.jit(model.init)(jax.random.key(seed), images)
+def _initial(model: Network, seed: int, size: int) -> dict[str, Any]:
+    variables = jax.jit(model.init)(jax.random.key(seed), jnp.zeros((1, size, size, 3)))
+    return {"batch_stats": {}} | dict(variables)
 
 
 def _initial_head(head: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:

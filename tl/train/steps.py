@@ -1,9 +1,8 @@
 """A training step and an evaluation step, as pure functions to be compiled."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -11,6 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from tl import metrics, tree
 from tl.models.layers import Train
+from tl.models.registry import Network
 from tl.train.losses import LossFunction
 from tl.train.mixing import Mixing, mix, one_hot_targets
 from tl.train.state import TrainState
@@ -29,7 +29,7 @@ def forward(
     inputs: Float[Array, "n ..."],
     key: Key[Array, ""] | None = None,
     *,
-    model: nn.Module,
+    model: Network,
     moving: Train = frozenset(),
     start: str = "",
 ) -> tuple[Float[Array, "n c"], Tree]:
@@ -49,11 +49,11 @@ def forward(
     rngs = {} if key is None else {"dropout": key}
     if not moving:
         outputs = model.apply(variables, inputs, start=start, rngs=rngs)
-        return cast(Tree, outputs)["logits"], variables["batch_stats"]
+        return outputs["logits"], variables["batch_stats"]
     outputs, updated = model.apply(
         variables, inputs, train=moving, start=start, rngs=rngs, mutable=["batch_stats"]
     )
-    return cast(Tree, outputs)["logits"], cast(Tree, updated)["batch_stats"]
+    return outputs["logits"], updated["batch_stats"]
 
 
 def accumulated(

@@ -6,19 +6,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tl.errors import UserError
+from tl.models.registry import Network
 from tl.weights import naming
 
 _EXACT_IN_FLOAT32 = ("float32", "float16", "bfloat16")
 _SHOWN = 8  # names of each kind that an error lists
 
 
-def shapes(model: nn.Module) -> dict[str, Any]:
-    """Returns the variables of a model as `jax.ShapeDtypeStruct`, computing nothing."""
-    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+def shapes(model: Network, size: int = 64) -> dict[str, Any]:
+    """Returns the variables of a model as `jax.ShapeDtypeStruct`, computing nothing.
+
+    Args:
+      model: the network.
+      size: side of its images in pixels; a position table has an entry for each patch.
+    """
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     return jax.eval_shape(model.init, jax.random.key(0), images)
 
 
@@ -73,7 +78,7 @@ def to_variables(
     values, mismatched = {}, []
     for name in sorted(wanted.keys() & tensors.keys()):
         path, leaf = wanted[name]
-        value = _to_flax(tensors[name]) if torch else tensors[name]
+        value = _to_flax(path[-1], tensors[name]) if torch else tensors[name]
         if value.shape != leaf.shape or value.dtype.name not in _EXACT_IN_FLOAT32:
             mismatched.append(
                 f"{name}: the file's {value.dtype}{list(value.shape)} for the model's "
@@ -89,7 +94,7 @@ def to_variables(
         },
         scheme,
     )
-    return unflatten_dict(values)
+    return {"params": {}, "batch_stats": {}} | unflatten_dict(values)
 
 
 def from_variables(variables: Mapping[str, Any], scheme: str) -> dict[str, np.ndarray]:
@@ -114,20 +119,21 @@ def from_variables(variables: Mapping[str, Any], scheme: str) -> dict[str, np.nd
     tensors = {}
     for name, (path, value) in source_names(variables, scheme).items():
         # safetensors writes a transposed view's buffer as it lies: it must be made contiguous.
-        tensors[name] = np.ascontiguousarray(_to_torch(np.asarray(value, np.float32)))
-        if path[-1] == "mean":
+        tensors[name] = np.ascontiguousarray(_to_torch(path[-1], np.asarray(value, np.float32)))
+        if path[0] == "batch_stats" and path[-1] == "mean":
             counter = naming.source_name(scheme, "/".join(path[1:-1]), naming.COUNTER)
             tensors[counter] = np.zeros((), np.int64)
     return tensors
 
 
-def _to_flax(value: np.ndarray) -> np.ndarray:
-    # (out, in, h, w) -> (h, w, in, out), where in is 1 for depthwise; (out, in) -> (in, out)
-    return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+def _to_flax(leaf: str, value: np.ndarray) -> np.ndarray:
+    # A kernel is (out, in, ...) in torch and (..., in, out) in Flax, whatever lies between; in is 1
+    # of a depthwise convolution.
+    return np.moveaxis(value, (0, 1), (-1, -2)) if leaf == "kernel" else value
 
 
-def _to_torch(value: np.ndarray) -> np.ndarray:
-    return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+def _to_torch(leaf: str, value: np.ndarray) -> np.ndarray:
+    return np.moveaxis(value, (-1, -2), (0, 1)) if leaf == "kernel" else value
 
 
 def _fold_conv_biases(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

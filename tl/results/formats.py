@@ -111,8 +111,8 @@ def plural(count: int, noun: str, nouns: str = "") -> str:
 def shell_word(word: str) -> str:
     """Quotes a word for a shell, in double quotes where single ones would be many.
 
-    >>> print(shell_word("--config.endpoints=('stem',)"), shell_word("a $5"), shell_word("plain"))
-    "--config.endpoints=('stem',)" 'a $5' plain
+    >>> print(shell_word("--names=('stem',)"), shell_word("a $5"), shell_word("plain"))
+    "--names=('stem',)" 'a $5' plain
     """
     plain = "'" in word and not set(word) & set('"$`\\!')
     return f'"{word}"' if plain else shlex.quote(word)

@@ -98,8 +98,8 @@ def _obtain(spec: WeightSpec, cache_dir: str) -> Path:
             f"  because  {root or type(root).__name__}\n"
             f"  and the cache does not hold it: {wanted}\n"
             "Download that address on a machine with a network and give the file with "
-            "--config.weights=/path/to/file"
-            + ("" if isinstance(source, Url) else f" --config.weights_like={spec.name}")
+            "`weights=/path/to/file`"
+            + ("" if isinstance(source, Url) else f" `weights_like={spec.name}`")
             + ", or copy that machine's cache here."
         ) from error
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from tl.models import layers, registry, resnet
+from tl.models.registry import Network
 
 
 @contextlib.contextmanager
@@ -41,7 +42,7 @@ def forward_flops(backbone: str, size: int) -> float:
     return (lowered.cost_analysis() or {})["flops"]
 
 
-def pooled(model: nn.Module, variables: Any, images: jax.Array) -> jax.Array:
+def pooled(model: Network, variables: Any, images: jax.Array) -> jax.Array:
     """Returns the pooled features of a batch."""
-    outputs: Any = model.apply(variables, images)
+    outputs = model.apply(variables, images)
     return outputs["pooled"]

@@ -32,6 +32,9 @@ INTERPOLATIONS = {
 class Prepare(Protocol):
     """Images as they come to the device -> the network's input."""
 
+    def __hash__(self) -> int:
+        """Equal functions share what is compiled."""
+
     def __call__(
         self, images: UInt8[Array, "n h w 3"], p: Preprocessing
     ) -> Float[Array, "n {p.size} {p.size} 3"]:

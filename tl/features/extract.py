@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -104,9 +105,10 @@ def extract_parts(
 def _fingerprint(
     network: Pretrained, source: Source, preprocessing: Preprocessing, extraction: Extraction
 ) -> Fingerprint:
+    module: Any = network.model
     arguments = {
-        field.name: str(getattr(network.model, field.name))
-        for field in dataclasses.fields(network.model)
+        field.name: str(getattr(module, field.name))
+        for field in dataclasses.fields(module)
         if field.name not in ("parent", "name")
     }
     return fingerprint(

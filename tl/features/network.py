@@ -58,7 +58,7 @@ class Extraction:
     mapper: str = "pmap"
     threads: int = 4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not re.fullmatch(r"mean|max|none|grid[1-9]\d*", self.pooling):
             raise UserError(
                 f"expected pooling 'mean', 'max', 'none' or 'gridN', got {self.pooling!r}"
@@ -189,7 +189,7 @@ def compute_rows(
 
 def compile_features(
     network: Pretrained,
-    image_shape: tuple[int, ...] | None,
+    image_shape: tuple[int, int, int] | None,
     preprocessing: Preprocessing,
     extraction: Extraction,
 ) -> devices.Mapped:
@@ -239,7 +239,7 @@ def feature_function(
     """
     leading_of = dict(leading)
 
-    def in_chunks(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
+    def in_chunks(variables: Any, images: jax.Array, pixels: int) -> dict[str, jax.Array]:
         """Runs the network unit by unit up to the last endpoint that is wanted."""
         shapes = output_shapes(model, preprocessing.size)
         wanted = [name in endpoints for name in shapes]
@@ -251,7 +251,7 @@ def feature_function(
                 stop = "" if name == "logits" else name
                 return model.apply(variables, x, train=False, start=start, stop=stop)[name]
 
-            outputs[name] = values = _map_chunks(unit, values, shapes[name].shape, chunk_pixels)
+            outputs[name] = values = _map_chunks(unit, values, shapes[name].shape, pixels)
             start = name
         return outputs
 
@@ -259,7 +259,7 @@ def feature_function(
         # Without it float32 means tfloat32 on a GPU and bfloat16 on a TPU.
         with jax.default_matmul_precision("highest"):
             if chunk_pixels and set(endpoints) != {PIXELS}:
-                outputs = in_chunks(variables, images)
+                outputs = in_chunks(variables, images, chunk_pixels)
             else:
                 outputs = model.apply(variables, prepare(images, preprocessing), train=False)
             outputs[PIXELS] = images.reshape(len(images), -1)

@@ -95,8 +95,8 @@ class FeatureStore:
                 name: ts.open(_spec(path, name)).result()
                 for name in ("labels", "ids", *map(_features, widths))
             }
-        chunk_rows = arrays["labels"].chunk_layout.write_chunk.shape[0]
-        return cls(path, num_rows, chunk_rows, dict(widths), arrays)
+        chunks: Any = arrays["labels"].chunk_layout.write_chunk.shape  # which zarr always has
+        return cls(path, num_rows, chunks[0], dict(widths), arrays)
 
     def missing(self) -> list[int]:
         """Returns the numbers of the chunks that are not written."""
@@ -202,7 +202,10 @@ def _features(endpoint: str) -> str:
 def _create(path: Path, meta: dict[str, Any], chunk_rows: int) -> None:
     """Makes a new store under another name and renames it, so that it appears whole or not."""
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    layout = {"labels": ((), "int32", UNWRITTEN), "ids": ((meta["id_bytes"],), "uint8", 0)}
+    layout: dict[str, tuple[tuple[int, ...], str, int | str]] = {
+        "labels": ((), "int32", UNWRITTEN),
+        "ids": ((meta["id_bytes"],), "uint8", 0),
+    }
     for name, width in meta["widths"].items():
         layout[_features(name)] = ((width,), "float32", "NaN")
     with _disk("create", path):

@@ -34,6 +34,9 @@ class Network(Protocol):
     num_classes: int
     dropout: float
 
+    def __hash__(self) -> int:
+        """Equal modules share what is compiled."""
+
     def init(self, rngs: Any, *args: Any, **kwargs: Any) -> Any:
         """Returns new variables."""
 

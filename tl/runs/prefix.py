@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
-from tl.data.sources import Source
+from tl.data.encoded import Example
+from tl.data.sources import Examples, Source
 from tl.errors import UserError
 from tl.features.extract import extract_parts
 from tl.features.network import Extraction, output_shapes
@@ -83,7 +83,7 @@ def of_activations(
       endpoint: whose output they are.
       shape: of one example's, [h, w, C].
     """
-    parts = {
+    parts: dict[str, tuple[Examples, np.ndarray]] = {
         part: (Activations(store, rows[part], endpoint, shape), np.arange(len(rows[part])))
         for part, store in stores.items()
     }
@@ -104,7 +104,7 @@ class Activations:
     def __init__(
         self, store: FeatureStore, rows: np.ndarray, endpoint: str, shape: tuple[int, ...]
     ):
-        self.image_shape = shape
+        self.image_shape: tuple[int, ...] | None = shape
         self.values = store.read(endpoint, rows).reshape(-1, *shape)
         self._labels = store.labels()[rows]
         names = store.ids()
@@ -113,7 +113,7 @@ class Activations:
     def __len__(self) -> int:
         return len(self.values)
 
-    def __getitem__(self, row: int) -> dict[str, Any]:
+    def __getitem__(self, row: int) -> Example:
         return {
             "image": self.values[row],
             "label": int(self._labels[row]),

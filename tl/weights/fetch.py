@@ -35,7 +35,9 @@ def cache_path(spec: WeightSpec, cache_dir: str = "") -> Path | None:
             return Path(found) if isinstance(found, str) else None
         case PackageFile():
             package = importlib.util.find_spec(source.package)
-            return package and Path(package.submodule_search_locations[0]) / source.filename
+            if package is None or not package.submodule_search_locations:
+                return None
+            return Path(package.submodule_search_locations[0]) / source.filename
         case LocalFile():
             return Path(source.path)
 

@@ -54,7 +54,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _read_named(file: h5py.File, root: h5py.Group) -> dict[str, np.ndarray]:
-    weights = {}
+    weights: dict[str, np.ndarray] = {}
     for layer in _names(root, "layer_names"):
         for weight in _names(root[layer], "weight_names"):
             leaf = weight.rsplit("/", 1)[-1].removesuffix(":0")

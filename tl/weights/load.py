@@ -73,6 +73,7 @@ def load(
       UserError: no such weights, or they are not what was asked for.
     """
     path = Path(os.path.expanduser(name_or_path))
+    spec: WeightSpec | None
     if found := _checkpoint(path):
         spec, tensors, sha256 = own.read_checkpoint(*found, name_or_path)
     else:

@@ -52,7 +52,7 @@ def spec_from(description: Mapping[str, Any], name: str) -> WeightSpec:
       UserError: it is damaged.
     """
     try:
-        preprocessing = {
+        preprocessing: dict[str, Any] = {
             field: tuple(value) if isinstance(value, list) else value
             for field, value in description["preprocessing"].items()
         }

@@ -1,6 +1,7 @@
 """Weight files of every supported format -> {name: array}; the format is told by content."""
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _reader(path: Path):
+def _reader(path: Path) -> Callable[[Path], dict[str, np.ndarray]]:
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith(_HDF5_START):

@@ -14,6 +14,7 @@ import pickle
 import pickletools
 import struct
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -85,7 +86,9 @@ def _check_memo(file: IO[bytes]) -> None:
     """Refuses a memo index beyond the bytes before it: the memo is as long as its largest index."""
     start = file.tell()
     for opcode, argument, position in pickletools.genops(file):
-        if opcode.name in ("PUT", "LONG_BINPUT") and argument > position - start:
+        if opcode.name not in ("PUT", "LONG_BINPUT") or argument is None or position is None:
+            continue
+        if argument > position - start:
             raise CheckpointError(f"its pickle numbers an object {argument} at byte {position}")
     file.seek(start)
 
@@ -242,6 +245,7 @@ def _flatten(tree: Any) -> dict[str, _Tensor]:
                 raise CheckpointError(f"two tensors are called {path!r}")
             flat[path] = node
             continue
+        children: Iterable[tuple[Any, Any]]
         if type(node) in (dict, collections.OrderedDict):
             children = dict.items(node)
         elif type(node) in (list, tuple):

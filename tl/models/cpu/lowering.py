@@ -81,11 +81,12 @@ def conv(
 
     if any(d != 1 for d in (*(lhs_dilation or ()), *(rhs_dilation or ()))):
         return native(x, kernel)
-    sides, strides = kernel.shape[:2], tuple(window_strides)
-    pads = padding
-    if isinstance(padding, str):
-        pads = lax.padtype_to_pads(x.shape[1:3], sides, strides, padding)
-    pads = tuple((low, high) for low, high in pads)
+    sides, strides = kernel.shape[:2], (window_strides[0], window_strides[1])
+    given = padding
+    if isinstance(given, str):
+        given = lax.padtype_to_pads(x.shape[1:3], sides, strides, given)
+    rows, columns = given
+    pads = (rows[0], rows[1]), (columns[0], columns[1])
 
     def depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return _depthwise(x, kernel, strides, pads)
@@ -126,7 +127,8 @@ def conv(
 
 def out_shape(shape: Sequence[int], sides: Sequence[int], strides: Sequence[int]) -> Pair:
     """Returns the places that a window of such sides takes in an image of this shape."""
-    return tuple((n - k) // s + 1 for n, k, s in zip(shape, sides, strides))
+    rows, columns = ((n - k) // s + 1 for n, k, s in zip(shape, sides, strides))
+    return rows, columns
 
 
 def view(
@@ -142,7 +144,7 @@ def view(
 def _sum_over_taps(product: Callable, x: jax.Array, kernel: jax.Array, strides: Pair) -> jax.Array:
     """The convolution of `x`, padded already, with `product` of every tap's view and weights."""
     shape = out_shape(x.shape[1:3], kernel.shape[:2], strides)
-    total = 0.0
+    total: Any = 0.0  # an array from the first tap on
     for tap in np.ndindex(kernel.shape[:2]):
         total += product(view(x, tap, strides, shape), kernel[tap])
     return total.astype(x.dtype)
@@ -215,7 +217,7 @@ def _depthwise_backward(
     steps = (rows * strides[0], columns * strides[1])
     kernel_grad = []
     for i, j in np.ndindex(sides):
-        total = 0.0
+        total: Any = 0.0  # an array from the first tap on
         for row, column in np.ndindex(rows, columns):
             start = (i + row * strides[0], j + column * strides[1])
             total += view(padded, start, steps, shape) * grad[:, row::rows, column::columns]
@@ -242,7 +244,8 @@ def _few_products(
     """
 
     def product(pixels: jax.Array, weights: jax.Array) -> jax.Array:
-        return sum(_multiply(pixels[..., i, None], row) for i, row in enumerate(weights))
+        total: Any = sum(_multiply(pixels[..., i, None], row) for i, row in enumerate(weights))
+        return total
 
     # The barrier keeps what makes the image from being computed again at every tap.
     return _sum_over_taps(product, lax.optimization_barrier(_pad(x, pads)), kernel, strides)
@@ -293,13 +296,14 @@ def _winograd(x: jax.Array, kernel: jax.Array, pads: tuple[Pair, Pair]) -> jax.A
 def _input_views(x: jax.Array, pads: tuple[Pair, Pair]) -> tuple[list[list[jax.Array]], Pair]:
     """Returns the 4x4 pixels of every tile, `[N, rows, columns, c]` each, and rows and columns."""
     sides = [n + sum(pad) - 2 for n, pad in zip(x.shape[1:3], pads)]
-    shape = tuple(-(-n // 2) for n in sides)
+    rows, columns = (-(-n // 2) for n in sides)
     # An odd output is computed with one row or column more.
     padded = _pad(x, [(low, high + n % 2) for (low, high), n in zip(pads, sides)])
+    shape = rows, columns
     return [[view(padded, (i, j), (2, 2), shape) for j in range(4)] for i in range(4)], shape
 
 
-def _both_axes(transform: Callable, grid: Sequence[Sequence[jax.Array]]) -> list[tuple]:
+def _both_axes(transform: Callable, grid: Sequence[Sequence[jax.Array]] | jax.Array) -> list[tuple]:
     """Applies a transform of one axis to the rows of a grid of arrays, then to its columns."""
     rows = [transform(*row) for row in grid]
     return list(zip(*(transform(*column) for column in zip(*rows))))

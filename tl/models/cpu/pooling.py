@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -31,7 +32,8 @@ def max_pool(
     Returns:
       `[N, h', w', c]`; differentiable in reverse mode only.
     """
-    window, strides, pads = tuple(window), tuple(strides), tuple(map(tuple, pads))
+    window, strides = (window[0], window[1]), (strides[0], strides[1])
+    pads = (pads[0][0], pads[0][1]), (pads[1][0], pads[1][1])
 
     def native(x: jax.Array) -> jax.Array:
         return nn.max_pool(x, window, strides, padding=pads)
@@ -75,7 +77,7 @@ def _backward(
     grad: jax.Array,
 ) -> tuple[jax.Array]:
     zero = jnp.zeros((), grad.dtype)
-    total = 0.0
+    total: Any = 0.0  # an array from the first place on
     for place, start in enumerate(np.ndindex(*window)):
         # Back to where this place's view lies in the image; what lay in the padding is cut off.
         spread = [

@@ -243,7 +243,7 @@ def test_another_step_mixes_otherwise_by_the_same_seed(cheap_beta):
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), number)
         images, targets = mix(
             jnp.asarray(batch["image"]),
-            one_hot_targets(batch["label"], CLASSES),
+            one_hot_targets(jnp.asarray(batch["label"]), CLASSES),
             jax.random.split(key)[0],
             Mixing(mixup=1.0),
         )
@@ -443,22 +443,24 @@ def test_parts_add_up_to_the_batch_by_any_loss_and_masked_rows_weigh_nothing(nam
 def parts_of(examples, parts):
     """Returns (number, examples) of each part, and `accumulated`'s result, of a plain loss."""
 
-    def loss_of_part(params, seen, part, number):
-        seen = jnp.roll(seen, -2).at[-2:].set(part["x"]).at[-1].add(100 * number)
-        return jnp.sum(params["w"] ** 3 * part["x"]), (seen, jnp.sum(part["x"] > 2))
+    def loss_of_part(params, stats, part, number):
+        seen = jnp.roll(stats["seen"], -2).at[-2:].set(part["x"]).at[-1].add(100 * number)
+        hits = jnp.sum(part["x"] > 2.0)
+        return jnp.sum(params["w"] ** 3 * part["x"]), ({"seen": seen}, hits)
 
-    return accumulated(loss_of_part, {"w": jnp.float32(2)}, jnp.zeros(6), examples, parts)
+    params, stats = {"w": jnp.float32(2)}, {"seen": jnp.zeros(6)}
+    return accumulated(loss_of_part, params, stats, examples, parts)
 
 
 def test_accumulated_by_hand():
     examples = {"x": jnp.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])}
-    grads, seen, loss, hits = parts_of(examples, 3)
+    grads, stats, loss, hits = parts_of(examples, 3)
     assert (grads["w"], loss, hits) == (3 * 2**2 * 21, 2**3 * 21, 4)
     # Part i has every third example from i on, its number, and the statistics of the part before.
-    assert seen.tolist() == [1, 4, 2, 105, 3, 206]
-    grads, seen, loss, hits = parts_of({"x": examples["x"][:2]}, 1)
+    assert stats["seen"].tolist() == [1, 4, 2, 105, 3, 206]
+    grads, stats, loss, hits = parts_of({"x": examples["x"][:2]}, 1)
     assert (grads["w"], loss, hits) == (3 * 2**2 * 3, 2**3 * 3, 0)
-    assert seen.tolist() == [0, 0, 0, 0, 1, 2]
+    assert stats["seen"].tolist() == [0, 0, 0, 0, 1, 2]
 
 
 def test_one_part_needs_no_loop():
@@ -549,10 +551,8 @@ def test_bfloat16_computes_and_float32_remembers(variables, exact):
 def test_evaluation_by_hand_leaves_masked_rows_out():
     state, _ = linear()
     batch = linear_batch(masked=(1, 4))
-    result = eval_step(
-        state.evaluated, batch, prepare=lambda x: x,
-        forward=linear_forward,
-    )  # fmt: skip
+    arrays = jax.tree.map(jnp.asarray, batch)
+    result = eval_step(state.evaluated, arrays, prepare=lambda x: x, forward=linear_forward)
     logits = np.float64(result["logits"])
     log_p = (logits - np.log(np.exp(logits).sum(1, keepdims=True)))[batch["mask"]]
     label = batch["label"][batch["mask"]]
@@ -579,8 +579,8 @@ def network_of(logits):
 def test_the_loss_on_val_is_the_cross_entropy_to_the_bit():
     rng = np.random.default_rng(0)
     logits = jnp.asarray(5 * rng.normal(size=(500, 1000)), jnp.float32)
-    label = rng.integers(0, 1000, 500).astype(np.int32)
-    batch = {"image": jnp.zeros(500), "label": label, "mask": np.arange(500) != 7}
+    label = jnp.asarray(rng.integers(0, 1000, 500), jnp.int32)
+    batch = {"image": jnp.zeros(500), "label": label, "mask": jnp.arange(500) != 7}
     found = jax.jit(lambda logits: eval_step({}, batch, **network_of(logits))["loss"])(logits)
     expected = jax.jit(metrics.cross_entropy)(logits, label, batch["mask"])
     assert_identical(dict(enumerate(found)), dict(enumerate(expected)))

@@ -7,7 +7,7 @@ tests/test_models_registry.py then holds it to its word.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from tl.errors import UserError, nearest
 from tl.models import efficientnet_lite
@@ -18,6 +18,7 @@ KINDS = ("map", "tokens", "vector")
 FINAL, LOGITS = "pooled", "logits"
 
 
+@runtime_checkable
 class Network(Protocol):
     """The Flax module of a backbone.
 

@@ -1,4 +1,4 @@
-"""What every command has in common: its flags, and errors a person can read."""
+"""What all commands share: flags, and errors that a person can read."""
 
 import errno
 import logging
@@ -20,7 +20,7 @@ from tl.fields import flat
 from tl.results.formats import shell_word
 from tl.runs import workdir
 
-# What a user can mend, wherever it shows.
+# Errors of the disk that a user can mend.
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 RUN_FLAGS = ("config", "workdir", "overwrite", "multihost")
 
@@ -40,9 +40,9 @@ def define_run_flags() -> None:
 
 
 def start_run(*, resumable: bool = False) -> tuple[ml_collections.ConfigDict, Path]:
-    """Returns the config and the run's folder, made and described (`tl.runs.workdir.start`).
+    """Returns the config and the run's folder (`tl.runs.workdir.start`).
 
-    Programs compiled from now on are kept for later runs (`tl.runs.compile_cache`).
+    From now on compiled programs are kept for later runs (`tl.runs.compile_cache`).
     """
     from tl import devices  # import JAX, which a misspelt flag need not wait for
     from tl.runs import compile_cache

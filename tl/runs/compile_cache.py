@@ -1,4 +1,4 @@
-"""JAX's persistent compilation cache as the commands use it: a program is compiled once a machine.
+"""JAX's persistent compilation cache: a machine compiles a program once for all commands.
 
 The folder is `compiled-<digest>` below the cache root. The digest is of the user, since whoever can
 write there can run code, and of the processor, since a program for another one may crash on this

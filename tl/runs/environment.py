@@ -1,4 +1,4 @@
-"""What a run was made with and where, as JSON."""
+"""Versions, devices, revision and command of a run, as JSON."""
 
 import datetime
 import importlib.metadata
@@ -26,7 +26,7 @@ PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """Returns versions, devices, revision and command: what is needed to repeat a run."""
+    """Returns the versions, devices, revision and command that are needed to repeat a run."""
     import jax
 
     devices = jax.devices()

@@ -1,4 +1,4 @@
-"""An evaluation run: a network's own head on a labelled test split."""
+"""An evaluation run: the accuracy of a network's own head on a labelled test split."""
 
 import time
 from collections.abc import Sequence

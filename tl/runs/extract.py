@@ -1,4 +1,4 @@
-"""An extraction run: the features of every split, stored."""
+"""An extraction run: computes and stores the features of every split."""
 
 import dataclasses
 import itertools

@@ -1,4 +1,4 @@
-"""A fine-tuning run, in call order: data, recipe, network, plan, training, test, outcome."""
+"""A fine-tuning run, in the order of its calls: data, recipe, network, plan, training, test."""
 
 import dataclasses
 import time

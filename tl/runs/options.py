@@ -1,4 +1,4 @@
-"""The door: a config's fields as the library's own typed parts, checked before anything runs."""
+"""Reads a config, once: its fields become typed parts, checked before anything runs."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

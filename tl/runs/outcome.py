@@ -1,4 +1,4 @@
-"""What every kind of run writes of itself: its data, its weights, its page."""
+"""The parts of a result that all kinds of runs share: data, weights, the page."""
 
 from collections.abc import Mapping
 from pathlib import Path

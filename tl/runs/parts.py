@@ -1,4 +1,4 @@
-"""The rows of a run: which of a split's rows train, choose and test."""
+"""Divides the rows of the splits into those to train on, to choose on and to test on."""
 
 from collections.abc import Mapping
 from typing import Protocol, TypeVar

@@ -1,4 +1,4 @@
-"""The frozen first stages, run once: their outputs are stored and training starts from them."""
+"""Runs the frozen first stages once and stores their outputs, from which training starts."""
 
 import dataclasses
 from collections.abc import Mapping

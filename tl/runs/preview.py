@@ -1,4 +1,4 @@
-"""A look at the training images as the network is going to see them."""
+"""A picture of training images as the network sees them, augmented and mixed."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A probe run: features, then probes for every number of examples and every seed."""
+"""A probe run: stores features, then fits probes for every number of examples and every seed."""
 
 import time
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Probes over numbers of examples and seeds; every pair is one run of the protocol."""
+"""Runs the probe protocol for every number of examples and every seed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ Parts = Mapping[str, tuple[FeatureStore, np.ndarray]]
 
 
 class Headline(NamedTuple):
-    """The largest number of examples a class, from which a run's first numbers come.
+    """Results at the largest number of examples per class, which the first numbers of a run show.
 
     Attributes:
       results: of each seed.
@@ -29,7 +29,7 @@ class Headline(NamedTuple):
     parts: Parts
 
     def predictions(self, classes: Sequence[str]) -> Predictions:
-        """Returns what the selected heads said of the test rows, and the first of the val rows."""
+        """Returns the predictions of the selected heads on test, and of the first seed's on val."""
         test, val = zip(*(_logits(result) for result in self.results.values()), strict=True)
         (test_ids, test_labels), (val_ids, val_labels) = map(self._names, ("test", "val"))
         return Predictions(
@@ -45,7 +45,7 @@ class Headline(NamedTuple):
         )
 
     def projection(self) -> Projection:
-        """Returns the features of some test rows, of the endpoint that the first seed selected."""
+        """Returns features of some test rows, at the endpoint that the first seed selected."""
         selected = next(iter(self.results.values())).selected
         store, rows = self.parts["test"]
         spaced = spaced_rows(len(rows))
@@ -140,7 +140,7 @@ def run(
 
 
 def _logits(result: protocol.Result) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what the selected head says of test and of val."""
+    """Returns the selected head's logits on test and on val."""
     test, val = result.selected.test.logits, result.selected.val_logits
     assert test is not None and val is not None  # which the protocol keeps of the selected one
     return test, val

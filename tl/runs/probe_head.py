@@ -1,4 +1,4 @@
-"""The head that LP-FT starts with: a linear probe on the features of the frozen network."""
+"""Fits the head that LP-FT starts with: a linear probe on the frozen network's features."""
 
 import dataclasses
 from collections.abc import Mapping

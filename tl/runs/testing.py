@@ -1,4 +1,4 @@
-"""The network that a run keeps: its score on test, and the evidence that it leaves."""
+"""Scores the best network of a run on test, once, and saves its predictions."""
 
 from collections.abc import Mapping
 from pathlib import Path

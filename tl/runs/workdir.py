@@ -1,4 +1,4 @@
-"""A run's folder: one process at work in it, and a finished run replaced only by a valid one."""
+"""A run's folder: one process works in it, and only a valid run replaces a finished one."""
 
 import contextlib
 import datetime
@@ -17,8 +17,8 @@ from tl.runs.environment import environment
 
 CHECKPOINTS = "checkpoints"
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
-# What runs of all kinds write beside these, by which a folder becomes that of another run. First
-# what makes a run finished, or one to go on with: killed among these, neither is left half.
+# Files that runs of all kinds write beside these; a new run in the folder removes them. The first
+# two make a run finished or resumable. They go first, so that a kill leaves no half of a run.
 OUTPUTS = (
     RESULT,
     CHECKPOINTS,
@@ -36,7 +36,7 @@ OUTPUTS = (
     "model.safetensors",
 )
 
-# Of this process, by folder: the locks it holds, and what `begin` has still to do.
+# By folder: the locks that this process holds, and the writes that `begin` has still to do.
 _locks: dict[Path, FileLock] = {}
 _waiting: dict[Path, Callable[[], None]] = {}
 
@@ -49,24 +49,23 @@ def start(
     overwrite: bool = False,
     resumable: bool = False,
 ) -> Path:
-    """Makes a run's folder, for this process alone, and writes `config.json`, `environment.json`.
+    """Makes a run's folder, locks it, and writes `config.json` and `environment.json`.
 
-    Where a run is to be replaced, nothing of it is touched before `begin`. Of several processes of
-    one run the first one writes. The folder of a study, whose processes share it and take turns
-    with its runs, is not kept from others.
+    A run that is to be replaced stays as it is until `begin`. Only process 0 writes. The folder of
+    a study is not locked: its processes share it and take turns with its runs.
 
     Args:
       config: every field of the run.
-      folder: where to; None makes a new one, runs/<name>-<date>-<time>.
+      folder: path of the folder; None makes a new one, runs/<name>-<date>-<time>.
       name: of the config.
       overwrite: whether a finished run may be replaced, and one with checkpoints begun anew.
-      resumable: whether this kind of run goes on from the checkpoints in its folder, if any; its
-        metrics are then left as they are.
+      resumable: whether this kind of run goes on from checkpoints in its folder. Its metrics then
+        stay.
 
     Raises:
       UserError: the folder holds a finished run, a study, the checkpoints of another config, or
-        files of these names that no run has written; another process is at work in it; or it
-        cannot be written.
+        files of these names that no run wrote; another process works in it; or it cannot be
+        written.
     """
     from tl import devices  # imports JAX, which a misspelt flag need not wait for
 
@@ -107,15 +106,15 @@ def start(
 
 
 def replaces(path: Path) -> bool:
-    """Returns whether there is a run for `begin` to replace."""
+    """Returns whether `begin` will replace a run in a folder."""
     return path.resolve() in _waiting
 
 
 def begin(path: Path) -> None:
-    """Replaces the run that `start` found in a folder; every job calls it before it writes there.
+    """Replaces the run that `start` found in a folder; every run calls it before it writes there.
 
-    By then the job has found that its config can be carried out, so that no result is lost to a
-    misspelt name. Each of several processes calls it, and goes on when the first one is done.
+    By then the run knows that its config can be carried out. So no result is lost to a misspelt
+    name. Every process calls it, and goes on when process 0 is done.
 
     Raises:
       UserError: the folder cannot be written.
@@ -130,7 +129,7 @@ def begin(path: Path) -> None:
 
 
 def leave(path: Path) -> None:
-    """Gives up a folder that `start` has made, for other processes to use; else exit does it."""
+    """Unlocks a folder that `start` has locked, before this process ends."""
     _waiting.pop(path.resolve(), None)
     if lock := _locks.pop(path.resolve(), None):
         lock.release()
@@ -145,7 +144,7 @@ def _written(path: Path) -> Iterator[None]:
 
 
 def _lock(path: Path) -> None:
-    """Keeps other processes out, until this one ends, however it does."""
+    """Keeps other processes out until this one ends, in whatever way."""
     if (key := path.resolve()) in _locks:
         return
     lock = FileLock(path / ".lock", timeout=0)
@@ -161,7 +160,7 @@ def _lock(path: Path) -> None:
 
 
 def _check_own(path: Path) -> None:
-    """Raises UserError where what lies in a folder is not a run's to replace."""
+    """Raises UserError where a folder holds files that a run would replace and none wrote."""
     if (path / ENVIRONMENT).exists():  # which every run writes first
         return
     if there := [name for name in (CONFIG, *OUTPUTS) if any(path.glob(name))]:
@@ -176,7 +175,7 @@ def _holds_study(path: Path) -> bool:
 
 
 def _check_weights(path: Path, config: ml_collections.ConfigDict) -> None:
-    """Raises UserError where a run would replace the weights that it begins with."""
+    """Raises UserError where a run would delete the weights that it starts from."""
     weights = Path(os.path.expanduser(config.get("weights") or "/"))
     if weights.exists() and weights.resolve().is_relative_to(path.resolve()):
         raise UserError(
@@ -186,7 +185,7 @@ def _check_weights(path: Path, config: ml_collections.ConfigDict) -> None:
 
 
 def _clear(path: Path) -> None:
-    """Removes what an earlier run has written, also of a write that a kill has cut off."""
+    """Removes the files of an earlier run, halves left by a kill included."""
     partial = [f".{name}.*" for name in (*OUTPUTS, CONFIG, ENVIRONMENT)]
     for found in [file for name in (*OUTPUTS, *partial) for file in path.glob(name)]:
         if found.is_symlink() or not found.is_dir():

@@ -1,4 +1,4 @@
-"""What does not move: parameters without gradient and batch statistics without update, as paths.
+"""Which parameters and batch statistics are frozen, as paths.
 
 Everything that has to agree about it (gradient, optimizer, batch normalisation, cached prefix,
 the printed table) is derived from one `Freezing`.

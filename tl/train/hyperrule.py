@@ -1,4 +1,4 @@
-"""Hyperparameters that follow from the data alone: BiT-HyperRule, and a momentum of statistics."""
+"""Rules that set hyperparameters from the data: BiT-HyperRule, and a momentum of statistics."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the training step is fed: images, or the stored outputs of a frozen prefix."""
+"""Batches for training and evaluation, from images or from stored outputs of frozen stages."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""A request to stop (SIGTERM, Ctrl-C) that waits for a good moment."""
+"""Notes a request to stop (SIGTERM, Ctrl-C), so that training can end after a step."""
 
 import contextlib
 import signal

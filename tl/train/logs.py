@@ -1,4 +1,4 @@
-"""What a run says while it trains: metrics.jsonl, TensorBoard events, a progress bar."""
+"""Logs of training: metrics.jsonl, TensorBoard events, a progress bar."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""What trains when, and how fast: from a recipe to the compiled steps of each phase."""
+"""Turns a recipe into phases, learning rates, an optimizer and compiled training steps."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Batch statistics estimated anew on other images, with nothing trained (AdaBN).
+"""Estimates batch statistics anew on other images, without training (AdaBN).
 
 Li et al. 2016, arXiv:1603.04779. Each batch passes through the network normalised by its own
 statistics; a layer's new mean and variance are those of all its inputs seen on the way, by

@@ -1,4 +1,4 @@
-"""The recipe of a training run: every decision that its config holds, typed and checked."""
+"""The recipe of a training run: all its hyperparameters, typed and checked."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The learning rate: over the steps of a run, and from layer to layer of a network."""
+"""Learning rates: over the steps of a run, and by layer of a network."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""A training session: begun or gone on with, and run with all that it writes and listens to."""
+"""Begins or resumes training, and runs it with its logs, checkpoints and signals."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""The network that training starts from: public weights, a file, an earlier run or nothing."""
+"""Loads or initialises the network that training starts from, with its head."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

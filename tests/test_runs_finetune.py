@@ -570,7 +570,7 @@ def test_other_weights_do_not_go_on(stopped, config, weights, tmp_path):
         ({"optim.name": "adamx"}, "optim.name: there is no 'adamx'"),
         ({"optim.schedule": "cos"}, "optim.schedule: there is no 'cos'"),
         ({"augment.policy": "autoaugment"}, "augment.policy"),
-        ({"augment.mixup": -0.2}, "augment.mixup to be the alpha of a Beta distribution"),
+        ({"augment.mixup": -0.2}, "augment.mixup: expected the alpha of a Beta distribution"),
         ({"train.freeze": ("stage9",)}, "train.freeze: 'stage9' matches no parameter"),
         ({"train.freeze": ("*",)}, "leaves none of 14 arrays of parameters to train"),
         ({"train.norm_momentum": "1.5"}, r"a number in \[0, 1\), 'kornblith', or ''"),

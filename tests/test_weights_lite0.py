@@ -4,6 +4,7 @@ import functools
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import skimage.data
@@ -43,7 +44,7 @@ def logits(images):
 def test_photographs_get_their_class():
     p = network().spec.preprocessing
     crops = [transforms.host_transform(getattr(skimage.data, n)(), p) for n in PHOTOGRAPHS]
-    best = logits(transforms.normalise(np.stack(crops), p)).argmax(axis=1)
+    best = logits(transforms.normalise(jnp.asarray(np.stack(crops)), p)).argmax(axis=1)
     for photograph, i in zip(PHOTOGRAPHS, best, strict=True):
         assert imagenet.names()[i] in PHOTOGRAPHS[photograph], photograph
 
@@ -55,7 +56,7 @@ def test_logits_equal_the_reference(case):
         x, y = {
             "noise": lambda: (reference["x"].transpose(0, 2, 3, 1), reference["y"]),
             "photographs": lambda: (
-                transforms.normalise(reference["u8"], network().spec.preprocessing),
+                transforms.normalise(jnp.asarray(reference["u8"]), network().spec.preprocessing),
                 reference["logits_u8"],
             ),
             "odd size": lambda: (

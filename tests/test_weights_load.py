@@ -47,7 +47,7 @@ def test_a_local_file_takes_the_preprocessing_and_not_the_accuracy(file):
 def test_a_file_that_does_not_tell_its_preprocessing(file):
     message = (
         r"model\.safetensors: it holds a resnet18 and .*"
-        r"--config\.weights_like=resnet18\.tv1.*resnet18\.gluon"
+        r"`weights_like=resnet18\.tv1`.*resnet18\.gluon"
     )
     with pytest.raises(UserError, match=message):
         load.load(str(file))
@@ -119,12 +119,12 @@ def test_timms_efficientnet_lite_may_be_of_either_padding():
     shapes = convert.shapes(registry.build("efficientnet_lite0"))
     names = convert.source_names(shapes, "timm_efficientnet_lite")
     tensors = {name: np.zeros((1,) * leaf.ndim) for name, (_, leaf) in names.items()}
-    with pytest.raises(UserError, match=r"weights_like=efficientnet_lite0 .*lite0\.timm\)"):
+    with pytest.raises(UserError, match=r"weights_like=efficientnet_lite0` .*lite0\.timm\)"):
         load._local_spec(pathlib.Path("x"), tensors, "timm_efficientnet_lite", "")
 
 
 def test_a_network_that_is_no_backbone_here():
-    with pytest.raises(UserError, match=r"convolutions.*are those of no backbone here"):
+    with pytest.raises(UserError, match=r"kernels .*are those of no backbone here"):
         load.load(str(GOLDEN / "keras.keras"))
 
 

@@ -200,7 +200,7 @@ def _implied(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
     implied = [spec.name for spec in of_backbone if spec.scheme == scheme]
     if implied and naming.get(scheme).tells:
         return implied[0]
-    sets = [spec.name for spec in of_backbone if not naming.get(spec.scheme).tells]
+    sets = [spec.name for spec in of_backbone if naming.get(spec.scheme).torch]
     raise UserError(
         f"it holds a {backbone} and does not say how its images were made; name the set whose "
         f"architecture and preprocessing it takes, such as `weights_like={sets[0]}` (there are "

@@ -11,6 +11,7 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # commands under test would write into the user's
 
+import pytest
 from jaxtyping import install_import_hook
 
 import tests.typechecker
@@ -26,3 +27,39 @@ CHECKED += ["tl.advice", "tl.studies", "tl.runs.cost"]
 install_import_hook(CHECKED, f"{tests.typechecker.__name__}.check")
 
 collect_ignore = ["make_golden.py"]  # a script, which changes what may be imported after it
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Puts a point in the place of every figure, for tests of what is around them."""
+    from tests import pages
+    from tl.report import style
+
+    monkeypatch.setattr(style, "png", lambda draw, dark, dpi: pages.PIXEL)
+
+
+@pytest.fixture(scope="session")
+def probe_page(tmp_path_factory):
+    """The folder of a probe, not to be changed, and its page."""
+    from tests import pages, reported
+    from tl.report import page
+
+    folder = reported.write_probe(tmp_path_factory.mktemp("probe"), pages.CLASSES)
+    return folder, pages.Page(page.build(folder))
+
+
+@pytest.fixture(scope="session")
+def lite0_features(tmp_path_factory):
+    """A folder where runs of `tests.lite0` find the features that others computed."""
+    return str(tmp_path_factory.mktemp("lite0"))
+
+
+@pytest.fixture(scope="session")
+def probed(lite0_features, tmp_path_factory):
+    """A probe's folder, not to be changed, its result and what it said."""
+    from tests import lite0
+    from tl.runs import probe
+
+    folder = tmp_path_factory.mktemp("probed")
+    result, log = lite0.run(probe.run, lite0.config(lite0_features), folder)
+    return folder, result, log

@@ -1,12 +1,24 @@
 """What a page holds, as a browser would parse it."""
 
+import base64
 import html.parser
 from pathlib import Path
 
-import PIL.Image
-import pytest
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)  # a PNG
 
-from tl.report import style
+# What users call their folders.
+CLASSES = ("<script>alert(1)</script>", "a \"quoted\" & 'plain' one", "кошка", "$x^2$")
+EVIDENCE = [
+    "confusion-matrix",
+    "classes",
+    "reliability",
+    "features",
+    "most-confident-mistakes",
+    "least-certain-right-answers",
+    "likely-mislabelled",
+]
 
 
 class Page(html.parser.HTMLParser):
@@ -51,11 +63,3 @@ class Page(html.parser.HTMLParser):
 def _words(texts: list[str]) -> str:
     plain = " ".join(texts).translate({0x202F: " ", 0x2013: "-"})  # narrow space, dash
     return " ".join(plain.split())
-
-
-@pytest.fixture
-def undrawn(monkeypatch, tmp_path):
-    """Puts a point in the place of every figure, for tests of what is around them."""
-    PIL.Image.new("RGB", (3, 2)).save(tmp_path / "point.png")
-    content = (tmp_path / "point.png").read_bytes()
-    monkeypatch.setattr(style, "png", lambda draw, dark, dpi: content)

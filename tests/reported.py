@@ -324,3 +324,31 @@ def _data(classes) -> dict:
         "test": 10 * len(classes),
         "left_out": {"train": 0, "test": 0},
     }
+
+
+def study(ks=(5, 100)):
+    """Returns rows of four endpoints, from 50 to 80 % on test, for each number of examples."""
+    return [
+        {
+            "endpoint": endpoint,
+            "examples_per_class": k,
+            "test_top1": 0.5 + 0.1 * i,
+            "test_top1_range": [0.45 + 0.1 * i, 0.55 + 0.1 * i],
+        }
+        for k in ks
+        for i, endpoint in enumerate(["pixels", "stem", "stage1", "stem+stage1"])
+    ]
+
+
+def curve(*, steps=(0, 10)):
+    """Returns the rows of a learning curve, ten steps an epoch."""
+    return [
+        {
+            "epoch": step / 10,
+            "train_loss": 1.0 if step else None,
+            "train_top1": 0.5 if step else None,
+            "val_loss": 2.0 - step / 20,
+            "val_top1": 0.1 + step / 20,
+        }
+        for step in steps
+    ]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests import tiny as tiny_network
 from tests.networks import random_variables
-from tests.test_data_tfds import TinyShapes
+from tests.shapes import TinyShapes
 from tl.models import registry
 from tl.runs import evaluate, finetune, probe, workdir
 from tl.studies import study

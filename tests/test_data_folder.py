@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_data_sources import config
 from tl.data import folder, loader, sources
 from tl.errors import UserError
 
@@ -34,7 +33,7 @@ def root(tmp_path):
 
 
 def of(path, **fields):
-    return sources.open_sources(config(name="folder", data_dir=str(path), **fields))
+    return sources.open_sources(sources.Data("folder", data_dir=str(path), **fields))
 
 
 def ids(source):
@@ -66,7 +65,7 @@ def test_named_split_directories(root):
     for missing in ({"val": "devv"}, {"test": "tset"}):
         with pytest.raises(UserError, match=r"there is no directory .*(devv|tset)"):
             of(root, **missing)
-    assert len(sources.open_source(config(name="folder", data_dir=str(root)), "dev")) == 2
+    assert len(sources.open_source(sources.Data("folder", data_dir=str(root)), "dev")) == 2
 
 
 def test_a_valid_directory_is_val(root):
@@ -134,7 +133,7 @@ class TestMistakes:
         with pytest.raises(UserError, match=r"there is no directory .*absent; expected ROOT"):
             of(tmp_path / "absent")
         with pytest.raises(UserError, match=r"needs `data.data_dir=ROOT`; expected ROOT/<class>/"):
-            sources.open_sources(config(name="folder"))
+            sources.open_sources(sources.Data("folder"))
 
     def test_no_class_folders(self, tmp_path):
         add(tmp_path / "loose.jpg")

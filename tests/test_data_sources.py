@@ -1,60 +1,42 @@
 import numpy as np
 import pytest
+from PIL import Image
 
+from experiments.benchmark.synthetic import NoiseSource
 from tl.data import sources
+from tl.data.digits import Digits
+from tl.data.folder import open_folder
+from tl.data.sources import Data
 from tl.errors import UserError
 
 
-def config(**fields):
-    return sources.Data(**{"name": "digits", "download": False, **fields})
+def test_sources_of_every_kind_keep_to_the_protocol(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (2, 3)).save(tmp_path / name / "a.png")
+    for source in (Digits("test"), open_folder(str(tmp_path), ""), NoiseSource(5, 8)):
+        assert isinstance(source, sources.Source)
+        assert source.labels().dtype == np.int32 and len(source.labels()) == len(source)
+        example = source[len(source) - 1]
+        assert example["image"].dtype == np.uint8 and example["image"].shape[2] == 3
+        assert example["label"] == source.labels()[-1] and isinstance(example["label"], int)
+        assert len(example["id"].encode()) <= source.id_bytes
+    assert not isinstance(np.zeros(3), sources.Source)
 
 
-class TestDigits:
-    def test_the_splits_have_their_declared_counts(self):
-        opened = sources.open_sources(config())
-        assert {key: len(source) for key, source in opened.items()} == {"train": 1000, "test": 797}
-        assert np.bincount(opened["train"].labels()).tolist() == [100] * 10
+def test_val_is_a_share_or_a_split():
+    share, split = Data("digits", val="0.25"), Data("digits", val="train[80%:]")
+    assert (share.val_fraction, share.val_split) == (0.25, None)
+    assert (split.val_fraction, split.val_split) == (None, "train[80%:]")
+    assert set(sources.open_sources(share)) == {"train", "test"}
+    with pytest.raises(UserError, match=r"^data.val: expected a share of train between 0 and 1"):
+        Data("digits", val="1.5")
 
-    def test_the_splits_share_no_image_and_miss_none(self):
-        whole = sources.open_source(config(), "all")
-        opened = sources.open_sources(config())
-        ids = [{source[row]["id"] for row in range(len(source))} for source in opened.values()]
-        assert not ids[0] & ids[1]
-        assert ids[0] | ids[1] == {f"digits/{row:04d}" for row in range(1797)}
-        for source in opened.values():
-            for row in (0, len(source) - 1):
-                example = source[row]
-                original = whole[int(example["id"][-4:])]
-                assert example["label"] == original["label"] == source.labels()[row]
-                assert np.array_equal(example["image"], original["image"])
 
-    def test_the_runs_seed_does_not_move_an_image(self):
-        ids = [sources.open_sources(config(seed=seed))["test"][0]["id"] for seed in (0, 1)]
-        assert ids[0] == ids[1]
-
-    def test_pixels_by_hand(self):
-        # The first digit's first rows are 0 0 5 13 9 1 0 0 and 0 0 13 15 10 15 5 0, of 16.
-        image = sources.open_source(config(), "all")[0]["image"]
-        assert image.shape == (8, 8, 3) and image.dtype == np.uint8
-        assert image[0, :, 0].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]
-        assert image[1, :, 2].tolist() == [0, 0, 207, 239, 159, 239, 80, 0]
-
-    def test_what_it_says_of_itself(self):
-        source = sources.open_source(config(), "test")
-        assert (source.name, source.split, source.image_shape) == ("digits", "test", (8, 8, 3))
-        assert source.classes == tuple("0123456789")
-        assert max(len(source[row]["id"].encode()) for row in range(9)) == source.id_bytes
-
-    def test_another_split(self):
-        with pytest.raises(UserError, match=r"digits has no split 'trian'.*'train'"):
-            sources.open_source(config(), "trian")
-        with pytest.raises(UserError, match="digits has no split 'validation'"):
-            sources.open_sources(config(val="validation"))
-
-    @pytest.mark.parametrize("fields", [{"val": "test"}, {"train": "all"}, {"test": "train"}])
-    def test_splits_that_share_images(self, fields):
-        with pytest.raises(UserError, match=r"share \d+ images of digits; give splits that do not"):
-            sources.open_sources(config(**fields))
+@pytest.mark.parametrize("fields", [{"val": "test"}, {"train": "all"}, {"test": "train"}])
+def test_splits_that_share_images(fields):
+    with pytest.raises(UserError, match=r"share \d+ images of digits; give splits that do not"):
+        sources.open_sources(Data("digits", **fields))
 
 
 def test_a_share_of_train_or_the_name_of_a_split():

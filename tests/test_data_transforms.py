@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tl.data import resample, transforms
+from tl.data import transforms
 from tl.errors import UserError
 from tl.weights.spec import Preprocessing
 
@@ -225,22 +225,6 @@ class TestDeviceTransform:
         ]
         for i, one in enumerate(results):
             assert all(np.abs(one.astype(int) - other).max() > 5 for other in results[:i])
-
-
-class TestWeights:
-    def test_enlarging_two_pixels_by_hand(self):
-        # Centres of the four results at -1/4, 1/4, 3/4, 5/4 pixels (in units of input pixels).
-        unit = 1 << resample.PRECISION_BITS
-        expected = np.array([[1, 0.75, 0.25, 0], [0, 0.25, 0.75, 1]]) * unit
-        assert np.array_equal(resample.weights(2, 4, "bilinear"), expected)
-
-    @pytest.mark.parametrize("interpolation", transforms.INTERPOLATIONS)
-    def test_columns_add_up_to_one_and_equal_sizes_change_nothing(self, interpolation):
-        unit = 1 << resample.PRECISION_BITS
-        for length, resized in ((5, 13), (13, 5), (1, 4), (100, 7)):
-            columns = resample.weights(length, resized, interpolation).sum(axis=0)
-            assert np.abs(columns - unit).max() <= length
-        assert np.array_equal(resample.weights(6, 6, interpolation), np.eye(6) * unit)
 
 
 class TestOverrides:

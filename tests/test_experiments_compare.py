@@ -1,7 +1,7 @@
 import json
 
 from tests import commands
-from tests.test_results_compare import contender, folder, right
+from tests.predictions import contender, folder, right
 from tl.results.predictions import PREDICTIONS
 
 

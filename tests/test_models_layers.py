@@ -85,7 +85,7 @@ def test_batch_normalisation_moves_by_path(train, moving):
     # Running statistics of mean 0 and variance 1; kernels, scales and biases of 1.
     variables = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), shapes)
     variables["batch_stats"] = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: jnp.ones(1) * (path[-1].key == "var"), shapes["batch_stats"]
+        lambda path, leaf: jnp.ones(1) * float(path[-1].key == "var"), shapes["batch_stats"]
     )
     out, updated = model.apply(variables, x, train, mutable=["batch_stats"])
     expected = np.array([1.0, 2.0, 6.0])

@@ -10,8 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from tests import tiny
-from tests.test_resume import COMMAND, ROOT, last_step
+from tests import commands, tiny
 
 pytestmark = pytest.mark.slow
 FLAGS = {
@@ -35,7 +34,13 @@ def root(tmp_path_factory):
 def start(root, workdir, processes, **fields):
     """Starts a run on four fake devices, in so many processes."""
     flags = {"weights": root / "tiny.safetensors", **FLAGS, **fields}
-    command = [sys.executable, "-c", COMMAND, "--config=configs/common.py", f"--workdir={workdir}"]
+    command = [
+        sys.executable,
+        "-c",
+        tiny.COMMAND,
+        "--config=configs/common.py",
+        f"--workdir={workdir}",
+    ]
     command += [f"--config.{name}={value}" for name, value in flags.items()]
     environment = {
         **os.environ,
@@ -59,7 +64,7 @@ def start(root, workdir, processes, **fields):
         started.append(
             subprocess.Popen(
                 [*command, "--multihost"] if processes > 1 else command,
-                cwd=ROOT,
+                cwd=commands.ROOT,
                 env={**environment, **slurm} if processes > 1 else environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -90,12 +95,12 @@ def test_a_signal_to_one_process_stops_both_and_one_alone_goes_on(root, tmp_path
     # Long enough for the signal to come in time; evaluations would take longer than the steps.
     fields = {"train.steps": 1000, "train.eval_every": 500}
     started = start(root, tmp_path, 2, **fields)
-    while last_step(tmp_path) < 40 and all(process.poll() is None for process in started):
+    while tiny.last_step(tmp_path) < 40 and all(process.poll() is None for process in started):
         time.sleep(0.05)
     started[1].send_signal(signal.SIGTERM)
     statuses, errors = end(started)
     assert statuses == [143, 143]
-    step = last_step(tmp_path)
+    step = tiny.last_step(tmp_path)
     for error in errors:
         assert f"stopped by SIGTERM after step {step} of 1000, which is saved" in error
         assert "Traceback" not in error

@@ -3,12 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from tl.errors import UserError
 from tl.probes import seeds
-from tl.probes.heads import Fit, Linear
+from tl.probes.heads import Fit
 from tl.probes.held_out import HeldOut
 from tl.probes.protocol import run
-from tl.probes.solvers import SOLVERS, Head, Knn, Logistic, Ridge, Rows, Solver
+from tl.probes.solvers import SOLVERS, Head, Knn, Logistic, Ridge, Solver
 
 
 class Fixed:
@@ -140,14 +139,6 @@ def test_one_neighbour_is_no_edge():
     assert len(toy([Neighbours({1: HALF, 5: HALF, 9: SURE})]).warnings) == 1
 
 
-def test_test_rows_are_scored_once():
-    held_out = HeldOut(lambda endpoint: np.zeros((2, 3)), np.array([0, 1]), 2)
-    head = Linear(np.zeros((3, 2), np.float32), np.zeros(2, np.float32))
-    assert held_out.score({"a": head, "b": head})["b"].top1 == 0.5
-    with pytest.raises(UserError, match="test rows were already scored"):
-        held_out.score({"a": head})
-
-
 def test_the_selected_alone_keeps_its_logits():
     solver = Listed({1.0: UNSURE, 0.1: SURE, 0.01: HALF})
     result = toy([solver], test_every_endpoint=True, endpoints=("a", "b"))
@@ -190,27 +181,6 @@ def test_every_solver_on_digits():
     assert row["val"]["count"] == 40
     low, high = row["test"]["top1_ci95"]
     assert low < row["test"]["top1"] < high
-
-
-@pytest.mark.parametrize(
-    "solver", [Logistic((1.0, 1e-2), search_tolerance=1e-8), Ridge((1.0, 1e-2)), Knn((3, 5))]
-)
-def test_refit_equals_a_fit_of_all_rows(solver):
-    features, labels, _ = digits()
-    train, val = (Rows(features("pixels", s), labels[s]) for s in ("train", "val"))
-    rows = Rows(*map(np.concatenate, zip(train, val)))
-    fits = [fit for fit, _ in solver.search(train, val.features, 10)]
-    again = solver.refit(fits[-1], rows, 10)
-    *_, whole = solver.path(rows, 10)
-    assert again.setting == whole.setting
-    np.testing.assert_allclose(
-        again.head.logits(val.features), whole.head.logits(val.features), atol=0.02
-    )
-
-
-def test_head_is_kept_not_refitted():
-    fit = Fit({"epoch": 3}, Linear(np.eye(2), np.zeros(2)))
-    assert Head().refit(fit, Rows(np.eye(2), np.arange(2)), 10) is fit
 
 
 def test_seeds_are_averaged():

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.test_report_plots import curve, study
+from tests.reported import curve, study
 from tl.report import figures, style
 
 

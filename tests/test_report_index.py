@@ -1,13 +1,13 @@
 import pytest
 
 from tests import reported
-from tests.pages import Page, undrawn  # noqa: F401
+from tests.pages import Page
 from tl.errors import UserError
 from tl.report.index import index
 
 
 @pytest.fixture
-def root(undrawn, tmp_path):  # noqa: F811
+def root(undrawn, tmp_path):
     root = tmp_path / "runs"
     probe = reported.write_probe(root / "a probe & more")
     (probe / "report.html").touch()
@@ -56,7 +56,7 @@ def test_accuracy_over_cost_names_the_best(root):
     assert "of 3 runs" in alt and "day 1/tuned: 96.7" in alt
 
 
-def test_names_that_no_font_draws_are_said(undrawn, tmp_path):  # noqa: F811
+def test_names_that_no_font_draws_are_said(undrawn, tmp_path):
     reported.write_probe(tmp_path / "run 𒀀")
     assert "can draw 𒀀; in the pictures □ stands" in Page(index(tmp_path)).text
 
@@ -67,7 +67,7 @@ def test_damaged_ones_say_why(root):
     assert "other its result lacks 'seconds'" in damaged
 
 
-def test_a_study_by_itself(undrawn, tmp_path):  # noqa: F811
+def test_a_study_by_itself(undrawn, tmp_path):
     study = reported.write_study(tmp_path / "study")
     shown = Page(index(study))
     assert list(shown.sections) == ["runs"]

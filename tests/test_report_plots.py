@@ -2,20 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.reported import curve, study
 from tl.report import plots
-
-
-def study(ks=(5, 100)):
-    return [
-        {
-            "endpoint": endpoint,
-            "examples_per_class": k,
-            "test_top1": 0.5 + 0.1 * i,
-            "test_top1_range": [0.45 + 0.1 * i, 0.55 + 0.1 * i],
-        }
-        for k in ks
-        for i, endpoint in enumerate(["pixels", "stem", "stage1", "stem+stage1"])
-    ]
 
 
 def test_writes_a_picture(tmp_path):
@@ -41,19 +29,6 @@ def test_one_endpoint_is_enough(tmp_path):
     rows = [row for row in study((0,)) if row["endpoint"] == "stem"]
     plots.accuracy_over_endpoint(rows, "title", tmp_path / "a.png")
     assert (tmp_path / "a.png").exists()
-
-
-def curve(*, steps=(0, 10)):
-    return [
-        {
-            "epoch": step / 10,
-            "train_loss": 1.0 if step else None,
-            "train_top1": 0.5 if step else None,
-            "val_loss": 2.0 - step / 20,
-            "val_top1": 0.1 + step / 20,
-        }
-        for step in steps
-    ]
 
 
 @pytest.mark.parametrize("steps", [(0,), (0, 10), (0, 10, 20)])

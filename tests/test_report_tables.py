@@ -1,6 +1,6 @@
 import pytest
 
-from tests.test_report_plots import study
+from tests.reported import study
 from tl.report import tables
 
 

@@ -5,34 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from tests.predictions import contender, folder, right
 from tl.errors import UserError
 from tl.results import compare
-from tl.results.compare import Comparison, Contender
+from tl.results.compare import Comparison
 from tl.results.intervals import McNemar
-from tl.results.predictions import PREDICTIONS, Predictions
-
-
-def contender(name, correct, ids=None, labels=None, classes=("cat", "dog")):
-    """Returns a run of some seeds, `correct` bool [S, N]; its labels alternate."""
-    correct = np.atleast_2d(np.array(correct, bool))
-    count = correct.shape[1]
-    labels = np.arange(count) % 2 if labels is None else np.array(labels)
-    predictions = Predictions(
-        seeds=np.arange(len(correct)),
-        classes=classes,
-        test_ids=[f"i{n}" for n in range(count)] if ids is None else ids,
-        test_labels=labels,
-        test_predicted=np.where(correct, labels, 1 - labels),
-        test_logits=np.zeros((count, 2)),
-        val_ids=["v"],
-        val_labels=[0],
-        val_logits=np.zeros((1, 2)),
-    )
-    return Contender(name, "net: pooled", predictions)
-
-
-def right(count, of=100):
-    return np.arange(of) < count
+from tl.results.predictions import PREDICTIONS
 
 
 def test_counts_and_differences_by_hand():
@@ -183,18 +161,6 @@ def test_text_and_json():
         "only_baseline": 0,
         "p_value": 2 / 2**20,
     }
-
-
-def folder(path, kind="probe", **fields):
-    path.mkdir()
-    result = {
-        "kind": kind,
-        "weights": {"name": "net"},
-        "selected": {"endpoint": "stage4", "solver": "ridge", "l2": 0.1},
-        **fields,
-    }
-    (path / "result.json").write_text(json.dumps(result))
-    return path
 
 
 def test_a_run_is_read_from_its_folder(tmp_path):

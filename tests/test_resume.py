@@ -7,23 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from tests import tiny
+from tests import commands, tiny
 from tl import checkpoint
 
-ROOT = Path(__file__).parents[1]
 STEPS = 30
-COMMAND = """
-import runpy
-from tests import tiny
-tiny.register()
-runpy.run_module("experiments.finetune", run_name="__main__", alter_sys=True)
-"""
 # Whatever has a state of its own that a checkpoint could forget.
 FLAGS = {
     "data.examples_per_class": "5,",
@@ -63,10 +55,16 @@ class Runs:
         }
 
     def start(self, path):
-        command = [sys.executable, "-c", COMMAND, "--config=configs/common.py", *self.arguments]
+        command = [
+            sys.executable,
+            "-c",
+            tiny.COMMAND,
+            "--config=configs/common.py",
+            *self.arguments,
+        ]
         return subprocess.Popen(
             [*command, f"--workdir={path}"],
-            cwd=ROOT,
+            cwd=commands.ROOT,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -89,24 +87,17 @@ class Runs:
         start = time.time_ns()
         time.sleep(seconds)
         while process.poll() is None and step:
-            if written_since(path, start) and last_step(path) >= step:
+            if written_since(path, start) and tiny.last_step(path) >= step:
                 break
             time.sleep(0.002)
         process.send_signal(number)
         out, err = process.communicate()
-        return process.returncode, last_step(path), out, err
+        return process.returncode, tiny.last_step(path), out, err
 
 
 def written_since(path, time_ns):
     file = path / "metrics.jsonl"
     return file.exists() and file.stat().st_mtime_ns > time_ns
-
-
-def last_step(path):
-    """Returns the step of the last whole record."""
-    file = path / "metrics.jsonl"
-    steps = re.findall(r'^{"step": (\d+),.*}\n', file.read_text(), re.M) if file.exists() else []
-    return int(steps[-1]) if steps else 0
 
 
 def resumed_from(out):
@@ -158,7 +149,7 @@ def kill_repeatedly(runs, path, seed, count):
             path,
             signal.SIGKILL,
             seconds=0.0 if at_step else rng.uniform(0.2, 5.0),
-            step=min(last_step(path) + int(rng.integers(1, 9)), STEPS - 1) if at_step else 0,
+            step=min(tiny.last_step(path) + int(rng.integers(1, 9)), STEPS - 1) if at_step else 0,
         )
         print(f"kill {kill + 1}: began at {resumed_from(out)}, recorded up to {reached}")
         if status == 0:  # it was faster; the end is to be the same

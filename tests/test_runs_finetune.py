@@ -17,7 +17,7 @@ from PIL import Image
 
 from configs import common
 from tests import tiny
-from tests.pages import undrawn  # noqa: F401
+from tests.folders import contents
 from tl import checkpoint, tree
 from tl.data.digits import Digits
 from tl.devices import DataParallel
@@ -278,7 +278,7 @@ def test_a_probe_as_the_head_begins_where_the_probe_ended(config, weights, tmp_p
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "softmax"])
-def test_every_loss_trains(name, config, undrawn, tmp_path):  # noqa: F811
+def test_every_loss_trains(name, config, undrawn, tmp_path):
     fields = {
         "train.loss": name,
         "data.examples_per_class": (40,),
@@ -485,15 +485,6 @@ def test_a_run_of_another_kind_removes_all_that_this_one_wrote(trained, tmp_path
     workdir.begin(path)
     left = {str(p.relative_to(path)) for p in path.rglob("*")}
     assert left == {"config.json", "environment.json", ".lock"}
-
-
-def contents(path):
-    """Returns what the files of a run hold, but for those of its checkpoints and its lock."""
-    return {
-        str(file.relative_to(path)): file.read_bytes()
-        for file in path.rglob("*")
-        if file.is_file() and "checkpoints" not in file.parts and file.name != ".lock"
-    }
 
 
 def test_a_run_that_was_stopped_before_its_first_step_keeps_that_evaluation(

@@ -3,51 +3,16 @@ import shutil
 
 import numpy as np
 import pytest
-import skimage.data
 from PIL import Image
 
-from configs import common
+from tests.folders import contents
+from tests.lite0 import config, photographs, run
 from tl.data.digits import Digits
 from tl.errors import UserError
-from tl.report import page
 from tl.results.examples import load_examples
 from tl.results.predictions import Predictions
 from tl.results.projection import load_features
-from tl.runs import evaluate, extract, probe, workdir
-
-PHOTOGRAPHS = {"coffee": "espresso", "chelsea": "tiger_cat", "rocket": "n04008634"}
-
-
-@pytest.fixture(scope="module")
-def features(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("features"))
-
-
-def config(features, **fields):
-    values = common.get_config()
-    values.preprocess.size = 32
-    values.preprocess.geometry = "whole"
-    values.endpoints = ("pixels", "stage2", "stage2+stage3")
-    values.data.examples_per_class = (5, 10)
-    values.seeds = (3, 4)
-    values.probe.l2 = (1e-3, 1e-1, 1e1)
-    values.extract.feature_dir = features
-    values.report = False
-    values.update_from_flattened_dict(fields)
-    return values
-
-
-def run(job, values, path):
-    lines = []
-    workdir.start(values, str(path), "test")
-    return job(values, path, lines.append), "\n".join(map(str, lines))
-
-
-@pytest.fixture(scope="module")
-def probed(features, tmp_path_factory):
-    path = tmp_path_factory.mktemp("probe")
-    result, log = run(probe.run, config(features), path)
-    return path, result, log
+from tl.runs import probe, workdir
 
 
 def test_probe_writes_what_it_returns(probed):
@@ -131,33 +96,13 @@ def test_the_evidence_is_of_the_most_examples(probed):
             np.testing.assert_array_equal(np.asarray(picture), images[row]["image"])
 
 
-@pytest.mark.parametrize("job", [extract.run, probe.run])
-def test_a_report_that_fails_is_a_warning(job, features, tmp_path, monkeypatch):
-    def build(path):
-        raise ValueError(len((path / "result.json").read_text()) > 0)
-
-    monkeypatch.setattr(page, "build", build)
-    values = config(features, report=True, endpoints=("pixels",))
-    _, log = run(job, values, tmp_path)
-    assert "warning: no report was made (ValueError: True); " in log
-    assert log.endswith(f"try again with python -m experiments.report {tmp_path}")
-    assert (tmp_path / "result.json").exists()
-
-
-def test_features_are_reused_and_numbers_repeat(probed, features, tmp_path):
+def test_features_are_reused_and_numbers_repeat(probed, lite0_features, tmp_path):
     _, result, first = probed
-    again, log = run(probe.run, config(features), tmp_path)
+    again, log = run(probe.run, config(lite0_features), tmp_path)
     assert "features new" in first
     assert log.count("features reused") == 2
     assert again["test"] == result["test"]
     assert again["study"] == result["study"]
-
-
-def test_another_size_is_not_read_from_there(probed, features, tmp_path):
-    values = config(features, **{"preprocess.size": 40, "endpoints": ("pixels",)})
-    _, log = run(extract.run, values, tmp_path)
-    assert "features reused" not in log
-    assert "preprocessing.size" in log
 
 
 @pytest.mark.parametrize(
@@ -185,9 +130,9 @@ def test_another_size_is_not_read_from_there(probed, features, tmp_path):
         ({"probe.l2": ()}, "^probe.l2: expected one or more"),
     ],
 )
-def test_mistakes(fields, message, features, tmp_path):
+def test_mistakes(fields, message, lite0_features, tmp_path):
     with pytest.raises(UserError, match=message):
-        run(probe.run, config(features, **fields), tmp_path)
+        run(probe.run, config(lite0_features, **fields), tmp_path)
     assert not (tmp_path / "result.json").exists()
 
 
@@ -203,113 +148,29 @@ def test_mistakes(fields, message, features, tmp_path):
         ({"probe.solvers": ("head",), "probe.dropout": 1.5}, "dropout"),
     ],
 )
-def test_a_mistake_leaves_the_earlier_run(fields, message, probed, features, tmp_path):
+def test_a_mistake_leaves_the_earlier_run(fields, message, probed, lite0_features, tmp_path):
     path = shutil.copytree(probed[0], tmp_path / "run")
     before = contents(path)
-    values = config(features, **fields)
+    values = config(lite0_features, **fields)
     with pytest.raises(UserError, match=message):
         workdir.start(values, str(path), "test", overwrite=True)
         probe.run(values, path, lambda line: None)
     assert contents(path) == before
 
 
-def test_overwriting_leaves_nothing_of_the_earlier_run_and_what_is_not_its(
-    probed, features, tmp_path
-):
-    path = shutil.copytree(probed[0], tmp_path / "run")
-    page.build(path)
-    own = ("notes.txt", "examples/mine.txt")
-    for name in own:
-        (path / name).write_text("my own")
-    values = config(features, endpoints=("pixels",))
-    workdir.start(values, str(path), "test", overwrite=True)
-    extract.run(values, path, lambda line: None)
-    assert set(contents(path)) == {*own, "config.json", "environment.json", "result.json"}
-    assert json.loads((path / "result.json").read_text())["kind"] == "extract"
-    assert json.loads((path / "config.json").read_text())["endpoints"] == ["pixels"]
-
-
-def contents(path):
-    """Returns what the files of a run hold, but for its lock."""
-    files = [file for file in path.rglob("*") if file.is_file() and file.name != ".lock"]
-    return {str(file.relative_to(path)): file.read_bytes() for file in files}
-
-
-def test_every_solver(probed, features, tmp_path):
+def test_every_solver(probed, lite0_features, tmp_path):
     values = config(
-        features,
+        lite0_features,
         **{"probe.solvers": ("ridge", "knn", "head"), "probe.epochs": 2, "seeds": (3,)},
     )
     result, _ = run(probe.run, values, tmp_path)
     assert {row["solver"] for row in result["grid"]} == {"ridge", "knn", "head"}
 
 
-def photographs(root, splits):
-    """Returns the fields of a folder of two classes, bright and dark, n images a class."""
-    rng = np.random.default_rng(0)
-    for split, n in splits.items():
-        for name, low in (("bright", 128), ("dark", 0)):
-            (root / split / name).mkdir(parents=True)
-            for i in range(n):
-                pixels = rng.integers(low, low + 128, (9, 8 + i, 3), np.uint8)
-                Image.fromarray(pixels).save(root / split / name / f"{i}.png")
-    return {
-        "data.name": "folder",
-        "data.data_dir": str(root),
-        "data.examples_per_class": (0,),
-        "endpoints": ("stem",),
-        "seeds": (0,),
-    }
-
-
-def test_a_folders_own_val_split_is_the_one_chosen_on(features, tmp_path):
+def test_a_folders_own_val_split_is_the_one_chosen_on(lite0_features, tmp_path):
     fields = photographs(tmp_path / "images", {"train": 5, "val": 3, "test": 2})
-    result, _ = run(probe.run, config(features, **fields), tmp_path)
+    result, _ = run(probe.run, config(lite0_features, **fields), tmp_path)
     counts = {name: result["data"][name] for name in ("classes", "train", "val", "test")}
     assert counts == {"classes": 2, "train": 10, "val": 6, "test": 4}
     assert result["val"]["count"] == 6
     assert result["test"]["top5"] == 1.0  # of two classes
-
-
-def test_images_left_out_once_are_not_left_out_silently_later(features, tmp_path):
-    fields = photographs(tmp_path / "images", {"train": 5, "test": 2})
-    (tmp_path / "images" / "test" / "dark" / "1.png").write_bytes(b"no image")
-    values = config(features, **fields, **{"data.skip_corrupt": True})
-    result, _ = run(probe.run, values, tmp_path)
-    assert result["data"]["left_out"] == {"train": 0, "test": 1}
-    assert result["test"]["count"] == 3
-    values.data.skip_corrupt = False
-    with pytest.raises(UserError, match=r"1 of 4 images of test cannot be .*, the first is test/d"):
-        run(probe.run, values, tmp_path / "again")
-    for name in ("dark/0", "bright/0", "bright/1"):
-        (tmp_path / "images" / "test" / f"{name}.png").write_bytes(b"no image")
-    values.data.skip_corrupt = True
-    with pytest.raises(UserError, match=r"data\.test: no image of it has a label"):
-        run(probe.run, values, tmp_path / "again")
-
-
-def test_evaluate_on_photographs(features, tmp_path):
-    for photograph, folder in PHOTOGRAPHS.items():
-        path = tmp_path / "images" / folder / f"{photograph}.png"
-        path.parent.mkdir(parents=True)
-        Image.fromarray(getattr(skimage.data, photograph)()).save(path)
-    values = common.get_config()
-    values.data.name = "folder"
-    values.data.data_dir = str(tmp_path / "images")
-    values.data.test = ""
-    values.extract.feature_dir = features
-    values.report = False
-    result, log = run(evaluate.run, values, tmp_path)
-    # A rocket is a missile to this network at its own preprocessing; its folder says projectile.
-    assert result["kind"] == "evaluate"
-    assert result["data"]["test"] == result["test"]["count"] == 3
-    assert result["data"]["left_out"] == {"test": 0}
-    assert result["test"]["top1"] == 2 / 3
-    assert result["test"]["top5"] == 1.0
-    assert result["published"]["top1"] == 0.751
-    assert "75.10 % top-1" in log
-
-
-def test_evaluate_needs_imagenets_classes(features, tmp_path):
-    with pytest.raises(UserError, match="10 of 10 classes are not ImageNet's: 0, 1, 2"):
-        run(evaluate.run, config(features), tmp_path)

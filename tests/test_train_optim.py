@@ -36,7 +36,7 @@ def run(tx, steps=5):
     """Returns the parameters after updates with gradients that do not depend on the optimizer."""
     params = random_tree(0)
     state = tx.init(params)
-    update = jax.jit(tx.update)
+    update = jax.numpy_dtype_promotion("standard")(jax.jit(tx.update))  # as optax's own needs
     for step in range(steps):
         updates, state = update(random_tree(step + 1), state, params)
         params = optax.apply_updates(params, updates)
@@ -184,7 +184,10 @@ def test_a_multiplier_scales_decay_too_and_one_leaf_only():
 
 
 def test_the_schedule_is_read_from_step_0():
-    tx = optim.make_optimizer(settings(**LIKE_SGD), lambda step: 1.0 + step, {"head/bias": 1.0})
+    def schedule(step):
+        return 1.0 + jnp.float32(step)
+
+    tx = optim.make_optimizer(settings(**LIKE_SGD), schedule, {"head/bias": 1.0})
     params = {"head": {"bias": jnp.zeros(())}}
     state = tx.init(params)
     for expected in (-1.0, -2.0, -3.0):

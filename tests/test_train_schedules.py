@@ -5,11 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.test_train_optim import settings
+from configs import common
 from tl.errors import UserError
 from tl.models.registry import Backbone, blocks
 from tl.models.resnet import ResNet
 from tl.train import schedules
+from tl.train.optim import Optim
+
+
+def settings(**fields):
+    return Optim(**{**common.get_config().optim, "schedule": "constant", **fields})
 
 
 def rates(steps, **fields):

@@ -118,7 +118,7 @@ def linear(seed=0, forward=linear_forward, rate=0.5, **options):
         "forward": forward,
         "prepare": lambda x: x,
         "tx": tx,
-        "schedule": lambda step: 0.25 / (1.0 + step),
+        "schedule": lambda step: 0.25 / (1.0 + jnp.float32(step)),
         "trained": frozenset(tree.leaves(params)),
         "num_classes": CLASSES,
         "mixing": Mixing(),
@@ -444,7 +444,8 @@ def parts_of(examples, parts):
     """Returns (number, examples) of each part, and `accumulated`'s result, of a plain loss."""
 
     def loss_of_part(params, stats, part, number):
-        seen = jnp.roll(stats["seen"], -2).at[-2:].set(part["x"]).at[-1].add(100 * number)
+        seen = jnp.roll(stats["seen"], -2).at[-2:].set(part["x"])
+        seen = seen.at[-1].add(100.0 * jnp.float32(number))
         hits = jnp.sum(part["x"] > 2.0)
         return jnp.sum(params["w"] ** 3 * part["x"]), ({"seen": seen}, hits)
 

@@ -6,7 +6,7 @@ import time
 import huggingface_hub
 import pytest
 
-from tests.test_weights_download import CONTENT, serve
+from tests.server import CONTENT, serve
 from tl.errors import UserError
 from tl.weights import catalog, fetch
 from tl.weights.spec import PackageFile, Url

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -30,6 +31,14 @@ BACKBONE = registry.Backbone(
     stride=4,
 )
 CLASSES = ("cat", "dog", "emu")
+
+# Python code: `experiments.finetune` in a process that knows the network.
+COMMAND = """
+import runpy
+from tests import tiny
+tiny.register()
+runpy.run_module("experiments.finetune", run_name="__main__", alter_sys=True)
+"""
 
 
 def register() -> None:
@@ -116,3 +125,10 @@ def records(path: Path) -> list[dict]:
 def losses(path: Path) -> list[float]:
     """Returns the training loss of every step."""
     return [r["train/loss"] for r in records(path) if "train/loss" in r]
+
+
+def last_step(path):
+    """Returns the step of the last whole record."""
+    file = path / "metrics.jsonl"
+    steps = re.findall(r'^{"step": (\d+),.*}\n', file.read_text(), re.M) if file.exists() else []
+    return int(steps[-1]) if steps else 0

@@ -96,7 +96,7 @@ def per_class(
     xp = values.__array_namespace__()
     member = (labels[:, None] == xp.arange(num_classes)[None, :]).astype(xp.float32)
     if mask is not None:
-        member = member * mask[:, None]
+        member = member * mask[:, None].astype(xp.float32)
     return xp.sum(values.astype(xp.float32)[:, None] * member, axis=0), xp.sum(member, axis=0)
 
 

@@ -110,7 +110,7 @@ def _epoch(
     def step(carry: Carry, batch: tuple[Int[Array, " b"], Int[Array, ""]]) -> tuple[Carry, Array]:
         params, opt_state = carry
         rows, number = batch
-        mask = rows >= 0
+        mask = (rows >= 0).astype(jnp.float32)
         kept = jax.random.bernoulli(
             jax.random.fold_in(key, number), 1 - dropout, (batch_size, x.shape[1])
         )
@@ -123,7 +123,8 @@ def _epoch(
 
         count = jnp.sum(mask)
         loss, grads = jax.value_and_grad(lambda params: total_loss(params) / count)(params)
-        updates, opt_state = _adam(learning_rate).update(grads, opt_state, params)
+        with jax.numpy_dtype_promotion("standard"):  # optax: a float to the power of the step
+            updates, opt_state = _adam(learning_rate).update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), loss * count
 
     (params, opt_state), losses = jax.lax.scan(

@@ -114,8 +114,9 @@ def _standardisation(
     n, d = x.shape
     mean = x.mean(axis=0, dtype=np.float64)
     square = np.zeros(d)
-    for rows in _chunks(n, d):
-        square += np.sum((x[rows] - mean) ** 2, axis=0)
+    with np.errstate(invalid="ignore"):  # infinity less infinity, which is refused below
+        for rows in _chunks(n, d):
+            square += np.sum((x[rows] - mean) ** 2, axis=0)
     bad = ~np.isfinite(square)
     if bad.any():
         raise UserError(

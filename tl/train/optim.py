@@ -223,10 +223,11 @@ def _leaf_by_leaf(core: optax.GradientTransformation) -> optax.GradientTransform
 
     def update(updates: tree.Tree, state: Any, params: Any = None) -> tuple[Any, Any]:
         states, values = tree.leaves(state), tree.leaves(params)
-        moved = {
-            path: core.update(update, states[path], values[path])
-            for path, update in tree.leaves(updates).items()
-        }
+        with jax.numpy_dtype_promotion("standard"):  # optax: a float to the power of the step
+            moved = {
+                path: core.update(update, states[path], values[path])
+                for path, update in tree.leaves(updates).items()
+            }
         updates, state = (tree.unflatten({path: m[i] for path, m in moved.items()}) for i in (0, 1))
         return updates, state
 

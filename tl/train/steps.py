@@ -147,7 +147,7 @@ def train_step(
     examples = {
         "image": images, "target": targets, "label": batch["label"], "mask": batch["mask"]
     }  # fmt: skip
-    count = jnp.maximum(jnp.sum(batch["mask"]), 1)
+    count = jnp.maximum(jnp.sum(batch["mask"]), 1).astype(jnp.float32)
     trainable, frozen = tree.partition(state.params, trained)
 
     def loss_of_part(
@@ -157,7 +157,7 @@ def train_step(
         part_key = jax.random.fold_in(dropout_key, number)
         logits, batch_stats = forward(variables, part["image"], part_key)
         hits, _ = metrics.top1(logits, part["label"], part["mask"])
-        losses = loss(logits, part["target"]) * part["mask"]
+        losses = loss(logits, part["target"]) * part["mask"].astype(jnp.float32)
         return jnp.sum(losses) / count, (batch_stats, jnp.asarray(hits))
 
     grads, batch_stats, total, hits = accumulated(
@@ -188,7 +188,8 @@ def averaged(average: Tree, new: Tree, step: Int[Array, ""], decay: float) -> Tr
     The bound is TensorFlow's (`tf.train.ExponentialMovingAverage`): without it the values of the
     first step would weigh most for a long time.
     """
-    share = 1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    t = step.astype(jnp.float32)
+    share = 1.0 - jnp.minimum(decay, (1.0 + t) / (10.0 + t))
     # Written so that a value that does not move does not change by a bit.
     return jax.tree.map(lambda a, b: a + share * (b - a), average, new)
 

@@ -162,11 +162,12 @@ def _columns(x: jax.Array) -> jax.Array:
 
 
 def _multiply(x: jax.Array, weights: jax.Array) -> jax.Array:
-    return x.astype(_sum_type(x.dtype)) * weights
+    dtype = _sum_type(x.dtype)
+    return x.astype(dtype) * weights.astype(dtype)
 
 
 def _sum_type(dtype: Any) -> Any:
-    return jnp.promote_types(dtype, jnp.float32)
+    return np.promote_types(dtype, np.float32)
 
 
 def _pad(x: jax.Array, pads: Sequence[tuple[int, int]]) -> jax.Array:

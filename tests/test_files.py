@@ -35,7 +35,5 @@ def test_json_is_replaced_whole(tmp_path):
 def test_jsonl_appends(tmp_path):
     for step in (1, 2):
         files.append_jsonl(tmp_path / "m.jsonl", {"step": np.int32(step)})
-    assert [json.loads(line) for line in (tmp_path / "m.jsonl").open()] == [
-        {"step": 1},
-        {"step": 2},
-    ]
+    lines = (tmp_path / "m.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"step": 1}, {"step": 2}]

@@ -446,7 +446,7 @@ def parts_of(examples, parts):
     def loss_of_part(params, stats, part, number):
         seen = jnp.roll(stats["seen"], -2).at[-2:].set(part["x"])
         seen = seen.at[-1].add(100.0 * jnp.float32(number))
-        hits = jnp.sum(part["x"] > 2.0)
+        hits = jnp.sum(part["x"] > 2.0, dtype=jnp.float32)
         return jnp.sum(params["w"] ** 3 * part["x"]), ({"seen": seen}, hits)
 
     params, stats = {"w": jnp.float32(2)}, {"seen": jnp.zeros(6)}

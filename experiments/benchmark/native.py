@@ -14,6 +14,16 @@ from tl.models import layers, registry, resnet
 from tl.models.registry import Network
 
 
+class BatchNorm(nn.BatchNorm):
+    """Flax's, which in bfloat16 relies on JAX's standard type promotion."""
+
+    @nn.compact
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """See `nn.BatchNorm`."""
+        with jax.numpy_dtype_promotion("standard"):
+            return super().__call__(*args, **kwargs)
+
+
 @contextlib.contextmanager
 def plain_layers() -> Iterator[None]:
     """Within it, models are traced as anybody's are: Flax's layers on XLA's own convolution."""
@@ -23,7 +33,7 @@ def plain_layers() -> Iterator[None]:
 
     with (
         mock.patch.object(layers, "conv", lax.conv_general_dilated),
-        mock.patch.object(layers, "BatchNorm", nn.BatchNorm),
+        mock.patch.object(layers, "BatchNorm", BatchNorm),
         mock.patch.object(resnet, "max_pool", max_pool),
     ):
         yield

@@ -31,7 +31,8 @@ def load(path: Path, kind: type[T]) -> T | None:
       UserError: the file is damaged, or holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here: NumPy leaves a file open that it finds damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             names = [
                 name
                 for name, field in inspect.signature(kind).parameters.items()

@@ -4,10 +4,11 @@ gradient -> clip -> l2 or l2sp -> core -> decoupled decay -> rate of the leaf ->
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,9 @@ import optax
 
 from tl import tree
 from tl.errors import UserError, nearest
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 SCHEDULES = ("constant", "linear", "cosine", "step")
 DECAYS = ("decoupled", "l2", "l2sp")
@@ -147,7 +151,7 @@ def make_optimizer(
     def scale_leaves(updates: tree.Tree, params: Any) -> dict[str, Any]:
         return tree.map_with_path(lambda path, update: multipliers[path] * update, updates)
 
-    return optax.named_chain(
+    chain = optax.named_chain(
         ("clip", optax.clip_by_global_norm(optim.clip) if optim.clip else optax.identity()),
         ("coupled", coupled),
         ("lars", lars if optim.name == "lars" else optax.identity()),
@@ -157,6 +161,21 @@ def make_optimizer(
         ("multipliers", optax.stateless(scale_leaves)),
         ("learning_rate", optax.scale_by_learning_rate(schedule)),
     )
+    return optax.GradientTransformation(chain.init, promoting(chain.update))
+
+
+def promoting(function: Callable[P, T]) -> Callable[P, T]:
+    """Returns a function of Optax, which multiplies integer counts of steps with floats.
+
+    JAX's strict type promotion, where a caller has switched it on, refuses that.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        with jax.numpy_dtype_promotion("standard"):
+            return function(*args, **kwargs)
+
+    return wrapped
 
 
 def decayed(paths: Iterable[str]) -> frozenset[str]:

@@ -9,7 +9,7 @@ import optax
 from tl import tree
 from tl.errors import UserError
 from tl.models.registry import Backbone
-from tl.train.optim import Optim
+from tl.train.optim import Optim, promoting
 
 FIELD = "optim.multipliers"
 
@@ -38,9 +38,9 @@ def make_schedule(optim: Optim, steps: int) -> optax.Schedule:
         ),
     }[optim.schedule]()
     if not rising:
-        return after
+        return promoting(after)
     rise = optax.linear_schedule(peak / rising, peak, rising - 1)
-    return optax.join_schedules([rise, after], [rising])
+    return promoting(optax.join_schedules([rise, after], [rising]))
 
 
 def multipliers(

@@ -10,7 +10,8 @@ import pytest
 from tl.models import resnet
 from tl.models.layers import ConvBN
 from tl.models.resnet import ResNet
-from tl.weights import convert, naming, readers
+from tl.weights import convert, naming
+from tl.weights.readers import WeightFile
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 TOLERANCE = 1e-5
@@ -35,7 +36,7 @@ CASES = {
 @functools.cache
 def variables(file):
     case = next(name for name, (files, _) in CASES.items() if file in files)
-    tensors = readers.read(GOLDEN / file)
+    tensors = WeightFile(GOLDEN / file).tensors()
     shapes = convert.shapes(_TINY(**CASES[case][1]))
     return convert.to_variables(tensors, shapes, naming.detect(tensors))
 
@@ -102,12 +103,16 @@ def test_unfolded_keras_biases_fail_the_comparison(monkeypatch):
 
 @pytest.mark.parametrize("file", ["hf_bottleneck.safetensors", "hf_basic.safetensors"])
 def test_huggingface_files_export_bit_for_bit(file):
-    assert_same(convert.from_variables(variables(file), "huggingface"), readers.read(GOLDEN / file))
+    assert_same(
+        convert.from_variables(variables(file), "huggingface"), WeightFile(GOLDEN / file).tensors()
+    )
 
 
 @pytest.mark.parametrize("file", ["timm_zip.pth", "timm_legacy.pth"])
 def test_torchvision_files_export_bit_for_bit(file):
-    assert_same(convert.from_variables(variables(file), "torchvision"), readers.read(GOLDEN / file))
+    assert_same(
+        convert.from_variables(variables(file), "torchvision"), WeightFile(GOLDEN / file).tensors()
+    )
 
 
 def assert_same(exported, original):

@@ -10,8 +10,9 @@ import pytest
 import skimage.data
 
 from tl.data import imagenet, transforms
-from tl.weights import convert, load, naming, readers
+from tl.weights import convert, load, naming
 from tl.weights.fetch import fetch
+from tl.weights.readers import WeightFile
 
 REFERENCE = pathlib.Path(__file__).parents[2] / "shared" / "golden" / "lite0_ref.npz"
 
@@ -70,7 +71,7 @@ def test_logits_equal_the_reference(case):
 def test_the_file_exports_bit_for_bit():
     path, _ = fetch(network().spec)
     exported = convert.from_variables(network().variables, "efficientnet_lite")
-    original = readers.read(path)
+    original = WeightFile(path).tensors()
     assert exported.keys() == original.keys() and len(original) == 296
     assert all(np.array_equal(exported[name], value) for name, value in original.items())
 

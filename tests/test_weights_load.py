@@ -1,3 +1,5 @@
+import dataclasses
+import hashlib
 import logging
 import pathlib
 import stat
@@ -9,7 +11,8 @@ import safetensors.numpy
 
 from tl.errors import UserError
 from tl.models import registry
-from tl.weights import catalog, convert, load
+from tl.weights import catalog, convert, load, own
+from tl.weights.spec import Url
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 CLASSES = 10
@@ -51,6 +54,47 @@ def test_a_file_that_does_not_tell_its_preprocessing(file):
     )
     with pytest.raises(UserError, match=message):
         load.load(str(file))
+
+
+def remove_what_is_read(monkeypatch):
+    """Makes a file vanish once its bytes were read, so whatever opens it again fails."""
+    read_bytes = pathlib.Path.read_bytes
+
+    def read_and_remove(path):
+        data = read_bytes(path)
+        path.unlink()
+        return data
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", read_and_remove)
+
+
+def test_a_local_file_is_read_once(variables, tmp_path, monkeypatch):
+    remove_what_is_read(monkeypatch)
+    path = tmp_path / "plain.safetensors"
+    load.save(variables, path)
+    network = load.load(str(path), like="resnet18.a1")
+    assert jax.tree.all(jax.tree.map(np.array_equal, network.variables, variables))
+    path = tmp_path / "own.safetensors"
+    own.save(variables, path, catalog.get("resnet18.a1"), tuple("abcdefghij"))
+    assert load.load(str(path)).spec.classes == tuple("abcdefghij")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_cached_file_is_checked_and_read_once(file, tmp_path, monkeypatch):
+    data = file.read_bytes()
+    remove_what_is_read(monkeypatch)
+    sha256 = hashlib.sha256(data).hexdigest()
+    spec = dataclasses.replace(
+        catalog.get("resnet18.tv1"), source=Url("http://nowhere.invalid/cached.pth", sha256)
+    )
+    monkeypatch.setattr(catalog, "get", lambda name: spec)
+    cached = tmp_path / "cached.pth"
+    cached.write_bytes(data)
+    assert load.load("resnet18.tv1", cache_dir=str(tmp_path)).sha256 == sha256
+    assert not cached.exists()
+    cached.write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"cached\.pth is not the publisher's file"):
+        load.load("resnet18.tv1", cache_dir=str(tmp_path))
 
 
 def test_a_directory_stands_for_its_model(file):
@@ -141,11 +185,13 @@ def test_files_that_may_not_be_read_or_written(file, variables, tmp_path, monkey
     with pytest.raises(UserError, match="cannot be written: Is a directory"):
         load.save(variables, tmp_path)
 
-    def refuse(*arguments):
+    def refuse(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(load, "digest", refuse)
-    with pytest.raises(UserError, match="cannot be read: Permission denied"):
+    monkeypatch.setattr(pathlib.Path, "read_bytes", refuse)
+    with pytest.raises(
+        UserError, match=r"the weight file .*model\.safetensors cannot be read: Permission denied"
+    ):
         load.load(str(file))
 
 

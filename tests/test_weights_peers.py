@@ -6,7 +6,8 @@ import pytest
 
 from tests import make_golden
 from tl.models import registry
-from tl.weights import catalog, convert, load, readers
+from tl.weights import catalog, convert, load
+from tl.weights.readers import WeightFile
 
 pytestmark = pytest.mark.peers
 TOLERANCE = 1e-5
@@ -14,7 +15,7 @@ TOLERANCE = 1e-5
 
 def assert_parity(path, scheme, backbone, expected, x, **model_args):
     model = registry.build(backbone, **model_args)
-    variables = convert.to_variables(readers.read(path), convert.shapes(model), scheme)
+    variables = convert.to_variables(WeightFile(path).tensors(), convert.shapes(model), scheme)
     with jax.default_matmul_precision("highest"):
         endpoints = jax.jit(model.apply)(variables, x)
     assert endpoints.keys() == expected.keys()

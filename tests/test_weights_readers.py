@@ -1,3 +1,4 @@
+import hashlib
 import pathlib
 import shutil
 
@@ -7,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from tl.errors import UserError
-from tl.weights import readers
+from tl.weights.readers import WeightFile
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -26,14 +27,47 @@ GOLDEN = pathlib.Path(__file__).parent / "golden"
 )
 def test_the_format_is_told_by_content(tmp_path, file, count):
     path = shutil.copy(GOLDEN / file, tmp_path / "weights.bin")
-    assert len(readers.read(path)) == count
+    assert len(WeightFile(path).tensors()) == count
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "hf_bottleneck.safetensors",
+        "timm_zip.pth",
+        "timm_legacy.pth",
+        "keras_legacy.h5",
+        "keras_model.h5",
+        "keras.weights.h5",
+        "keras.keras",
+    ],
+)
+def test_a_file_is_read_once(tmp_path, file):
+    path = pathlib.Path(shutil.copy(GOLDEN / file, tmp_path))
+    weights = WeightFile(path)
+    path.unlink()  # so whatever opens it again fails
+    assert len(weights.tensors()) == 122
+    assert weights.checksum() == hashlib.sha256((GOLDEN / file).read_bytes()).hexdigest()
+    assert weights.checksum("md5") == hashlib.md5((GOLDEN / file).read_bytes()).hexdigest()
+
+
+def test_metadata_of_safetensors_alone(tmp_path):
+    safetensors.numpy.save_file({"a": np.ones(1)}, tmp_path / "x", {"k": "v"})
+    assert WeightFile(tmp_path / "x").metadata() == {"k": "v"}
+    safetensors.numpy.save_file({"a": np.ones(1)}, tmp_path / "x")
+    assert WeightFile(tmp_path / "x").metadata() == {}
+    assert WeightFile(GOLDEN / "keras.keras").metadata() == {}
+    damaged = (b"[]", b"{", b'{"__metadata__":1}', b'{"a":' + 10**5 * b"[")
+    for data in (b"", *(safetensors_bytes(header, b"") for header in damaged)):
+        (tmp_path / "x").write_bytes(data)
+        assert WeightFile(tmp_path / "x").metadata() == {}
 
 
 def test_half_precision_safetensors(tmp_path):
     path = tmp_path / "x"
     arrays = {"a": np.ones((2, 2), ml_dtypes.bfloat16), "b": np.ones(1, np.float16)}
     safetensors.numpy.save_file(arrays, path)
-    assert {k: v.dtype for k, v in readers.read(path).items()} == {
+    assert {k: v.dtype for k, v in WeightFile(path).tensors().items()} == {
         "a": ml_dtypes.bfloat16,
         "b": np.float16,
     }
@@ -61,7 +95,7 @@ def test_damaged_safetensors(tmp_path, data):
     path = tmp_path / "x.safetensors"
     path.write_bytes(data)
     with pytest.raises(UserError, match=r"cannot read weights from .*x\.safetensors"):
-        readers.read(path)
+        WeightFile(path).tensors()
 
 
 @pytest.mark.parametrize(
@@ -77,10 +111,10 @@ def test_damaged_safetensors(tmp_path, data):
 def test_other_files(tmp_path, data, message):
     (tmp_path / "x.pth").write_bytes(data)
     with pytest.raises(UserError, match=message) as caught:
-        readers.read(tmp_path / "x.pth")
+        WeightFile(tmp_path / "x.pth").tensors()
     assert "x.pth" in str(caught.value)
 
 
 def test_a_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"no weight file at .*nothing"):
-        readers.read(tmp_path / "nothing")
+        WeightFile(tmp_path / "nothing").tensors()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tl.errors import UserError
-from tl.weights import readers
+from tl.weights.readers import WeightFile
 
 TENSOR = ("torch._utils", "_rebuild_tensor_v2")
 
@@ -77,7 +77,7 @@ def legacy(path, data_pkl, storages, system=None):
 
 @pytest.mark.parametrize("write", [archive, legacy])
 def test_a_plain_checkpoint(tmp_path, write):
-    tensors = readers.read(write(tmp_path / "x", state(w=tensor()), {"0": six()}))
+    tensors = WeightFile(write(tmp_path / "x", state(w=tensor()), {"0": six()})).tensors()
     assert tensors["w"].tolist() == [[0, 1, 2], [3, 4, 5]] and tensors["w"].dtype == np.float32
 
 
@@ -93,7 +93,7 @@ def test_a_plain_checkpoint(tmp_path, write):
 )
 def test_views(tmp_path, view, expected):
     path = archive(tmp_path / "x", state(w=tensor(**view)), {"0": six()})
-    assert readers.read(path)["w"].tolist() == expected
+    assert WeightFile(path).tensors()["w"].tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_views(tmp_path, view, expected):
 )
 def test_types(tmp_path, kind, dtype):
     path = archive(tmp_path / "x", state(w=tensor(storage(kind=kind))), {"0": six(dtype)})
-    array = readers.read(path)["w"]
+    array = WeightFile(path).tensors()["w"]
     assert array.dtype == dtype and array.ravel().tolist() == [0, 1, 2, 3, 4, 5]
 
 
@@ -117,7 +117,7 @@ def test_nested_names_and_other_values(tmp_path):
     parameter = name("torch._utils", "_rebuild_parameter") + sequence(tensor(), b"I01\n") + b"R"
     model = b"}(" + text("module.w") + tensor() + text("p") + parameter + b"u"
     path = archive(tmp_path / "x", state(epoch=number(3), args=flags, model=model), {"0": six()})
-    assert list(readers.read(path)) == ["model/module.w", "model/p"]
+    assert list(WeightFile(path).tensors()) == ["model/module.w", "model/p"]
 
 
 HOSTILE_PICKLES = {
@@ -180,7 +180,7 @@ def test_hostile_pickles_are_refused(tmp_path, monkeypatch, case):
     monkeypatch.chdir(tmp_path)
     data_pkl, message = HOSTILE_PICKLES[case]
     with pytest.raises(UserError, match=message) as caught:
-        readers.read(archive(tmp_path / "hostile.pth", data_pkl, {"0": six()}))
+        WeightFile(archive(tmp_path / "hostile.pth", data_pkl, {"0": six()})).tensors()
     assert "hostile.pth" in str(caught.value)
     assert os.listdir(tmp_path) == ["hostile.pth"]  # nothing ran
 
@@ -199,7 +199,7 @@ def test_hostile_pickles_are_refused(tmp_path, monkeypatch, case):
 def test_archives_that_torch_does_not_write(tmp_path, changes, message):
     arguments = {"storages": {"0": six()}, **changes}
     with pytest.raises(UserError, match=message):
-        readers.read(archive(tmp_path / "x", state(w=tensor()), **arguments))
+        WeightFile(archive(tmp_path / "x", state(w=tensor()), **arguments)).tensors()
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -208,7 +208,7 @@ def test_two_members_of_one_name(tmp_path):
     with zipfile.ZipFile(path, "a") as file:
         file.writestr("any/data/0", six())
     with pytest.raises(UserError, match="two members"):
-        readers.read(path)
+        WeightFile(path).tensors()
 
 
 def test_members_that_overlap_to_more_than_the_file(tmp_path):
@@ -219,7 +219,7 @@ def test_members_that_overlap_to_more_than_the_file(tmp_path):
     data[entry + 20 : entry + 28] = struct.pack("<II", 1 << 30, 1 << 30)  # of the directory only
     (tmp_path / "x").write_bytes(data)
     with pytest.raises(UserError, match="larger than the file"):
-        readers.read(tmp_path / "x")
+        WeightFile(tmp_path / "x").tensors()
 
 
 @pytest.mark.parametrize("cut", [1, 30, 200])
@@ -228,7 +228,7 @@ def test_truncated_files(tmp_path, write, cut):
     path = write(tmp_path / "x", state(w=tensor()), {"0": six()})
     path.write_bytes(path.read_bytes()[:-cut])
     with pytest.raises(UserError, match=r"cannot read weights|in no format"):
-        readers.read(path)
+        WeightFile(path).tensors()
 
 
 @pytest.mark.parametrize(
@@ -243,19 +243,19 @@ def test_truncated_files(tmp_path, write, cut):
 def test_legacy_streams_that_torch_does_not_write(tmp_path, arguments, message):
     arguments = {"storages": {"0": six()}, **arguments}
     with pytest.raises(UserError, match=message):
-        readers.read(legacy(tmp_path / "x", state(w=tensor()), **arguments))
+        WeightFile(legacy(tmp_path / "x", state(w=tensor()), **arguments)).tensors()
 
 
 @pytest.mark.parametrize("put", [b"r" + struct.pack("<I", 2**32 - 1), b"p4294967295\n"])
 def test_a_memo_without_bounds_is_refused(tmp_path, put):
     archive(tmp_path / "x.pth", b"\x80\x02}" + put + b".", {})
     with pytest.raises(UserError, match="its pickle numbers an object 4294967295 at byte 3"):
-        readers.read(tmp_path / "x.pth")
+        WeightFile(tmp_path / "x.pth").tensors()
 
 
 def test_a_legacy_stream_runs_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     hostile = name("os", "system") + sequence(text("touch ran")) + b"R."
     with pytest.raises(UserError, match=r"refers to os\.system"):
-        readers.read(legacy(tmp_path / "x", b"\x80\x02" + hostile, {}))
+        WeightFile(legacy(tmp_path / "x", b"\x80\x02" + hostile, {})).tensors()
     assert os.listdir(tmp_path) == ["x"]

@@ -51,8 +51,8 @@ def to_variables(
     """Returns a file's tensors as the variables of a model.
 
     Args:
-      tensors: name to array as `readers.read` gives them; only torch's `num_batches_tracked` is
-        left out.
+      tensors: name to array as `WeightFile.tensors` gives them; only torch's `num_batches_tracked`
+        is left out.
       shapes: the model's variables as arrays or ShapeDtypeStruct, see `shapes`.
       scheme: a key of `naming.SCHEMES`.
       drop_head: leave the head out of the comparison and of the result, on both sides.

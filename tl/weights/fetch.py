@@ -4,12 +4,12 @@ import functools
 import hashlib
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from tl.errors import UserError
 from tl.weights.download import ANSWER_SECONDS, CONNECT_SECONDS, download, within
-from tl.weights.spec import HubFile, LocalFile, PackageFile, Url, WeightSpec
+from tl.weights.spec import HubFile, LocalFile, PackageFile, Source, Url, WeightSpec
 
 
 def cache_path(spec: WeightSpec, cache_dir: str = "") -> Path | None:
@@ -62,15 +62,54 @@ def fetch(spec: WeightSpec, cache_dir: str = "") -> tuple[Path, str]:
     Raises:
       UserError: no network, no such file, or other bytes than the publisher's.
     """
+    path = obtain(spec, cache_dir)
+    return path, check(spec.source, path)
+
+
+def obtain(spec: WeightSpec, cache_dir: str = "") -> Path:
+    """Returns where the file of a weight set is, after bringing it here; see `fetch`.
+
+    A file that was here before is not checked.
+    """
     path = cache_path(spec, cache_dir)
-    if path is None or not path.is_file():
-        path = _obtain(spec, cache_dir)
-    return path, _checked(spec.source, path)
+    return path if path is not None and path.is_file() else _obtain(spec, cache_dir)
 
 
-def digest(path: str | Path, algorithm: str = "sha256") -> str:
-    """Returns the checksum of a file in hex."""
-    with open(path, "rb") as file:
+def check(source: Source, path: Path, checksum: Callable[[str], str] | None = None) -> str:
+    """Compares the checksum of a weight set's file with the publisher's.
+
+    Args:
+      source: of the weight set.
+      path: of the file.
+      checksum: name of an algorithm -> checksum in hex, for a file whose bytes are in memory; where
+        it is None the file is read.
+
+    Returns:
+      The SHA-256 in hex.
+
+    Raises:
+      UserError: the bytes are not the publisher's.
+    """
+    checksum = checksum or functools.partial(_checksum, path)
+    sha256 = checksum("sha256")
+    expected, got = getattr(source, "sha256", ""), sha256
+    if isinstance(source, HubFile):
+        # The cache names a large file's content by the SHA-256 that the Hub gave for it.
+        content = path.resolve().name
+        expected = content if len(content) == len(sha256) else ""
+    elif isinstance(source, Url) and source.md5:
+        expected, got = source.md5, checksum("md5")
+    if not got.startswith(expected):
+        raise UserError(
+            f"{path} is not the publisher's file: its checksum is {got}, expected {expected}"
+            f"{'...' if len(expected) < len(got) else ''}; it was damaged on its way or changed; "
+            "delete it if it is still there and fetch it again"
+        )
+    return sha256
+
+
+def _checksum(path: Path, algorithm: str) -> str:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
@@ -86,7 +125,7 @@ def _obtain(spec: WeightSpec, cache_dir: str) -> Path:
         if isinstance(source, HubFile):
             return _from_hub(source, cache_dir)
         wanted = cache_root(cache_dir) / source.filename
-        download(source.url, wanted, functools.partial(_checked, source))
+        download(source.url, wanted, functools.partial(check, source))
         return wanted
     except UserError:
         raise
@@ -120,24 +159,6 @@ def _from_hub(source: HubFile, cache_dir: str) -> Path:
             etag_timeout=CONNECT_SECONDS,
         )
     )
-
-
-def _checked(source: Any, path: Path) -> str:
-    sha256 = digest(path)
-    expected, got = getattr(source, "sha256", ""), sha256
-    if isinstance(source, HubFile):
-        # The cache names a large file's content by the SHA-256 that the Hub gave for it.
-        content = path.resolve().name
-        expected = content if len(content) == len(sha256) else ""
-    elif isinstance(source, Url) and source.md5:
-        expected, got = source.md5, digest(path, "md5")
-    if not got.startswith(expected):
-        raise UserError(
-            f"{path} is not the publisher's file: its checksum is {got}, expected {expected}"
-            f"{'...' if len(expected) < len(got) else ''}; it was damaged on its way or changed; "
-            "delete it if it is still there and fetch it again"
-        )
-    return sha256
 
 
 def cache_root(cache_dir: str = "") -> Path:

@@ -7,12 +7,12 @@ around one) numbers them under `layers/<class>_<n>/vars/<i>`.
 
 import io
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+ZIP_START = b"PK\x03\x04"
 ARCHIVE_MEMBER = "model.weights.h5"  # of a .keras file
 _BN_VARS = ("gamma", "beta", "moving_mean", "moving_variance")
 _KERNEL_VARS = ("kernel", "bias")
@@ -22,11 +22,11 @@ class KerasFileError(Exception):
     """The file does not hold weights in a layout that is known; the text says why."""
 
 
-def read(path: str | Path) -> dict[str, np.ndarray]:
+def read(data: bytes) -> dict[str, np.ndarray]:
     """Reads the weights of a Keras file.
 
     Args:
-      path: of an HDF5 file in either family, or of a `.keras` archive.
+      data: the whole file, HDF5 of either family or a `.keras` archive.
 
     Returns:
       `<layer>/<weight>` to array, such as `conv1_conv/kernel`, in Keras' own shapes.
@@ -35,14 +35,14 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
       KerasFileError: another layout, or data that lies outside the file.
       OSError, KeyError, zipfile.BadZipFile: the file is damaged.
     """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+    if data.startswith(ZIP_START):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             member = archive.getinfo(ARCHIVE_MEMBER)
             if member.compress_type != zipfile.ZIP_STORED:
                 raise KerasFileError(f"its {ARCHIVE_MEMBER} is compressed, which Keras never does")
             with h5py.File(io.BytesIO(archive.read(member)), "r") as file:
                 return _read_numbered(file)
-    with h5py.File(path, "r") as file:
+    with h5py.File(io.BytesIO(data), "r") as file:
         if "layers" in file:
             return _read_numbered(file)
         root = file.get("model_weights", file)

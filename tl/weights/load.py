@@ -13,8 +13,8 @@ import numpy as np
 from tl.errors import UserError
 from tl.models import registry
 from tl.models.registry import Backbone, Network
-from tl.weights import catalog, convert, naming, own, prefixes, readers
-from tl.weights.fetch import digest, fetch
+from tl.weights import catalog, convert, fetch, naming, own, prefixes
+from tl.weights.readers import WeightFile
 from tl.weights.spec import LocalFile, WeightSpec
 
 _FILE = "model.safetensors"  # in a directory that stands for it
@@ -77,10 +77,7 @@ def load(
     if found := _checkpoint(path):
         spec, tensors, sha256 = own.read_checkpoint(*found, name_or_path)
     else:
-        path, sha256, spec = _locate(name_or_path, cache_dir)
-        tensors = readers.read(path)
-        if spec is None and not like:
-            spec = own.spec_of_file(path, name_or_path)
+        path, spec, tensors, sha256 = _read(name_or_path, like, cache_dir)
     try:
         if prefix:
             tensors = prefixes.strip(tensors, prefix)
@@ -143,20 +140,26 @@ def _checkpoint(path: Path) -> tuple[Path, int | None] | None:
     return own.find_checkpoint(path)
 
 
-def _locate(name_or_path: str, cache_dir: str) -> tuple[Path, str, WeightSpec | None]:
+def _read(
+    name_or_path: str, like: str, cache_dir: str
+) -> tuple[Path, WeightSpec | None, dict[str, np.ndarray], str]:
+    """Reads a weight file once: (path, what is known of it, tensors, SHA-256)."""
     path = Path(os.path.expanduser(name_or_path))
     if os.path.isdir(path):
         path = path / _FILE
-    try:
-        if path.is_file():
-            sha256 = digest(path)
-            return path, sha256, catalog.recognise(sha256, lambda: digest(path, "md5"))
-    except OSError as error:
-        raise UserError(f"the weight file {path} cannot be read: {error.strerror}") from error
-    if os.sep in name_or_path:
-        raise UserError(f"no weight file at {path}")
-    spec = catalog.get(name_or_path)
-    return *fetch(spec, cache_dir), spec
+    spec: WeightSpec | None
+    if os.sep in name_or_path or os.path.isfile(path):
+        file = WeightFile(path)
+        sha256 = file.checksum()
+        spec = catalog.recognise(sha256, lambda: file.checksum("md5"))
+    else:
+        spec = catalog.get(name_or_path)
+        file = WeightFile(fetch.obtain(spec, cache_dir))
+        sha256 = fetch.check(spec.source, file.path, file.checksum)
+    tensors = file.tensors()
+    if spec is None and not like:
+        spec = own.spec_of_metadata(file.metadata(), name_or_path)
+    return file.path, spec, tensors, sha256
 
 
 def _head_classes(tensors: Mapping[str, np.ndarray], scheme: str) -> int:

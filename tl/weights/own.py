@@ -15,6 +15,7 @@ from tl.errors import UserError
 from tl.files import replacing
 from tl.models import registry
 from tl.weights import convert
+from tl.weights.readers import safetensors_header
 from tl.weights.spec import LINKS, LocalFile, Preprocessing, WeightSpec
 
 _KEY = "tl"  # of the description, in the file's metadata
@@ -132,29 +133,27 @@ def write(
 def _with_ordered_metadata(data: bytes) -> bytes:
     """Returns a safetensors file whose bytes, and so its SHA-256, follow from what it holds."""
     # The library writes the entries of the metadata in an order drawn anew each time.
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:end])
+    header, end = safetensors_header(data)
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8
     return len(text).to_bytes(8, "little") + text + data[end:]
 
 
-def spec_of_file(path: Path, name: str) -> WeightSpec | None:
+def spec_of_metadata(metadata: Mapping[str, str], name: str) -> WeightSpec | None:
     """Returns what a file of `save` says of itself; None for any other weight file.
+
+    Args:
+      metadata: of the file (`WeightFile.metadata`).
+      name: of the set.
 
     Raises:
       UserError: the description is damaged.
     """
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(_KEY)
-    except safetensors.SafetensorError:  # of another format
-        return None
-    if text is None:
+    if _KEY not in metadata:
         return None
     try:
-        description = json.loads(text)
+        description = json.loads(metadata[_KEY])
     except ValueError:
         description = None
     return spec_from(description, name)

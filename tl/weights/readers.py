@@ -1,68 +1,142 @@
 """Weight files of every supported format -> {name: array}; the format is told by content."""
 
+import hashlib
+import io
+import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import ml_dtypes
 import numpy as np
-import safetensors.numpy
+import safetensors
 
 from tl.errors import UserError
 from tl.weights import keras_h5, torch_pickle
 
-_ZIP_START = b"PK\x03\x04"
 _HDF5_START = b"\x89HDF\r\n\x1a\n"
+_SAFETENSORS_TYPES = {
+    "BOOL": np.dtype("?"),
+    "U8": np.dtype("u1"),
+    "I8": np.dtype("i1"),
+    "U16": np.dtype("<u2"),
+    "I16": np.dtype("<i2"),
+    "U32": np.dtype("<u4"),
+    "I32": np.dtype("<i4"),
+    "U64": np.dtype("<u8"),
+    "I64": np.dtype("<i8"),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+    "C64": np.dtype("<c8"),
+}
 
 
-def read(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads every tensor of a weight file, running nothing that the file says.
+class WeightFile:
+    """The bytes of a weight file, read once, so that checksum and tensors are of the same bytes.
+
+    It holds the whole file, beside the arrays that `tensors` returns.
+    """
+
+    def __init__(self, path: str | Path):
+        """Reads the file.
+
+        Args:
+          path: a `.safetensors`, a PyTorch checkpoint (zip or legacy container), a Keras `.h5`
+            (weights or whole model), `.weights.h5` or `.keras`; the suffix does not matter.
+
+        Raises:
+          UserError: there is no such file, or it cannot be read.
+        """
+        self.path = Path(path)
+        try:
+            if not self.path.is_file():
+                raise UserError(f"no weight file at {path}")
+            self._data = self.path.read_bytes()
+        except OSError as error:
+            raise UserError(f"the weight file {path} cannot be read: {error.strerror}") from error
+
+    def checksum(self, algorithm: str = "sha256") -> str:
+        """Returns the checksum of the file in hex."""
+        return hashlib.new(algorithm, self._data).hexdigest()
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Returns every tensor, running nothing that the file says.
+
+        Returns:
+          Name to array, in the file's own shapes and types; arrays may be read-only.
+
+        Raises:
+          UserError: the file is damaged, of another format, or asks for what weights have no need
+            of.
+        """
+        try:
+            tensors = self._reader()(self._data)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a damaged or hostile file sets off is its fault
+            raise UserError(f"cannot read weights from {self.path}: {_describe(error)}") from error
+        if not tensors:
+            raise UserError(f"there is no tensor in {self.path}")
+        return tensors
+
+    def metadata(self) -> dict[str, str]:
+        """Returns the metadata of a safetensors file; none for another or a damaged file."""
+        if not _is_safetensors(self._data):
+            return {}
+        try:
+            header, _ = safetensors_header(self._data)
+            return dict(header.get("__metadata__", {}))
+        except (RecursionError, TypeError, ValueError):
+            return {}
+
+    def _reader(self) -> Callable[[bytes], dict[str, np.ndarray]]:
+        start = self._data[:64]
+        if start.startswith(_HDF5_START):
+            return keras_h5.read
+        if start.startswith(torch_pickle.LEGACY_START):
+            return torch_pickle.read
+        if start.startswith(keras_h5.ZIP_START):
+            with zipfile.ZipFile(io.BytesIO(self._data)) as archive:
+                is_keras = keras_h5.ARCHIVE_MEMBER in archive.namelist()
+            return keras_h5.read if is_keras else torch_pickle.read
+        if _is_safetensors(start):
+            return _read_safetensors
+        raise UserError(
+            f"{self.path} is in no format known here: it begins with {start[:24]!r}; expected "
+            "safetensors, a PyTorch checkpoint (of PyTorch 0.4 or later) or a Keras HDF5 file"
+        )
+
+
+def safetensors_header(data: bytes) -> tuple[dict[str, Any], int]:
+    """Returns the header of a safetensors file, and where its tensors begin.
 
     Args:
-      path: a `.safetensors`, a PyTorch checkpoint (zip or legacy container), a Keras `.h5` (weights
-        or whole model), `.weights.h5` or `.keras`; the suffix does not matter.
-
-    Returns:
-      Name to array, in the file's own shapes and types; arrays may be read-only views.
+      data: the whole file.
 
     Raises:
-      UserError: the file is missing, damaged, of another format, or asks for what weights have no
-        need of.
+      ValueError: it is no safetensors file.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no weight file at {path}")
-    try:
-        tensors = _reader(path)(path)
-    except UserError:
-        raise
-    except Exception as error:  # whatever a damaged or hostile file sets off is the file's fault
-        raise UserError(f"cannot read weights from {path}: {_describe(error)}") from error
-    if not tensors:
-        raise UserError(f"there is no tensor in {path}")
-    return tensors
+    end = 8 + int.from_bytes(data[:8], "little")
+    return json.loads(data[8:end]), end
 
 
-def _reader(path: Path) -> Callable[[Path], dict[str, np.ndarray]]:
-    with path.open("rb") as file:
-        start = file.read(64)
-    if start.startswith(_HDF5_START):
-        return keras_h5.read
-    if start.startswith(torch_pickle.LEGACY_START):
-        return torch_pickle.read
-    if start.startswith(_ZIP_START):
-        with zipfile.ZipFile(path) as archive:
-            is_keras = keras_h5.ARCHIVE_MEMBER in archive.namelist()
-        return keras_h5.read if is_keras else torch_pickle.read
-    if len(start) > 8 and start[8:9] == b"{":  # after the header's length in eight bytes
-        return _read_safetensors
-    raise UserError(
-        f"{path} is in no format known here: it begins with {start[:24]!r}; expected safetensors, "
-        "a PyTorch checkpoint (of PyTorch 0.4 or later) or a Keras HDF5 file"
-    )
+def _is_safetensors(data: bytes) -> bool:
+    return data[8:9] == b"{"  # after the header's length in eight bytes
 
 
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    return safetensors.numpy.load_file(path)
+def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
+    # Not safetensors.numpy.load, which knows no bfloat16.
+    return {
+        name: np.frombuffer(tensor["data"], _SAFETENSORS_TYPES[tensor["dtype"]]).reshape(
+            tensor["shape"]
+        )
+        for name, tensor in safetensors.deserialize(data)
+    }
 
 
 def _describe(error: Exception) -> str:

@@ -98,6 +98,9 @@ class LocalFile:
     path: str
 
 
+Source = HubFile | Url | PackageFile | LocalFile
+
+
 @dataclasses.dataclass(frozen=True)
 class WeightSpec:
     """One public weight set.
@@ -121,7 +124,7 @@ class WeightSpec:
 
     name: str
     backbone: str
-    source: HubFile | Url | PackageFile | LocalFile
+    source: Source
     scheme: str
     preprocessing: Preprocessing
     licence: str

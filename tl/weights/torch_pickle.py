@@ -15,7 +15,6 @@ import pickletools
 import struct
 import zipfile
 from collections.abc import Iterable
-from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import ml_dtypes
@@ -122,14 +121,14 @@ class _Unpickler(pickle.Unpickler):
         return storage
 
 
-def read(path: str | Path) -> dict[str, np.ndarray]:
+def read(data: bytes) -> dict[str, np.ndarray]:
     """Reads the tensors of a checkpoint in either container.
 
     Args:
-      path: of a file whose first bytes are a zip's or LEGACY_START.
+      data: the whole file; its first bytes are a zip's or LEGACY_START.
 
     Returns:
-      Name to array, read-only views of the bytes read; names of nested dictionaries are joined by
+      Name to array, read-only; names of nested dictionaries are joined by
       `/`. Values that are not tensors (epochs, flags) are left out.
 
     Raises:
@@ -137,11 +136,8 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         its parts contradict each other.
       pickle.UnpicklingError, zipfile.BadZipFile and others: the file is damaged.
     """
-    size = Path(path).stat().st_size
-    with open(path, "rb") as file:
-        legacy = file.read(len(LEGACY_START)) == LEGACY_START
-        file.seek(0)
-        tree, buffers = _read_legacy(file, size) if legacy else _read_zip(file, size)
+    read_container = _read_legacy if data.startswith(LEGACY_START) else _read_zip
+    tree, buffers = read_container(io.BytesIO(data), len(data))
     return {name: _array(tensor, buffers) for name, tensor in _flatten(tree).items()}
 
 

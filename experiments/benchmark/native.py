@@ -55,4 +55,4 @@ def forward_flops(backbone: str, size: int) -> float:
 def pooled(model: Network, variables: Any, images: jax.Array) -> jax.Array:
     """Returns the pooled features of a batch."""
     outputs = model.apply(variables, images)
-    return outputs["pooled"]
+    return outputs[registry.FINAL]

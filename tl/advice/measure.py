@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import log_softmax
 
 from tl import metrics
-from tl.advice.rule import FINAL, best_probe
+from tl.advice.rule import best_probe
 from tl.advice.sample import Sample, stratified_order
+from tl.models.registry import FINAL
 from tl.probes import solvers
 from tl.probes.transferability import h_score, logme
 

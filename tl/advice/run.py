@@ -13,11 +13,11 @@ from jaxtyping import Int
 
 from tl.advice import command, curves, measure, rule, sample, text
 from tl.advice.measure import Measured
-from tl.advice.rule import FINAL
 from tl.data import imagenet, sources
 from tl.data.sources import Source
 from tl.features.network import Extraction
 from tl.files import Log, write_json
+from tl.models.registry import FINAL, LOGITS
 from tl.results.run import SCHEMA
 from tl.runs import options
 from tl.runs.cost import Images
@@ -26,7 +26,6 @@ from tl.runs.outcome import describe_data, describe_weights, write_report
 from tl.runs.workdir import begin
 from tl.weights.load import Pretrained
 
-HEAD = "logits"
 WORTH_REUSING = 5.0  # seconds that extraction would take
 
 
@@ -80,9 +79,9 @@ def advise(
     classes = opened["train"].classes
     measured = _measure(drawn, _names(network), len(classes))
     verdict, similarity = _judge(measured, rows.count, rows.count / len(classes))
-    has_imagenet_head = HEAD in drawn.features and not network.spec.classes
+    has_imagenet_head = LOGITS in drawn.features and not network.spec.classes
     if has_imagenet_head and network.spec.num_classes == len(imagenet.wnids()):
-        similarity["head_entropy"] = measure.head_entropy(drawn.features[HEAD])
+        similarity["head_entropy"] = measure.head_entropy(drawn.features[LOGITS])
     rate = drawn.images_per_second
     # The command names all stored endpoints, so that its run finds them; where that saves little
     # time, a shorter command is better.
@@ -162,7 +161,7 @@ def _extraction(asked: Extraction, network: Pretrained) -> Extraction:
     """Returns how to extract all endpoints of the network, in a form that probes can use."""
     return dataclasses.replace(
         asked,
-        endpoints=_names(network) + ((HEAD,) if network.spec.num_classes else ()),
+        endpoints=_names(network) + ((LOGITS,) if network.spec.num_classes else ()),
         pooling="mean" if asked.pooling == "none" else asked.pooling,  # every value is too many
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 from tabulate import tabulate
 
 from tl.advice.rule import DIFFERENT, LARGE, PROBES
+from tl.models.registry import FINAL
 from tl.results.formats import duration, in_percent
 
 Result = Mapping[str, Any]
@@ -174,7 +175,7 @@ def _named(choice: Mapping[str, Any]) -> str:
 
 
 def _features(endpoint: str) -> str:
-    return "the final features (pooled)" if endpoint == "pooled" else endpoint
+    return f"the final features ({FINAL})" if endpoint == FINAL else endpoint
 
 
 def _expected(choice: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from tl.data.transforms import Prepare, host_and_device
 from tl.errors import UserError, nearest
 from tl.files import Log
 from tl.models.folding import fold_batch_norm
-from tl.models.registry import Backbone, Network
+from tl.models.registry import LOGITS, Backbone, Network
 from tl.weights.load import Pretrained
 from tl.weights.spec import Preprocessing
 
@@ -248,7 +248,7 @@ def feature_function(
 
             def unit(x: jax.Array, start: str = start, name: str = name) -> jax.Array:
                 x = x if start else prepare(x, preprocessing)
-                stop = "" if name == "logits" else name
+                stop = "" if name == LOGITS else name
                 return model.apply(variables, x, train=False, start=start, stop=stop)[name]
 
             outputs[name] = values = _map_chunks(unit, values, shapes[name].shape, pixels)

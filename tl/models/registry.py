@@ -156,7 +156,7 @@ def _resnet(depth: int, block: str, *stage_sizes: int) -> Backbone:
         outputs={
             "stem": Endpoint(64),
             **{f"stage{i + 1}": Endpoint(width) for i, width in enumerate(widths)},
-            "pooled": Endpoint(widths[-1], "vector"),
+            FINAL: Endpoint(widths[-1], "vector"),
         },
         layers=("stem", *blocks(stage_sizes), "head"),
         schemes=("torchvision", "huggingface", "keras"),
@@ -192,7 +192,7 @@ _BACKBONES = {
                     f"stage{i + 1}": Endpoint(stage[-1])
                     for i, stage in enumerate(efficientnet_lite.STAGES)
                 },
-                "pooled": Endpoint(efficientnet_lite.TOP_WIDTH, "vector"),
+                FINAL: Endpoint(efficientnet_lite.TOP_WIDTH, "vector"),
             },
             layers=(
                 "stem",

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from tl.data import imagenet, sources
 from tl.errors import UserError
 from tl.files import Log, write_json
+from tl.models.registry import LOGITS
 from tl.probes.held_out import score_logits
 from tl.report import tables
 from tl.results.run import SCHEMA
@@ -33,14 +34,14 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
       UserError: as `probe`; or the data have classes that the head has not.
     """
     start = time.perf_counter()
-    data, wanted = options.data(config), options.features(config, endpoints=("logits",))
+    data, wanted = options.data(config), options.features(config, endpoints=(LOGITS,))
     network = load_network(options.weights(config))
     source = sources.open_source(data, data.test, field="data.test")
     index = _outputs_of(network, source.classes)
     stores = stored_features(wanted, network, {"test": source}, log)
     store = stores["test"]
     rows = np.flatnonzero(store.labels() >= 0)
-    logits, labels = store.read("logits", rows), index[store.labels()[rows]]
+    logits, labels = store.read(LOGITS, rows), index[store.labels()[rows]]
     result = {
         "schema": SCHEMA,
         "kind": "evaluate",

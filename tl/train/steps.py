@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from tl import metrics, tree
 from tl.models.layers import Train
-from tl.models.registry import Network
+from tl.models.registry import LOGITS, Network
 from tl.train.losses import LossFunction
 from tl.train.mixing import Mixing, mix, one_hot_targets
 from tl.train.state import TrainState
@@ -49,11 +49,11 @@ def forward(
     rngs = {} if key is None else {"dropout": key}
     if not moving:
         outputs = model.apply(variables, inputs, start=start, rngs=rngs)
-        return outputs["logits"], variables["batch_stats"]
+        return outputs[LOGITS], variables["batch_stats"]
     outputs, updated = model.apply(
         variables, inputs, train=moving, start=start, rngs=rngs, mutable=["batch_stats"]
     )
-    return outputs["logits"], updated["batch_stats"]
+    return outputs[LOGITS], updated["batch_stats"]
 
 
 def accumulated(

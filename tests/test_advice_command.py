@@ -14,9 +14,9 @@ PROBE = rule.Choice(rule.EARLIER_PROBE, "stage3+stage4", 0.9, 0.8, 0.95)
 FINE_TUNE = rule.Choice(rule.FINE_TUNE, "", 0.9, 0.8, 0.95)
 
 
-def changed(config, choice, num_train=1000, similar=False, stored=()):
+def changed(config, choice, num_train=1000, similar=False, stored=(), batch_stats=True):
     fields = flat(config)
-    return fields | command.changes(choice, fields, num_train, similar, stored)
+    return fields | command.changes(choice, fields, num_train, similar, stored, batch_stats)
 
 
 @pytest.mark.parametrize("choice", [PROBE, FINE_TUNE], ids=lambda choice: choice.method)
@@ -70,6 +70,13 @@ def test_fine_tuning_takes_one_seed_the_most_examples_and_no_leftovers():
     assert (other["train.head"], other["train.epochs"]) == ("zero", 30.0)
     # A digit has no mirror image.
     assert (other["augment.flip"], other["train.batch_size"]) == (0.0, 16)
+
+
+def test_batch_normalisation_is_frozen_where_there_is_any():
+    assert changed(common.get_config(), FINE_TUNE)["train.norm"] == "frozen"
+    config = lpft.get_config()
+    assert config.train.norm == "affine"
+    assert changed(config, FINE_TUNE, batch_stats=False)["train.norm"] == "train"
 
 
 def test_pooling_that_is_too_wide():

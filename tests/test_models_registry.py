@@ -197,11 +197,13 @@ def test_each_layer_can_be_frozen_and_the_rest_takes_a_step(name):
         assert stays == (path in frozen.statistics)
 
 
-def test_without_batch_statistics_there_are_none_to_recalibrate():
-    shapes = shapes_of(registry.build("vit"))
-    with pytest.raises(UserError, match=r"^train.norm: the network has no batch statistics to"):
-        freezing.freezing(shapes, (), "recalibrate")
-    assert freezing.freezing(shapes, (), "frozen") == freezing.freezing(shapes, (), "train")
+@pytest.mark.parametrize("name", ["group_net", "vit"])
+def test_without_batch_normalisation_there_is_none_to_hold(name):
+    shapes = shapes_of(registry.build(name))
+    for norm in ("affine", "frozen", "recalibrate"):
+        with pytest.raises(UserError, match=r"^train.norm: the network has no batch normalisation"):
+            freezing.freezing(shapes, (), norm)
+    assert freezing.freezing(shapes, (), "train").statistics == frozenset()
 
 
 def test_a_size_that_the_network_does_not_take():

@@ -61,9 +61,18 @@ def test_patterns_of_normalisation_alone(variables):
     assert found == fr.Freezing(frozenset({"stem/bn/scale", "stem/conv/kernel"}), frozenset())
 
 
-def test_a_network_without_batch_statistics():
-    found = fr.freezing({"params": {"stem": {"a": 1}, "head": {"a": 2}}}, ("stem",), "frozen")
+@pytest.mark.parametrize("statistics", [{}, {"batch_stats": {}}])
+def test_a_network_without_batch_statistics(statistics):
+    variables = {"params": {"stem": {"a": 1}, "head": {"a": 2}}, **statistics}
+    found = fr.freezing(variables, ("stem",), "train")
     assert found == fr.Freezing(frozenset({"stem/a"}), frozenset())
+    for norm in ("affine", "frozen", "recalibrate"):
+        with pytest.raises(UserError) as caught:
+            fr.freezing(variables, ("stem",), norm)
+        assert str(caught.value) == (
+            "train.norm: the network has no batch normalisation: expected 'train', "
+            f"got '{norm}'; what else is to be frozen goes into `train.freeze`"
+        )
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,6 @@ PLAIN = {
     "optim.weight_decay": 0.01,
     "optim.decay": "decoupled",
     "train.head": "zero",
-    "train.norm": "frozen",
 }
 # Fields for images that are similar to ImageNet's, or not, as in configs/four_cases.py.
 RECIPES = {
@@ -45,6 +44,7 @@ def changes(
     num_train: int,
     similar: bool,
     stored: tuple[str, ...],
+    batch_stats: bool,
 ) -> dict[str, Any]:
     """Returns the fields, by dotted name, in which a run of the choice differs from the config.
 
@@ -54,6 +54,7 @@ def changes(
       num_train: rows to train on.
       similar: whether the images are similar to ImageNet's: photographs, which may be mirrored.
       stored: endpoints in the feature store of train; () if there is none.
+      batch_stats: whether the network has batch statistics, which fine-tuning then holds.
     """
     wanted: dict[str, Any] = {"data.examples_per_class": (max_examples(fields),)}
     if fields["extract.pooling"] == "none":
@@ -65,6 +66,7 @@ def changes(
     else:
         epochs = min(30.0, max(5.0, round(IMAGES / num_train)))
         wanted |= PLAIN | RECIPES[similar] | {"seeds": fields["seeds"][:1]}
+        wanted["train.norm"] = "frozen" if batch_stats else "train"
         wanted |= {"train.epochs": epochs, "train.batch_size": 16 if num_train < 500 else 48}
     return {field: value for field, value in wanted.items() if fields[field] != value}
 

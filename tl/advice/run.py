@@ -91,7 +91,10 @@ def advise(
 
     def carried_out(choice: rule.Choice) -> dict[str, Any]:
         similar = verdict.similarity == "similar"
-        wanted = {**fields, **command.changes(choice, fields, rows.count, similar, stored)}
+        changes = command.changes(
+            choice, fields, rows.count, similar, stored, network.backbone.batch_stats
+        )
+        wanted = {**fields, **changes}
         folder = _beside(workdir, choice.method.lower().replace(" ", "-"))
         return {
             "method": choice.method,

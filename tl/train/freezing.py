@@ -55,14 +55,17 @@ def freezing(
       thawed: patterns of what `freeze` means but is not frozen any more; `norm` still holds.
 
     Raises:
-      UserError: a pattern means nothing, no parameter is left to train, or norm is unknown.
+      UserError: a pattern means nothing, no parameter is left to train, or norm is unknown or means
+        nothing, since the network has no batch normalisation.
     """
     if norm not in NORMS:
         raise UserError(f"there is no {norm!r}{nearest(norm, NORMS)}", field="train.norm")
     params, statistics = _paths(variables)
-    if norm == "recalibrate" and not statistics:
+    if norm != "train" and not statistics:
         raise UserError(
-            "the network has no batch statistics to recalibrate; give 'train'", field="train.norm"
+            f"the network has no batch normalisation: expected 'train', got {norm!r}; what else is "
+            f"to be frozen goes into `{FREEZE}`",
+            field="train.norm",
         )
     paths = [*params, *statistics]
     chosen = tree.select(paths, freeze, FREEZE) - tree.select(paths, thawed, UNFREEZE)

@@ -49,7 +49,7 @@ def test_what_it_says_of_itself():
 
 
 def test_another_split():
-    with pytest.raises(UserError, match=r"digits has no split 'trian'.*'train'"):
+    with pytest.raises(UserError, match=r"^digits has no split 'trian'.*'train'"):
         sources.open_source(DIGITS, "trian")
-    with pytest.raises(UserError, match="digits has no split 'validation'"):
+    with pytest.raises(UserError, match=r"^data.val: digits has no split 'validation'"):
         sources.open_sources(Data("digits", val="validation"))

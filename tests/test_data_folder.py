@@ -62,9 +62,9 @@ def test_named_split_directories(root):
     assert ids(of(root, val="dev")["val"]) == ["dev/cat/v.webp", "dev/dog/v.bmp"]
     opened = of(root, test="dev")
     assert ids(opened["test"])[0] == "dev/cat/v.webp" and "val" not in opened
-    for missing in ({"val": "devv"}, {"test": "tset"}):
-        with pytest.raises(UserError, match=r"there is no directory .*(devv|tset)"):
-            of(root, **missing)
+    for split, missing in {"val": "devv", "test": "tset"}.items():
+        with pytest.raises(UserError, match=rf"^data.{split}: there is no directory .*{missing}"):
+            of(root, **{split: missing})
     assert len(sources.open_source(sources.Data("folder", data_dir=str(root)), "dev")) == 2
 
 
@@ -130,9 +130,13 @@ def test_a_name_that_is_no_utf8(tmp_path):
 
 class TestMistakes:
     def test_no_root(self, tmp_path):
-        with pytest.raises(UserError, match=r"there is no directory .*absent; expected ROOT"):
+        with pytest.raises(
+            UserError, match=r"^data.data_dir: there is no directory .*absent; expect"
+        ):
             of(tmp_path / "absent")
-        with pytest.raises(UserError, match=r"needs `data.data_dir=ROOT`; expected ROOT/<class>/"):
+        with pytest.raises(
+            UserError, match=r"^data.data_dir: name the folder of images; expected ROOT/<"
+        ):
             sources.open_sources(sources.Data("folder"))
 
     def test_no_class_folders(self, tmp_path):
@@ -179,14 +183,34 @@ class TestMistakes:
         with pytest.raises(UserError, match="has no 'trian'"):
             of(root / "train", train="trian")
 
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            (
+                {"test_fraction": 0.0},
+                "data.test_fraction: expected a share between 0 and 1, got 0.0",
+            ),
+            (
+                {"test_fraction": 1.0},
+                "data.test_fraction: expected a share between 0 and 1, got 1.0",
+            ),
+            ({"seed": -1}, "data.seed: expected at least 0, got -1"),
+        ],
+    )
+    def test_how_a_test_split_is_divided_off(self, root, fields, message):
+        assert len(of(root, **fields)["test"]) == 2  # a directory, so nothing is divided
+        shutil.rmtree(root / "test")
+        with pytest.raises(UserError, match=f"^{message}$"):
+            of(root, **fields)
+
     @pytest.mark.parametrize("split", ["/elsewhere/val", "../val"])
     def test_a_split_outside_the_root(self, root, split):
-        with pytest.raises(UserError, match="a split is a directory in ROOT, got"):
+        with pytest.raises(UserError, match=r"^data.val: a split is a directory in ROOT, got"):
             of(root, val=split)
 
     @pytest.mark.parametrize("fields", [{"val": "train"}, {"val": "test"}, {"test": "train"}])
     def test_splits_that_share_images(self, root, fields):
-        with pytest.raises(UserError, match=r"share \d images of .*do not overlap"):
+        with pytest.raises(UserError, match=r"^`data\.\w+` .* share \d images of .*do not overlap"):
             of(root, **fields)
 
     def test_a_directory_that_may_not_be_listed(self, root, monkeypatch):

@@ -45,7 +45,10 @@ def test_few_shot_is_nested_over_k():
 
 
 def test_too_few_examples_lists_the_classes():
-    with pytest.raises(UserError, match=r"4 examples per class.*class 1 has 3, class 2 has 1;"):
+    with pytest.raises(
+        UserError,
+        match=r"^data.examples_per_class: 4 examples per class.*class 1 has 3, class 2 has 1;",
+    ):
         splits.few_shot(np.repeat([0, 1, 2], [4, 3, 1]), 4, seed=0)
     with pytest.raises(UserError, match="and 2 more classes have too few"):
         splits.few_shot(np.arange(12), 2, seed=0)
@@ -58,7 +61,7 @@ def test_fraction_outside_the_open_interval(fraction):
 
 
 def test_no_examples_asked_for():
-    with pytest.raises(UserError, match="at least 1; got 0"):
+    with pytest.raises(UserError, match=r"^data.examples_per_class: expected at least 1, got 0"):
         splits.few_shot(np.array([0]), 0, seed=0)
 
 
@@ -68,7 +71,7 @@ def test_no_labelled_rows():
 
 
 def test_a_negative_seed():
-    with pytest.raises(UserError, match="a seed must be at least 0; got -1"):
+    with pytest.raises(UserError, match="expected a seed of at least 0, got -1"):
         splits.holdout(np.zeros(4, int), 0.5, -1)
 
 
@@ -104,5 +107,5 @@ def test_with_a_val_split_of_its_own_all_is_train():
 def test_the_mistakes_of_train_and_val_are_those_of_its_parts():
     with pytest.raises(UserError, match=r"11 examples per class.*class 0 has 10;"):
         splits.train_and_val(LABELS, 11, 0.2, seed=0)
-    with pytest.raises(UserError, match=r"between 0 and 1; got 1.0"):
+    with pytest.raises(UserError, match=r"between 0 and 1, got 1.0"):
         splits.train_and_val(LABELS, 0, 1.0, seed=0)

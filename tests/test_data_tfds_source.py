@@ -70,10 +70,12 @@ def test_corrupt_images(data_dir, caplog):
 
 class TestMistakes:
     def test_a_split_that_is_not_there(self, data_dir):
-        with pytest.raises(UserError, match=r"'valid' of tiny_shapes/1.2.0.*\n.*'train': 12"):
+        with pytest.raises(
+            UserError, match=r"^data.val: the split 'valid' of tiny_shapes/1.2.0.*\n.*'train': 12"
+        ):
             of(data_dir, val="valid")
         for split in ("train[:x]", "train[:0]"):
-            with pytest.raises(UserError, match=r"cannot be opened"):
+            with pytest.raises(UserError, match=r"^data.train: .* cannot be opened"):
                 of(data_dir, train=split)
 
     @pytest.mark.parametrize("split", ["train[:0]", "train[7:3]"])
@@ -86,11 +88,14 @@ class TestMistakes:
         [
             (
                 {"val": "train[75%:]"},
-                r"train \('train'\) and val \('train\[75%:\]'\) share 3 images",
+                r"^`data.train` \('train'\) and `data.val` \('train\[75%:\]'\) share 3 images",
             ),
-            ({"train": "train+test[:2]"}, "and test .* share 2 images of tiny_shapes; give splits"),
+            (
+                {"train": "train+test[:2]"},
+                "and `data.test` .* share 2 images of tiny_shapes; give splits",
+            ),
             ({"train": "all"}, "share 5 images"),
-            ({"val": "test"}, "test .* and val .* share 5 images"),
+            ({"val": "test"}, "`data.test` .* and `data.val` .* share 5 images"),
         ],
     )
     def test_splits_that_share_images(self, data_dir, splits, message):
@@ -112,7 +117,7 @@ class TestMistakes:
             of(data_dir, **splits)
 
     def test_other_features_are_listed(self, data_dir):
-        with pytest.raises(UserError, match=r"(?s)'caption': Text.*supervised.*'caption'\)"):
+        with pytest.raises(UserError, match=r"(?s)^data.name: .*'caption': Text.*'caption'\)"):
             of(data_dir, name="no_classes")
 
     def test_files_without_random_access(self, data_dir, tmp_path):

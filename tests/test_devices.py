@@ -76,7 +76,9 @@ def test_variables_cross_the_bus_once():
 
 
 def test_an_unknown_mapper_names_the_two():
-    with pytest.raises(UserError, match="got 'pmp'; the nearest are 'pmap'"):
+    with pytest.raises(
+        UserError, match=r"^extract.mapper: there is no 'pmp'; the nearest are 'pmap'"
+    ):
         devices.map_over_devices(affine, VARIABLES, "pmp")
 
 
@@ -174,16 +176,20 @@ def test_batch_sizes_that_divide(size, parts):
 @pytest.mark.parametrize(
     ("size", "parts", "text"),
     [
-        (20, 1, "that 8 device(s) divide, a multiple of 8, got 20; 16 is near"),
-        (3, 1, "that 8 device(s) divide, a multiple of 8, got 3; 8 is near"),
-        (30, 1, "that 8 device(s) divide, a multiple of 8, got 30; 32 is near"),
-        (24, 2, "that 8 device(s) and 2 parts divide, a multiple of 16, got 24; 32 is near"),
+        (20, 1, "8, for 8 device(s), got 20; 16 is near"),
+        (3, 1, "8, for 8 device(s), got 3; 8 is near"),
+        (30, 1, "8, for 8 device(s), got 30; 32 is near"),
+        (
+            24,
+            2,
+            "16, for 8 device(s) and 2 parts (`train.accumulate`), got 24; 32 is near",
+        ),
     ],
 )
 def test_batch_sizes_that_do_not_divide(size, parts, text):
     with pytest.raises(UserError) as caught:
         devices.DataParallel.over().check_batch_size(size, parts)
-    assert str(caught.value) == f"expected a batch size {text}"
+    assert str(caught.value) == f"train.batch_size: expected a multiple of {text}"
     devices.DataParallel.over().check_batch_size(int(text.split()[-3]), parts)
 
 

@@ -49,12 +49,15 @@ def test_flat_endpoints_stay_as_they_are_in_float32():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pooling": "avg"}, "expected pooling 'mean', 'max', 'none' or 'gridN', got 'avg'"),
+        (
+            {"pooling": "avg"},
+            "^extract.pooling: expected 'mean', 'max', 'none' or 'gridN', got 'avg'",
+        ),
         ({"pooling": "grid0"}, "got 'grid0'"),
         ({"pooling": "grid"}, "got 'grid'"),
         ({"pooling": "2"}, "got '2'"),
-        ({"dtype": "float16"}, "expected dtype .* got 'float16'"),
-        ({"batch_size": 0}, "batch_size of at least 1, got 0"),
+        ({"dtype": "float16"}, "^extract.dtype: expected .* got 'float16'"),
+        ({"batch_size": 0}, "^extract.batch_size: expected at least 1, got 0"),
         ({"endpoints": ()}, "expected endpoints"),
         ({"endpoints": ("a", "a")}, "each named once"),
     ],

@@ -80,7 +80,14 @@ def test_dropout_keeps_the_expected_input():
     assert gradient.std() == pytest.approx(0.5 * np.sqrt(0.3 / 0.7 / 32), rel=0.1)
 
 
-@pytest.mark.parametrize("options", [{"epochs": 0}, {"batch_size": 0}, {"dropout": 1.0}])
-def test_a_recipe_that_trains_nothing_is_refused(options):
-    with pytest.raises(UserError, match=r"expected epochs >= 1, batch_size >= 1 and dropout in"):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, r"probe.epochs: expected at least 1, got 0"),
+        ({"batch_size": -2}, r"probe.batch_size: expected at least 1, got -2"),
+        ({"dropout": 1.0}, r"probe.dropout: expected a share in \[0, 1\), got 1.0"),
+    ],
+)
+def test_a_recipe_that_trains_nothing_is_refused(options, message):
+    with pytest.raises(UserError, match=f"^{message}$"):
         next(head.fit_path(*problem(), 3, **options))

@@ -145,7 +145,7 @@ def test_unconverged_fit_says_so():
 @pytest.mark.parametrize(
     ("l2s", "labels", "value", "match"),
     [
-        ([1.0, 0.0], [0, 1, 0], 1.0, "expected l2 > 0, got 0"),
+        ([1.0, 0.0], [0, 1, 0], 1.0, "^probe.l2: expected above 0, got 0.0; give a small one"),
         ([1.0], [2, 2, 2], 1.0, r"at least two classes, got only class \[2\]"),
         ([1.0], [0, 1, 0], np.nan, "1 of 2 columns hold NaN or infinity, the first is column 1"),
     ],

@@ -66,5 +66,8 @@ def test_correlation_is_the_mean_of_coordinate_times_target():
 def test_features_that_are_not_finite_are_counted(value):
     x = features(9, 4)
     x[3, 1] = x[5, 2] = value
-    with pytest.raises(UserError, match=r"2 of 4 columns hold NaN or infinity, the first is co"):
+    with pytest.raises(
+        UserError,
+        match=r"2 of 4 columns hold NaN or infinity, the first .*; .*`extract\.dtype=float32`",
+    ):
         principal_axes(x)

@@ -44,5 +44,5 @@ def test_one_feature_by_hand():
 
 
 def test_l2_must_be_positive():
-    with pytest.raises(UserError, match=r"expected l2 > 0, got -1"):
+    with pytest.raises(UserError, match=r"^probe.l2: expected above 0, got -1; give"):
         list(ridge.fit_path(np.eye(2), np.array([0, 1]), 2, [-1]))

@@ -83,5 +83,5 @@ def test_labels_may_leave_numbers_out():
 def test_mistakes(score):
     with pytest.raises(UserError, match=r"at least two classes, got only \[3\]"):
         score(np.eye(2), np.array([3, 3]))
-    with pytest.raises(UserError, match="finite features"):
+    with pytest.raises(UserError, match=r"finite features; .*`extract.dtype=float32`"):
         score(np.array([[np.nan], [1.0]]), np.array([0, 1]))

@@ -457,8 +457,8 @@ def test_an_earlier_run_is_whole_until_the_new_one_is_found_valid(trained, confi
         ({"optim.name": "adamm"}, "adamm"),
         ({"data.name": "digit"}, "digit"),
         ({"augment.mixup": -1.0}, "mixup"),
-        ({"extract.batch_size": 0}, "batch_size of at least 1, got 0"),
-        ({"train.head": "probe", "probe.l2": (-1.0,)}, "expected l2 > 0"),
+        ({"extract.batch_size": 0}, "^extract.batch_size: expected at least 1, got 0"),
+        ({"train.head": "probe", "probe.l2": (-1.0,)}, "^probe.l2: expected above 0"),
         ({"weights": str(tmp_path / "missing.safetensors")}, "missing"),
         ({"weights": str(path)}, "lies in the run that --overwrite would replace"),
     ):
@@ -547,12 +547,15 @@ def test_other_weights_do_not_go_on(stopped, config, weights, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"train.batch_size": 12}, "8 device.* divide, a multiple of 8, got 12; 16 is near"),
-        ({"train.accumulate": 4}, "8 device.* and 4 parts divide, a multiple of 32, got 40; 32 is"),
+        (
+            {"train.batch_size": 12},
+            "^train.batch_size: .* of 8, for 8 device.*, got 12; 16 is near",
+        ),
+        ({"train.accumulate": 4}, "of 32, for 8 device.* and 4 parts .*, got 40; 32 is near"),
         ({"seeds": (0, 1)}, r"^seeds: fine-tuning takes one .* got \(0, 1\); for several"),
         ({"data.examples_per_class": (5, 10)}, r"^data.examples_per_class: fine-tuning takes one"),
         ({"data.examples_per_class": (1,)}, "no image is left for val; give more examples a class"),
-        ({"data.examples_per_class": (101,)}, "101 examples per class were asked for"),
+        ({"data.examples_per_class": (101,)}, "^data.examples_per_class: 101 examples per class"),
         ({"train.start": "weight"}, "train.start: there is no 'weight'; the nearest are 'weights'"),
         ({"train.head": "prob"}, "train.head: there is no 'prob'; the nearest are 'probe'"),
         ({"train.norm": "freeze"}, "train.norm: there is no 'freeze'; the nearest are"),

@@ -116,10 +116,10 @@ def test_features_are_reused_and_numbers_repeat(probed, lite0_features, tmp_path
         ),
         ({"weights": "resnet5"}, "no weight set is called 'resnet5'"),
         ({"data.name": "digit"}, "digit"),
-        ({"data.examples_per_class": (101,)}, "101 examples per class were asked for"),
+        ({"data.examples_per_class": (101,)}, "^data.examples_per_class: 101 examples per class"),
         ({"data.val": "1.5"}, "between 0 and 1"),
         ({"preprocess.interpolation": "cubic"}, "no interpolation 'cubic'"),
-        ({"extract.pooling": "grid"}, "expected pooling"),
+        ({"extract.pooling": "grid"}, "^extract.pooling: expected 'mean'"),
         ({"extract.threads": -1}, "extract.threads: expected at least 0, got -1"),
         ({"extract.verify_rows": -1}, "extract.verify_rows: expected at least 0, got -1"),
         ({"endpoints": ("stem", "stem")}, "^endpoints: expected one or more, each once"),
@@ -144,8 +144,8 @@ def test_mistakes(fields, message, lite0_features, tmp_path):
         ({"weights": "resnet5"}, "no weight set is called"),
         ({"data.name": "folder", "data.data_dir": "/missing"}, "/missing"),
         ({"data.examples_per_class": (5, 101)}, "101 examples per class were asked for"),
-        ({"probe.l2": (0.1, -1.0)}, "expected l2 > 0, got -1"),
-        ({"probe.solvers": ("head",), "probe.dropout": 1.5}, "dropout"),
+        ({"probe.l2": (0.1, -1.0)}, "^probe.l2: expected above 0, got -1"),
+        ({"probe.solvers": ("head",), "probe.dropout": 1.5}, "^probe.dropout: expected"),
     ],
 )
 def test_a_mistake_leaves_the_earlier_run(fields, message, probed, lite0_features, tmp_path):

@@ -101,7 +101,7 @@ def map_over_devices(
       UserError: no such `how`.
     """
     if how not in MAPPERS:
-        raise UserError(f"expected a mapper of {MAPPERS}, got {how!r}{nearest(how, MAPPERS)}")
+        raise UserError(f"there is no {how!r}{nearest(how, MAPPERS)}", field="extract.mapper")
     devices = tuple(devices or jax.local_devices())
     mesh = Mesh(np.array(devices), ("data",))
     if how == "pmap":
@@ -237,9 +237,10 @@ class DataParallel:
         if batch_size % unit:
             near = max(unit, round(batch_size / unit) * unit)
             raise UserError(
-                f"expected a batch size that {self.device_count} device(s)"
-                + (f" and {parts} parts" if parts > 1 else "")
-                + f" divide, a multiple of {unit}, got {batch_size}; {near} is near"
+                f"expected a multiple of {unit}, for {self.device_count} device(s)"
+                + (f" and {parts} parts (`train.accumulate`)" if parts > 1 else "")
+                + f", got {batch_size}; {near} is near",
+                field="train.batch_size",
             )
 
 

@@ -21,8 +21,12 @@ class Digits:
     image_shape = (8, 8, 3)
     id_bytes = len("digits/0000")
 
-    def __init__(self, split: str):
-        """Opens 'train' (100 a class), 'test' (the other 797) or 'all'.
+    def __init__(self, split: str, *, field: str = ""):
+        """Opens a split.
+
+        Args:
+          split: 'train' (100 a class), 'test' (the other 797) or 'all'.
+          field: the config's field that names the split, for errors.
 
         Raises:
           UserError: another split.
@@ -38,7 +42,7 @@ class Digits:
             "all": np.arange(len(labels)),
         }
         if split not in rows:
-            raise UserError(f"digits has no split {split!r}" + nearest(split, rows))
+            raise UserError(f"digits has no split {split!r}{nearest(split, rows)}", field=field)
         self.split = split
         self._rows = rows[split]
         self._labels = labels[self._rows]

@@ -118,25 +118,29 @@ def _files_below(directory: pathlib.Path) -> Iterator[pathlib.Path]:
         yield from (pathlib.Path(parent, name) for name in names if not name.startswith("."))
 
 
-def open_folder(root: str, split: str, *, skip_corrupt: bool = False) -> FolderSource:
+def open_folder(
+    root: str, split: str, *, skip_corrupt: bool = False, field: str = ""
+) -> FolderSource:
     """Returns all images below root/<split>/<class>, classes in alphabetical order.
 
     Args:
       root: the data set's directory.
       split: a directory in it, or '' where the class folders lie in root itself.
       skip_corrupt: leave out images that cannot be decoded.
+      field: the config's field that names the split, for errors.
 
     Raises:
       UserError: no such directory, fewer than two classes, or a class without images.
     """
     if not root:
-        raise UserError("a folder of images needs `data.data_dir=ROOT`; " + _LAYOUT)
+        raise UserError(f"name the folder of images; {_LAYOUT}", field="data.data_dir")
     if os.path.isabs(split) or ".." in pathlib.PurePath(split).parts:
-        raise UserError(f"a split is a directory in ROOT, got {split!r}; {_LAYOUT}")
+        raise UserError(f"a split is a directory in ROOT, got {split!r}; {_LAYOUT}", field=field)
     base = pathlib.Path(os.path.expanduser(root))
     directory = base / split
     if not os.path.isdir(directory):
-        raise UserError(f"there is no directory {directory}; {_LAYOUT}")
+        at_fault = field if split and base.is_dir() else "data.data_dir"
+        raise UserError(f"there is no directory {directory}; {_LAYOUT}", field=at_fault)
     classes = _visible_folders(directory)
     if len(classes) < 2:
         found = f"the one folder {classes[0]!r}" if classes else "no folders"
@@ -191,7 +195,8 @@ def open_splits(
       skip_corrupt: leave out images that cannot be decoded.
 
     Raises:
-      UserError: what was said is not there, or the directories do not hold the same classes.
+      UserError: what was said is not there, the directories do not hold the same classes, or a
+        share or seed is needed that cannot be used.
     """
     base = pathlib.Path(os.path.expanduser(root))
 
@@ -210,12 +215,19 @@ def open_splits(
         _check_one_level(base, train, val, test)
         names = {"train": ""}
     opened = {
-        key: open_folder(root, name, skip_corrupt=skip_corrupt) for key, name in names.items()
+        key: open_folder(root, name, skip_corrupt=skip_corrupt, field=f"data.{key}")
+        for key, name in names.items()
     }
     for source in opened.values():
         _check_same_classes(opened["train"], source)
     if "test" not in opened:
         whole = opened["train"]
+        if not 0.0 < test_fraction < 1.0:
+            raise UserError(
+                f"expected a share between 0 and 1, got {test_fraction}", field="data.test_fraction"
+            )
+        if seed < 0:
+            raise UserError(f"expected at least 0, got {seed}", field="data.seed")
         kept, held = splits.holdout(whole.labels(), test_fraction, seed)
         opened["train"] = whole.subset(kept, train)
         opened["test"] = whole.subset(held, test)

@@ -147,13 +147,13 @@ def open_source(data: Data, split: str, *, field: str = "") -> Source:
       UserError: the data or the split cannot be had, or the split holds an image twice.
     """
     if data.name == "digits":
-        return digits.Digits(split)
+        return digits.Digits(split, field=field)
     if data.name == "folder":
-        return folder.open_folder(data.data_dir, split, skip_corrupt=data.skip_corrupt)
+        return folder.open_folder(data.data_dir, split, skip_corrupt=data.skip_corrupt, field=field)
     from tl.data import tfds_prepare, tfds_source  # TFDS takes most of a second to import
 
     builder = tfds_prepare.open_builder(data.name, data.data_dir, download=data.download)
-    source = tfds_source.TfdsSource(builder, split, skip_corrupt=data.skip_corrupt)
+    source = tfds_source.TfdsSource(builder, split, skip_corrupt=data.skip_corrupt, field=field)
     if twice := len(source) - len(np.unique(source.places())):
         raise UserError(
             f"the parts that {split!r} joins share {twice:,} images; give parts that do not "
@@ -200,7 +200,7 @@ def _check_disjoint(opened: Mapping[str, Source]) -> None:
             continue
         if shared := len(np.intersect1d(first.places(), second.places())):
             raise UserError(
-                f"{a} ({first.split!r}) and {b} ({second.split!r}) share {shared} images of "
-                f"{first.name}; give splits that do not overlap, such as 'train[:80%]' and "
-                "'train[80%:]' of a TFDS set"
+                f"`data.{a}` ({first.split!r}) and `data.{b}` ({second.split!r}) share {shared} "
+                f"images of {first.name}; give splits that do not overlap, such as 'train[:80%]' "
+                "and 'train[80%:]' of a TFDS set"
             )

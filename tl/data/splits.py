@@ -12,7 +12,7 @@ Rows = Int64[np.ndarray, " rows"]
 def _shuffled_rows(labels: Labels, seed: int) -> dict[int, np.ndarray]:
     """Returns each class's rows in a random order of their own; rows labelled -1 belong to none."""
     if seed < 0:
-        raise UserError(f"a seed must be at least 0; got {seed}")
+        raise UserError(f"expected a seed of at least 0, got {seed}")
     return {
         int(label): np.random.default_rng((seed, label)).permutation(
             np.flatnonzero(labels == label)
@@ -41,7 +41,7 @@ def holdout(
       UserError: a fraction outside (0, 1), or a negative seed.
     """
     if not 0.0 < fraction < 1.0:
-        raise UserError(f"the fraction to hold out must lie between 0 and 1; got {fraction}")
+        raise UserError(f"expected a share to hold out between 0 and 1, got {fraction}")
     kept, held = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for rows in _shuffled_rows(labels, seed).values():
         count = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
@@ -65,14 +65,15 @@ def few_shot(labels: Labels, k: int, seed: int) -> Rows:
       UserError: k < 1, a negative seed, or classes with fewer than k rows, listed.
     """
     if k < 1:
-        raise UserError(f"the number of examples per class must be at least 1; got {k}")
+        raise UserError(f"expected at least 1, got {k}", field="data.examples_per_class")
     classes = _shuffled_rows(labels, seed)
     short = [f"class {label} has {len(rows)}" for label, rows in classes.items() if len(rows) < k]
     if short:
         raise UserError(
             f"{k} examples per class were asked for, but {', '.join(short[:10])}"
             + (f" and {len(short) - 10} more classes have too few" if len(short) > 10 else "")
-            + "; ask for fewer, or leave these classes out"
+            + "; ask for fewer, or leave these classes out",
+            field="data.examples_per_class",
         )
     chosen = [rows[:k] for rows in classes.values()]
     return np.sort(np.concatenate([np.empty(0, np.int64), *chosen]))

@@ -27,13 +27,21 @@ class Records(Protocol):
 class TfdsSource(encoded.EncodedSource):
     """One TFDS split with random access to its ArrayRecord files."""
 
-    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, *, skip_corrupt: bool):
+    def __init__(
+        self,
+        builder: tfds.core.DatasetBuilder,
+        split: str,
+        *,
+        skip_corrupt: bool,
+        field: str = "",
+    ):
         """Opens a split of a prepared data set.
 
         Args:
           builder: from `tfds_prepare.open_builder`.
           split: a TFDS split string, such as 'train[:5000]' or 'train[20%:]'.
           skip_corrupt: leave out images that cannot be decoded.
+          field: the config's field that names the split, for errors.
 
         Raises:
           UserError: no such split, an empty one, or a set that is not (image, class label).
@@ -45,7 +53,7 @@ class TfdsSource(encoded.EncodedSource):
             wanted.append("id")
         self._features = tfds.features.FeaturesDict({key: features[key] for key in wanted})
         self._label_only = tfds.features.FeaturesDict({"label": features["label"]})
-        self._records = _open_records(builder, split)
+        self._records = _open_records(builder, split, field)
         self._places = _places(builder, split)
         config = f"/{builder.builder_config.name}" if builder.builder_config else ""
         longest = f"{split}/{len(self._records)}".encode()
@@ -94,7 +102,8 @@ def _check_features(info: tfds.core.DatasetInfo) -> None:
     if not is_image or not isinstance(label, tfds.features.ClassLabel):
         raise UserError(
             f"{info.full_name} is no set of 8-bit images ('image') with one class each ('label'); "
-            f"its features are:\n{info.features}\nsupervised keys: {info.supervised_keys}"
+            f"its features are:\n{info.features}\nsupervised keys: {info.supervised_keys}",
+            field="data.name",
         )
 
 
@@ -116,7 +125,7 @@ def _places(builder: tfds.core.DatasetBuilder, split: str) -> Int64[np.ndarray, 
     return np.concatenate([starts[p.filename] + p.skip + np.arange(p.take) for p in parts])
 
 
-def _open_records(builder: tfds.core.DatasetBuilder, split: str) -> Records:
+def _open_records(builder: tfds.core.DatasetBuilder, split: str, field: str) -> Records:
     try:
         parts = builder.info.splits[split].file_instructions
         if min((part.take for part in parts), default=0) <= 0:
@@ -136,5 +145,6 @@ def _open_records(builder: tfds.core.DatasetBuilder, split: str) -> Records:
         raise UserError(
             f"the split {split!r} of {builder.info.full_name} cannot be opened: {error}\n"
             f"There are these splits: {sizes}; parts of them are written 'train[:5000]', "
-            "'train[20%:]' or 'train[:50%]+test'"
+            "'train[20%:]' or 'train[:50%]+test'",
+            field=field,
         ) from error

@@ -61,12 +61,15 @@ class Extraction:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"mean|max|none|grid[1-9]\d*", self.pooling):
             raise UserError(
-                f"expected pooling 'mean', 'max', 'none' or 'gridN', got {self.pooling!r}"
+                f"expected 'mean', 'max', 'none' or 'gridN', got {self.pooling!r}",
+                field="extract.pooling",
             )
         if self.dtype not in DTYPES:
-            raise UserError(f"expected dtype to be one of {DTYPES}, got {self.dtype!r}")
+            raise UserError(f"expected one of {DTYPES}, got {self.dtype!r}", field="extract.dtype")
         if self.batch_size < 1:
-            raise UserError(f"expected a batch_size of at least 1, got {self.batch_size}")
+            raise UserError(
+                f"expected at least 1, got {self.batch_size}", field="extract.batch_size"
+            )
         if not self.endpoints or len(set(self.endpoints)) < len(self.endpoints):
             raise UserError(f"expected endpoints, each named once, got {self.endpoints}")
 

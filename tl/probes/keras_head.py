@@ -53,11 +53,11 @@ def fit_path(
     Raises:
       UserError: epochs or batch_size below 1, dropout outside [0, 1).
     """
-    if epochs < 1 or batch_size < 1 or not 0 <= dropout < 1:
-        raise UserError(
-            "expected epochs >= 1, batch_size >= 1 and dropout in [0, 1), got "
-            f"{epochs}, {batch_size} and {dropout}"
-        )
+    for field, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if value < 1:
+            raise UserError(f"expected at least 1, got {value}", field=f"probe.{field}")
+    if not 0 <= dropout < 1:
+        raise UserError(f"expected a share in [0, 1), got {dropout}", field="probe.dropout")
     rows, targets = jnp.asarray(x, jnp.float32), jnp.asarray(labels, jnp.int32)
     key = jax.random.key(seed)
     shape = (x.shape[1], num_classes)

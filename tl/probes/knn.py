@@ -112,11 +112,10 @@ def fit_path(
     Raises:
       UserError: a k or a temperature that is not positive.
     """
-    if min(ks) < 1 or min(temperatures) <= 0:
-        raise UserError(
-            f"expected k >= 1 and temperature > 0, got k {tuple(ks)} and temperature "
-            f"{tuple(temperatures)}"
-        )
+    if min(ks) < 1:
+        raise UserError(f"expected at least 1, got {min(ks)}", field="probe.k")
+    if min(temperatures) <= 0:
+        raise UserError(f"expected above 0, got {min(temperatures)}", field="probe.temperature")
     bank = Bank(_unit(jnp.asarray(x, jnp.float32)), labels, num_classes)
     for temperature in temperatures:
         for k in ks:

@@ -120,8 +120,8 @@ def _standardisation(
     bad = ~np.isfinite(square)
     if bad.any():
         raise UserError(
-            f"expected finite features, but {bad.sum()} of {d} columns hold NaN or infinity, the"
-            f" first is column {int(np.argmax(bad))}: extract the features again, in float32"
+            f"expected finite features, but {bad.sum()} of {d} columns hold NaN or infinity, the "
+            f"first is column {int(np.argmax(bad))}; extract them with `extract.dtype=float32`"
         )
     # A constant column's deviations are rounding errors, which must not be blown up to unit scale.
     constant = np.max(x, axis=0) == np.min(x, axis=0)

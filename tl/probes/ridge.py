@@ -40,7 +40,9 @@ def fit_path(
       UserError: a strength that is not positive, non-finite features.
     """
     if min(l2s) <= 0:
-        raise UserError(f"expected l2 > 0, got {min(l2s)}: use a small one, such as 1e-6")
+        raise UserError(
+            f"expected above 0, got {min(l2s)}; give a small one, such as 1e-6", field="probe.l2"
+        )
     basis = principal_axes(x)
     targets = np.eye(num_classes)[labels]
     prior = targets.mean(axis=0)

@@ -108,7 +108,7 @@ def _checked(
     if len(present) < 2:
         raise UserError(f"expected rows of at least two classes, got only {present.tolist()}")
     if not np.isfinite(features).all():
-        raise UserError("expected finite features; extract them again, in float32")
+        raise UserError("expected finite features; extract them with `extract.dtype=float32`")
     return features, labels[:, None] == present
 
 

@@ -105,6 +105,19 @@ def test_features_are_reused_and_numbers_repeat(probed, lite0_features, tmp_path
     assert again["study"] == result["study"]
 
 
+def test_only_the_selected_endpoints_warnings_are_printed(lite0_features, tmp_path):
+    fields = {"data.examples_per_class": (10,), "probe.max_iterations": 1}
+    result, log = run(probe.run, config(lite0_features, **fields), tmp_path)
+    for endpoint in ("pixels", "stage2", "stage2+stage3"):  # none converges
+        for seed in (3, 4):
+            start = f"seed {seed}: {endpoint}, logistic: the fit for "
+            assert any(warning.startswith(start) for warning in result["warnings"])
+    start = f": {result['selected']['endpoint']}, logistic: "
+    assert [line for line in log.splitlines() if line.startswith("warning: ")] == [
+        f"warning: {warning}" for warning in result["warnings"] if start in warning
+    ]
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from tl.models import registry
-from tl.models.layers import check_images, head, run
+from tl.models.layers import check_images, compute_endpoints, head
 from tl.models.registry import Backbone, Endpoint
 from tl.weights import naming
 from tl.weights.naming import Scheme
@@ -45,7 +45,7 @@ class GroupNet(nn.Module):
             "stage1": Normed(6, (3, 3), 2, name="stage1"),
             "pooled": lambda x: jnp.mean(x, axis=(1, 2)),
         }
-        endpoints = run(units, images, start, stop)
+        endpoints = compute_endpoints(units, images, start, stop)
         if self.num_classes and not stop:
             endpoints["logits"] = head(self, endpoints.get("pooled", images))
         return endpoints
@@ -100,7 +100,7 @@ class Vit(nn.Module):
             "block2": EncoderBlock(name="block2"),
             "pooled": lambda x: norm(x)[:, 0],
         }
-        endpoints = run(units, images, start, stop)
+        endpoints = compute_endpoints(units, images, start, stop)
         if self.num_classes and not stop:
             endpoints["logits"] = head(self, endpoints.get("pooled", images))
         return endpoints

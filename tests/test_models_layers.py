@@ -139,12 +139,17 @@ def test_the_heads_logits_are_float32_of_any_input():
 
 def test_units_run_from_the_start_on_to_the_stop():
     units = {"a": lambda x: x + 1, "b": lambda x: x * 10, "c": lambda x: x - 3}
-    assert layers.run(units, 1, "", "") == {"a": 2, "b": 20, "c": 17}
-    assert layers.run(units, 2, "a", "") == {"b": 20, "c": 17}
-    assert layers.run(units, 20, "b", "") == {"c": 17}
-    assert layers.run(units, 17, "c", "") == {}
-    assert layers.run(units, 1, "", "b") == {"a": 2, "b": 20}
-    assert layers.run(units, 2, "a", "b") == {"b": 20}
+
+    def outputs(x, start, stop):
+        found = layers.compute_endpoints(units, jnp.full(1, x, jnp.float32), start, stop)
+        return {name: value.item() for name, value in found.items()}
+
+    assert outputs(1, "", "") == {"a": 2, "b": 20, "c": 17}
+    assert outputs(2, "a", "") == {"b": 20, "c": 17}
+    assert outputs(20, "b", "") == {"c": 17}
+    assert outputs(17, "c", "") == {}
+    assert outputs(1, "", "b") == {"a": 2, "b": 20}
+    assert outputs(2, "a", "b") == {"b": 20}
     for bounds in (("d", ""), ("", "d")):
         with pytest.raises(ValueError, match=r"among \['a', 'b', 'c'\], got 'd'"):
-            layers.run(units, 1, *bounds)
+            outputs(1, *bounds)

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: EfficientNet-B0 without squeeze-excite, with ReLU6, padded as TensorFlow.
+"""EfficientNet-Lite0: EfficientNet-B0 without squeeze-excite, with ReLU6 and TensorFlow's padding.
 
 Source: tensorflow/tpu, models/official/efficientnet/lite (2020); Tan and Le 2019, arXiv:1905.11946.
 """
@@ -9,8 +9,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from tl.models.layers import ConvBN, Stage, Train, check_images, head, run
+from tl.models.layers import ConvBN, Stage, Train, check_images, compute_endpoints, head
 
 # Repeats, kernel, stride of the first block, expansion, output channels of each stage.
 STAGES = (
@@ -27,7 +28,7 @@ TOP_WIDTH = 1280
 
 
 class InvertedResidual(nn.Module):
-    """Expand 1x1, depthwise kxk, project 1x1; the shortcut joins equal shapes."""
+    """Expand 1x1, depthwise kxk, project 1x1; a shortcut if input and output have one shape."""
 
     features: int
     kernel_size: int
@@ -36,7 +37,9 @@ class InvertedResidual(nn.Module):
     conv_bn: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: Train) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "n h w c"], train: Train
+    ) -> Float[Array, "n h2 w2 {self.features}"]:
         """Maps `[N, h, w, c]` to `[N, ceil(h / stride), ceil(w / stride), features]`."""
         y = x
         width = self.expansion * x.shape[-1]
@@ -56,7 +59,7 @@ class EfficientNetLite0(nn.Module):
     Attributes:
       num_classes: outputs of the head; 0 for no head and no `logits`.
       dropout: see `tl.models.layers.head`.
-      norm_epsilon: 1e-3 as trained; some running variances are exactly 0, so it matters.
+      norm_epsilon: 1e-3, as in training; it matters, since some running variances are exactly 0.
       norm_momentum, folded, dtype, param_dtype: see `tl.models.layers.ConvBN`.
     """
 
@@ -71,7 +74,7 @@ class EfficientNetLite0(nn.Module):
     @nn.compact
     def __call__(
         self, images: jax.Array, train: Train = False, start: str = "", stop: str = ""
-    ) -> dict[str, jax.Array]:
+    ) -> dict[str, Float[Array, "n ..."]]:
         """Runs the network; arguments and results as in `tl.models.resnet.ResNet`."""
         if not start:
             check_images(images)
@@ -94,7 +97,7 @@ class EfficientNetLite0(nn.Module):
             stage = Stage(size, stride, block, name=f"stage{i + 1}")
             units[f"stage{i + 1}"] = functools.partial(stage, train=train)
         units["pooled"] = lambda x: jnp.mean(nn.relu6(top(x, train)), axis=(1, 2))
-        endpoints = run(units, images, start, stop)
+        endpoints = compute_endpoints(units, images, start, stop)
         if self.num_classes and not stop:
             endpoints["logits"] = head(self, endpoints.get("pooled", images))
         return endpoints

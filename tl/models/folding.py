@@ -1,7 +1,7 @@
-"""Batch normalisation of the running statistics folded into the convolution before it.
+"""Folds batch normalisation by the running statistics into the convolution before it.
 
-With fixed statistics y = scale * (conv(x) - mean) / sqrt(var + epsilon) + bias is itself a
-convolution: kernel' = kernel * s along the output channels and bias' = bias - mean * s, where
+y = scale * (conv(x) - mean) / sqrt(var + epsilon) + bias is itself a convolution, since mean and
+var are fixed: kernel' = kernel * s along the output channels and bias' = bias - mean * s, where
 s = scale / sqrt(var + epsilon).
 """
 
@@ -19,8 +19,8 @@ def fold_batch_norm(variables: Mapping[str, Any], epsilon: float) -> dict[str, A
       epsilon: the module's `norm_epsilon`.
 
     Returns:
-      `{'params': ...}`: every `conv` has a kernel and a bias, no `bn` is left; other leaves are
-      the same objects. Computed in float64, given in the kernel's own type.
+      `{'params': ...}`: every `conv` has a kernel and a bias, computed in float64 and rounded to
+      the kernel's type; no `bn` is left; other leaves are the same objects.
     """
     return {"params": _fold(variables["params"], variables["batch_stats"], epsilon)}
 

@@ -1,4 +1,4 @@
-"""What the backbones are built of: convolution with batch normalisation, and runs of blocks."""
+"""Building blocks of the backbones: convolution with batch normalisation, stages, the head."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,17 +6,18 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from tl.models.cpu.batch_norm import BatchNorm
 from tl.models.cpu.lowering import conv
 
-# Whose batch normalisation uses and updates the batch's statistics: every one's, none's, or that
-# of the ConvBN modules with these paths, such as `stage1/block1/conv1`.
+# Which ConvBN modules normalise by the batch's statistics and update the running ones: all (True),
+# none (False), or those with these paths, such as `stage1/block1/conv1`.
 Train = bool | frozenset[str]
 
 
 class ConvBN(nn.Module):
-    """Convolution without bias, then batch normalisation; folded, one convolution with bias.
+    """Convolution without bias, then batch normalisation; or both folded into one convolution.
 
     Attributes:
       features: output channels.
@@ -24,10 +25,10 @@ class ConvBN(nn.Module):
       stride: step of both spatial axes.
       groups: feature groups; equal to the input channels for a depthwise convolution.
       padding: `torch` pads kernel_size // 2 on every side, as PyTorch and Caffe networks do; `same`
-        pads as TensorFlow's 'SAME', which at stride 2 on even sizes is less on the low side.
+        is TensorFlow's 'SAME', which at stride 2 pads even sizes less on the low side.
       norm_epsilon: added to the variance.
       norm_momentum: share of the old statistics kept in an update (PyTorch's 1 - momentum).
-      folded: the normalisation is part of the kernel and its bias (`tl.models.folding`).
+      folded: whether the normalisation is part of kernel and bias (`tl.models.folding`).
       dtype: compute type; statistics are float32 always.
       param_dtype: type of the parameters.
     """
@@ -44,7 +45,9 @@ class ConvBN(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: Train = False) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "n h w c"], train: Train = False
+    ) -> Float[Array, "n h2 w2 {self.features}"]:
         """Maps `[N, h, w, c]` to `[N, ceil(h / stride), ceil(w / stride), features]`."""
         side = self.kernel_size // 2
         x = nn.Conv(
@@ -63,25 +66,27 @@ class ConvBN(nn.Module):
         )(x)
         if self.folded:
             return x
-        moving = train if isinstance(train, bool) else "/".join(self.path) in train
+        by_batch = train if isinstance(train, bool) else "/".join(self.path) in train
         return BatchNorm(
             momentum=self.norm_momentum,
             epsilon=self.norm_epsilon,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             name="bn",
-        )(x, use_running_average=not moving)
+        )(x, use_running_average=not by_batch)
 
 
 class Stage(nn.Module):
-    """A run of blocks at one resolution; the first one strides and widens."""
+    """Blocks one after the other; the first one strides and widens."""
 
     size: int
     stride: int
     block: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: Train) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "n h w c"], train: Train
+    ) -> Float[Array, "n h2 w2 features"]:
         """Maps `[N, h, w, c]` to `[N, ceil(h / stride), ceil(w / stride), features]`."""
         for i in range(self.size):
             stride = self.stride if i == 0 else 1
@@ -89,13 +94,13 @@ class Stage(nn.Module):
         return x
 
 
-def head(backbone: nn.Module, x: jax.Array) -> jax.Array:
-    """Adds dropout and a dense layer called `head` to a backbone; in float32 whatever that is in.
+def head(backbone: nn.Module, x: Float[Array, "n d"]) -> Float[Array, "n c"]:
+    """Applies dropout and a dense layer called `head`, which computes in float32.
 
     Args:
-      backbone: whose compact method calls this; it drops inputs where `apply` is given a key
-        `dropout`, and nowhere else.
-      x: `[N, D]`.
+      backbone: the module whose compact method calls this, with its `num_classes` and `dropout`.
+        Inputs are dropped only if `apply` is given a key `dropout`.
+      x: float `[N, D]`.
 
     Returns:
       Logits, float32 `[N, backbone.num_classes]`.
@@ -106,17 +111,20 @@ def head(backbone: nn.Module, x: jax.Array) -> jax.Array:
     )(x)
 
 
-def run(
-    units: Mapping[str, Callable[[jax.Array], jax.Array]], x: jax.Array, start: str, stop: str
-) -> dict[str, jax.Array]:
-    """Returns the outputs of units that each take the one before's.
+def compute_endpoints(
+    units: Mapping[str, Callable[[jax.Array], jax.Array]],
+    x: Float[Array, "n ..."],
+    start: str,
+    stop: str,
+) -> dict[str, Float[Array, "n ..."]]:
+    """Returns endpoint to output, where each unit takes the output of the one before.
 
     Args:
       units: endpoint to function, in order.
-      x: what the first unit takes; or, with `start`, the output of that endpoint, after which the
-        units go on.
-      start: '' or an endpoint.
-      stop: '' or the endpoint that is the last to be computed.
+      x: input of the first unit to run.
+      start: an endpoint, whose output is `x`, so that the unit after it runs first; '' to run from
+        the first unit.
+      stop: the last endpoint to compute; '' to compute all.
 
     Raises:
       ValueError: no such endpoint.

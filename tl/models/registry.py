@@ -1,13 +1,12 @@
-"""Backbones by name, and the contract: what each network says of itself to the rest of the code.
+"""Backbones by name, each with its contract: all that other code may know of a network.
 
-Other code asks this contract and knows no network by name. Adding a network is one module, one
-entry here, one table of names in `tl.weights.naming` and one entry of `tl.weights.catalog`;
-tests/test_models_registry.py then holds it to its word.
+To add a network, write a module, an entry here, a naming scheme in `tl.weights.naming` and an entry
+in `tl.weights.catalog`. tests/test_models_registry.py then checks the contract.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from tl.errors import UserError, nearest
 from tl.models import efficientnet_lite
@@ -22,33 +21,33 @@ FINAL, LOGITS = "pooled", "logits"
 class Network(Protocol):
     """The Flax module of a backbone.
 
-    Called as `apply(variables, x, train=..., start=..., stop=...)`, it gives endpoint to output.
-    Every endpoint is computed from the one before it, so that the network can end after one
-    (`stop`) and go on after one (`start`); see `tl.models.resnet.ResNet`. Its head is a dense
-    module called `head`, which acts on the endpoint `pooled`.
+    `apply(variables, x, train=..., start=..., stop=...)` returns endpoint to output. Every endpoint
+    is computed from the one before it, so that the network can end after one (`stop`) and go on
+    after one (`start`); see `tl.models.resnet.ResNet`. Its head is a dense module called `head`,
+    which takes the endpoint `pooled`.
 
     Attributes:
       num_classes: outputs of the head; 0 for no head and no `logits`.
-      dropout: share of the head's inputs that is dropped where `apply` is given a key `dropout`.
+      dropout: share of the head's inputs to drop if `apply` is given a key `dropout`.
     """
 
     num_classes: int
     dropout: float
 
     def __hash__(self) -> int:
-        """Equal modules share what is compiled."""
+        """Equal modules have equal hashes, and so share compiled programs."""
 
     def init(self, rngs: Any, *args: Any, **kwargs: Any) -> Any:
         """Returns new variables."""
 
     def init_with_output(self, rngs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Returns what `apply` gives, and new variables."""
+        """Returns (endpoint to output, new variables)."""
 
     def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
         """Returns endpoint to output."""
 
-    def clone(self, **arguments: Any) -> Self:
-        """Returns the module with other attributes."""
+    def clone(self, **arguments: Any) -> "Network":
+        """Returns a copy with these attributes changed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Endpoint:
     Attributes:
       width: channels C, or features D.
       kind: `map` [N, h, w, C], `tokens` [N, T, D] or `vector` [N, D].
-      leading: of tokens, how many come before those of the patches: class and register tokens.
+      leading: number of class and register tokens, which come before those of the patches.
     """
 
     width: int
@@ -77,23 +76,23 @@ class Backbone:
     Attributes:
       name: as in `build(name)`.
       module: the Flax class.
-      arguments: what makes the class this network.
-      outputs: endpoint to what it is, in order of computation, without `logits`. The last one is
-        called `pooled`: a vector, which the head acts on. The parameters of an endpoint lie in the
-        module of its name.
-      layers: modules that partition the parameters, in order of computation, the head last:
-        `stem`, `stage1/block1`. Learning rates decay and tables are ordered by them.
-      schemes: of `tl.weights.naming`, those its weights come in; the first is the one written.
-      batch_stats: whether it normalises by batch statistics; it is then built of
+      arguments: arguments that the class is called with.
+      outputs: endpoint to its description, in order of computation, without `logits`. The last one
+        is `pooled`: a vector, which the head takes. The parameters of an endpoint are in the module
+        with its name.
+      layers: modules that partition the parameters, in order of computation, the head last, such
+        as `stem`, `stage1/block1`. Layer-wise learning rates and tables follow this order.
+      schemes: keys of `tl.weights.naming.SCHEMES` that its weights come in; the first is written.
+      batch_stats: whether it has batch normalisation; it is then built of
         `tl.models.layers.ConvBN`, and has the attributes `norm_epsilon`, `norm_momentum`, `folded`.
-      multiple: the side of its images in pixels is a multiple of this, such as a patch's side.
-      any_size: whether weights for images of one size serve others; not so where a position table
+      multiple: the side of its images in pixels must be a multiple of this, such as a patch's side.
+      any_size: whether weights for one image size work at other sizes; False if a position table
         has an entry for each patch.
-      stride: input pixels to one pixel of the last map or token; images smaller than this still
-        run where `multiple` allows them.
-      step_cost: time of a training step over that of the frozen network's features, on a CPU, where
-        extraction gains by folding, chunks and a device for each core. Measured on two cores at
-        64 px: EfficientNet-Lite0 has 2,700 images a second of features and 225 of training.
+      stride: input pixels for each pixel or token of the last map; smaller images still run if
+        `multiple` allows them.
+      step_cost: time to train on an image, divided by the time to extract its features, on a CPU.
+        Extraction folds batch normalisation, works in chunks and uses a device for each core. On
+        two cores at 64 px EfficientNet-Lite0 extracts 2,700 images a second and trains on 225.
     """
 
     name: str
@@ -114,7 +113,7 @@ class Backbone:
         return (*self.outputs, LOGITS)
 
     def layer_of(self, path: str) -> str:
-        """Returns the layer that a leaf belongs to.
+        """Returns the layer of a parameter's path.
 
         Raises:
           ValueError: no layer has it; the contract is incomplete.
@@ -125,11 +124,11 @@ class Backbone:
         raise ValueError(f"expected {path!r} to be of a layer of {self.name}: {self.layers}")
 
     def check_size(self, size: int, weights_size: int) -> None:
-        """Raises UserError unless the network takes images of a size.
+        """Raises UserError unless the network takes images of this size.
 
         Args:
           size: side of the images in pixels.
-          weights_size: the side that belongs to the weights.
+          weights_size: side that the weights were made for.
         """
         if size != weights_size and not self.any_size:
             raise UserError(
@@ -164,7 +163,7 @@ def _resnet(depth: int, block: str, *stage_sizes: int) -> Backbone:
 
 
 def blocks(stage_sizes: Sequence[int]) -> tuple[str, ...]:
-    """Returns the blocks of all stages as layers.
+    """Returns the layers of a network from the number of blocks in each stage.
 
     >>> blocks((1, 2))
     ('stage1/block1', 'stage2/block1', 'stage2/block2')
@@ -213,10 +212,10 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Backbone:
-    """Returns the backbone of that name.
+    """Returns the backbone with this name.
 
     Raises:
-      UserError: there is none; the text lists the near ones.
+      UserError: there is none; the text lists near names.
     """
     if name not in _BACKBONES:
         raise UserError(f"no backbone is called {name!r}{nearest(name, _BACKBONES)}")
@@ -224,12 +223,12 @@ def get(name: str) -> Backbone:
 
 
 def build(name: str, **arguments: Any) -> Network:
-    """Returns the Flax module of that name.
+    """Returns the Flax module of the backbone with this name.
 
     Args:
-      name: see `names`.
+      name: one of `names()`.
       **arguments: attributes of the module that differ from its defaults, such as `num_classes`,
-        `dtype`, `stride_in`; a ResNet's depth belongs to the name.
+        `dtype`, `stride_in`.
 
     Raises:
       UserError: no such backbone.

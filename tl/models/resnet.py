@@ -7,9 +7,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from tl.models.cpu.pooling import max_pool
-from tl.models.layers import ConvBN, Stage, Train, check_images, head, run
+from tl.models.layers import ConvBN, Stage, Train, check_images, compute_endpoints, head
 
 
 class Block(nn.Module):
@@ -22,8 +23,10 @@ class Block(nn.Module):
     conv_bn: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: Train) -> jax.Array:
-        """Maps `[N, h, w, c]` to `[N, h / stride, w / stride, width * expansion]`."""
+    def __call__(
+        self, x: Float[Array, "n h w c"], train: Train
+    ) -> Float[Array, "n h2 w2 features"]:
+        """Maps `[N, h, w, c]` to `[N, ceil(h / stride), ceil(w / stride), features]`."""
         shortcut = x
         if self.kind == "bottleneck":
             features = 4 * self.width
@@ -50,8 +53,9 @@ class ResNet(nn.Module):
       widths: channels of each stage's 3x3 convolutions; a bottleneck's output is four times wider.
       num_classes: outputs of the head; 0 for no head and no `logits`.
       dropout: see `tl.models.layers.head`.
-      stride_in: where a bottleneck strides: `3x3` is v1.5 (torchvision, timm, Hugging Face), `1x1`
-        is v1 (the paper, Caffe, Keras). Weights of one in the other run, and are wrong.
+      stride_in: the convolution of a bottleneck that strides: `3x3` is v1.5 (torchvision, timm,
+        Hugging Face), `1x1` is v1 (the paper, Caffe, Keras). Weights of the one load into the
+        other and give wrong outputs.
       norm_epsilon, norm_momentum, folded, dtype, param_dtype: see `tl.models.layers.ConvBN`.
     """
 
@@ -71,19 +75,19 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(
         self, images: jax.Array, train: Train = False, start: str = "", stop: str = ""
-    ) -> dict[str, jax.Array]:
+    ) -> dict[str, Float[Array, "n ..."]]:
         """Runs the network.
 
         Args:
-          images: `[N, H, W, 3]`, normalised as the weights' preprocessing says; or, with `start`,
-            the output of that endpoint.
-          train: normalise by the batch's statistics and update the running ones; or the paths of
-            the modules that do (`tl.models.layers.Train`).
-          start: an endpoint after which the network goes on; '' for the whole.
-          stop: a headless endpoint that is the last to be computed; '' for the whole.
+          images: float `[N, H, W, 3]`, normalised as the weights' preprocessing says; or, with
+            `start`, the output of that endpoint.
+          train: which modules normalise by the batch's statistics and update the running ones
+            (`tl.models.layers.Train`).
+          start: an endpoint, whose output the network goes on from; '' to begin with the images.
+          stop: the last endpoint to compute, other than `logits`; '' to compute all.
 
         Returns:
-          Endpoint name, after `start`, to array: spatial `[N, h, w, c]`, `pooled` `[N, D]` and,
+          Each endpoint after `start` to its output: spatial `[N, h, w, c]`, `pooled` `[N, D]` and,
           unless num_classes is 0, `logits` float32 `[N, num_classes]`.
         """
         if not start:
@@ -114,7 +118,7 @@ class ResNet(nn.Module):
             stage = Stage(size, 1 if i == 0 else 2, block, name=f"stage{i + 1}")
             units[f"stage{i + 1}"] = functools.partial(stage, train=train)
         units["pooled"] = lambda x: jnp.mean(x, axis=(1, 2))
-        endpoints = run(units, images, start, stop)
+        endpoints = compute_endpoints(units, images, start, stop)
         if self.num_classes and not stop:
             endpoints["logits"] = head(self, endpoints.get("pooled", images))
         return endpoints

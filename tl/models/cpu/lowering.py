@@ -1,4 +1,4 @@
-"""Convolution of NHWC images in the form that each platform runs fast, forward and backward."""
+"""Convolution of NHWC images, with faster forward and backward passes on CPU."""
 
 import functools
 import math
@@ -9,25 +9,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
 
-# From how many pixels of output on a convolution with as many channels pays for its transforms.
+# Winograd's transforms pay off from this many output pixels and this many channels on.
 WINOGRAD_PIXELS = 512
 WINOGRAD_CHANNELS = 64
-# Fewest input channels that make a tap's matrix product in bfloat16 worth while.
+# In bfloat16 a tap's matrix product pays off from this many input channels on.
 BFLOAT16_CHANNELS = 16
-# Most products of one output value that are better added one by one, such as those of 3x3 colours.
+# Multiply-adds are faster up to this many products for an output value: 3x3 of three colours.
 FEW_PRODUCTS = 27
 
-# Most pixels whose products the kernel gradient of a depthwise convolution adds in one pass; with 8
-# EfficientNet-Lite0 trained 7 % slower, and every pixel more lengthens compilation.
+# The kernel gradient of a depthwise convolution adds the products of at most this many pixels in
+# one pass. With 8, EfficientNet-Lite0 trained 7 % slower; more pixels lengthen compilation.
 PIXELS = 16
 
 Pair = tuple[int, int]
 
 
 def conv(
-    x: jax.Array,
-    kernel: jax.Array,
+    x: Float[Array, "n h w c"],
+    kernel: Float[Array, "kh kw c_per_group features"],
     window_strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
     *,
@@ -35,26 +36,26 @@ def conv(
     rhs_dilation: Sequence[int] | None = None,
     feature_group_count: int = 1,
     **options: Any,
-) -> jax.Array:
-    """`lax.conv_general_dilated` of NHWC images, some shapes lowered for CPU as sums over taps.
+) -> Float[Array, "n h2 w2 features"]:
+    """`lax.conv_general_dilated` of NHWC images; on CPU, sums over taps for some shapes.
 
-    A tap is one position of the kernel; it meets a shifted, strided view of the image, and the
-    convolution is the sum of what every tap makes of its view. XLA's CPU backend runs that sum
-    faster than its own convolution where
+    A tap is one position of the kernel. Its weights are multiplied with a shifted, strided view of
+    the image, and the convolution is the sum of these products over all taps. XLA's CPU backend
+    runs that sum faster than its own convolution where
 
       - the kernel is 1x1: a matrix product; the gradient of the kernel takes a fifth of the time
         in the early stages of ResNet-50, two thirds in the late ones;
-      - a map is smaller than the kernel, as 2x2 under 3x3: matrix products, 60 times as fast;
+      - a map is smaller than the kernel, such as 2x2 under 3x3: matrix products, 60 times as fast;
       - every channel has its own kernel: shifted multiply-adds, vectorised over channels, 9 times
-        as fast forward over EfficientNet-Lite0; `_depthwise` has the gradient;
-      - an output value has few products, as where the image has three colours: multiply-adds again,
+        as fast forward over EfficientNet-Lite0; `_depthwise` describes the gradient;
+      - an output value has few products, as in an image of three colours: multiply-adds again,
         forward only, 4 times as fast for EfficientNet-Lite0's first layer;
-      - the type is bfloat16: products of bfloat16 summed in float32 run on the matrix units that
-        the native convolution leaves idle, 1.7 to 4.5 times as fast over ResNet-50's 3x3;
+      - the type is bfloat16: products of bfloat16 summed in float32 run on the matrix units, which
+        the native convolution does not use, 1.7 to 4.5 times as fast over ResNet-50's 3x3;
       - the kernel is 3x3 at stride 1: `_winograd`, 1.1 to 1.9 times as fast.
 
-    Everything else, and every other platform, keeps the native convolution. Sums are float32 at
-    least, also where the type is narrower.
+    All other shapes and platforms keep the native convolution. Sums are at least float32, for
+    narrower types too.
 
     Args:
       x: `[N, h, w, c]`.
@@ -63,8 +64,8 @@ def conv(
         `lax.conv_general_dilated`.
 
     Returns:
-      `[N, h', w', features]`; where depthwise, 3x3 or of few products, differentiable in reverse
-      mode only.
+      `[N, h', w', features]`. Depthwise, Winograd and few-product convolutions are differentiable
+      in reverse mode only.
     """
 
     def native(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -126,15 +127,22 @@ def conv(
 
 
 def out_shape(shape: Sequence[int], sides: Sequence[int], strides: Sequence[int]) -> Pair:
-    """Returns the places that a window of such sides takes in an image of this shape."""
+    """Returns the number of positions of a sliding window in an image, by rows and columns."""
     rows, columns = ((n - k) // s + 1 for n, k, s in zip(shape, sides, strides))
     return rows, columns
 
 
 def view(
-    x: jax.Array, start: Sequence[int], strides: Sequence[int], shape: Sequence[int]
-) -> jax.Array:
-    """Returns the pixels that one place of a moving window meets, `[N, *shape, c]`."""
+    x: Float[Array, "n h w c"], start: Sequence[int], strides: Sequence[int], shape: Sequence[int]
+) -> Float[Array, "n h2 w2 c"]:
+    """Returns every pixel that lies at one place of a sliding window, one for each position of it.
+
+    Args:
+      x: `[N, h, w, c]`.
+      start: row and column of the place.
+      strides: of the window.
+      shape: number of positions of the window, by rows and columns.
+    """
     rows, columns = (
         slice(first, first + (n - 1) * s + 1, s) for first, s, n in zip(start, strides, shape)
     )
@@ -142,7 +150,7 @@ def view(
 
 
 def _sum_over_taps(product: Callable, x: jax.Array, kernel: jax.Array, strides: Pair) -> jax.Array:
-    """The convolution of `x`, padded already, with `product` of every tap's view and weights."""
+    """Returns the sum over all taps of `product(view, weights)`; `x` is padded already."""
     shape = out_shape(x.shape[1:3], kernel.shape[:2], strides)
     total: Any = 0.0  # an array from the first tap on
     for tap in np.ndindex(kernel.shape[:2]):
@@ -171,7 +179,7 @@ def _sum_type(dtype: Any) -> Any:
 
 
 def _pad(x: jax.Array, pads: Sequence[tuple[int, int]]) -> jax.Array:
-    # lax.pad, which crops where a pad is negative: a mirrored one is, where a pad exceeds a kernel.
+    # lax.pad crops if a pad is negative, as a mirrored one may be.
     zero = jnp.zeros((), x.dtype)
     return lax.pad(x, zero, ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
 
@@ -182,9 +190,9 @@ def _depthwise(
 ) -> jax.Array:
     """The convolution of `[N, h, w, c]` with `[kh, kw, 1, c]`, channel by channel.
 
-    Left to itself the gradient of the kernel copies the view of every tap and reduces each alone.
-    Here the products of 16 pixels are added in one pass over the images where they lie, and a
-    matrix product with ones sums the rest: 20 ms became 4 (50 x 16 x 16 x 144, 3x3, two cores).
+    XLA's own gradient of the kernel copies the view of every tap and sums each by itself. Here one
+    pass over the images, without copies, adds the products of 16 pixels, and a matrix product with
+    ones sums the rest: 20 ms became 4 (50 x 16 x 16 x 144, 3x3, two cores).
     """
     return _sum_over_taps(_multiply, _pad(x, pads), kernel, strides)
 
@@ -202,7 +210,7 @@ def _depthwise_backward(
     padded, kernel = saved
     sides = kernel.shape[:2]
     if strides == (1, 1):
-        # The same convolution, mirrored: for 5x5 half the time of adding up 25 padded arrays.
+        # The same convolution, mirrored: for 5x5 it takes half the time of adding 25 padded arrays.
         mirrored = [(k - 1 - low, k - 1 - high) for k, (low, high) in zip(sides, pads)]
         x_grad = _sum_over_taps(_multiply, _pad(grad, mirrored), kernel[::-1, ::-1], strides)
     else:
@@ -238,7 +246,7 @@ def _largest_divisor(number: int, limit: int) -> int:
 def _few_products(
     x: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, Pair]
 ) -> jax.Array:
-    """The convolution of few channels, one multiply-add of all features a tap and channel.
+    """The convolution of few channels: one multiply-add of all features for each tap and channel.
 
     18 ms became 4 (16 x 224 x 224 x 3 to 32 features, 3x3 at stride 2, two cores), a sixth of
     EfficientNet-Lite0 at 224 px. The gradients are the native convolution's.
@@ -248,7 +256,7 @@ def _few_products(
         total: Any = sum(_multiply(pixels[..., i, None], row) for i, row in enumerate(weights))
         return total
 
-    # The barrier keeps what makes the image from being computed again at every tap.
+    # Without the barrier XLA would compute the image again at every tap.
     return _sum_over_taps(product, lax.optimization_barrier(_pad(x, pads)), kernel, strides)
 
 
@@ -277,56 +285,61 @@ _few_products.defvjp(_few_products_forward, _few_products_backward)
 def _winograd(x: jax.Array, kernel: jax.Array, pads: tuple[Pair, Pair]) -> jax.Array:
     """The convolution of `[N, h, w, c]` with `[3, 3, c, features]` at stride 1.
 
-    Every 2x2 pixels of the output come from 4x4 of the input by 16 products instead of 36, all of
-    one tap in one matrix product; Winograd's F(2x2, 3x3), Lavin and Gray 2015, arXiv:1509.09308.
-    Its rounding error is that of the plain sum (7e-7 of the largest value). F(4x4, 3x3) was as
-    fast and ten times less exact. Both gradients have 16 products as well: the kernel's took 19 ms
-    where the native convolution's took 34 (16 x 32 x 32 x 64), and ResNet-50 trained 7 % faster.
+    Each tile of 2x2 output pixels takes 16 products, not 36, of 4x4 input pixels. The products of
+    one place, over all tiles, are one matrix product. This is Winograd's F(2x2, 3x3): Lavin and
+    Gray 2015, arXiv:1509.09308. Its rounding error is that of the plain sum (7e-7 of the largest
+    value). F(4x4, 3x3) was as fast and ten times less exact. Both gradients have 16 products as
+    well: the kernel's took 19 ms, the native convolution's 34 (16 x 32 x 32 x 64), and ResNet-50
+    trained 7 % faster.
     """
     height, width = (n + sum(pad) - 2 for n, pad in zip(x.shape[1:3], pads))
     views, (rows, columns) = _input_views(x, pads)
     products = [
         [_matrix_product(values, weights) for values, weights in zip(*pair)]
-        for pair in zip(_both_axes(_of_input, views), _both_axes(_of_kernel, kernel))
+        for pair in zip(_both_axes(_transform_input, views), _both_axes(_transform_kernel, kernel))
     ]
-    pixels = _both_axes(_of_output, products)
+    pixels = _both_axes(_transform_output, products)
     tiles = jnp.stack([jnp.stack(row, axis=3) for row in pixels], axis=2)
     return tiles.reshape(len(x), 2 * rows, 2 * columns, -1)[:, :height, :width]
 
 
 def _input_views(x: jax.Array, pads: tuple[Pair, Pair]) -> tuple[list[list[jax.Array]], Pair]:
-    """Returns the 4x4 pixels of every tile, `[N, rows, columns, c]` each, and rows and columns."""
+    """Returns the 4x4 pixels of all tiles, each `[N, rows, columns, c]`, and (rows, columns)."""
     sides = [n + sum(pad) - 2 for n, pad in zip(x.shape[1:3], pads)]
     rows, columns = (-(-n // 2) for n in sides)
-    # An odd output is computed with one row or column more.
+    # An odd side of the output is computed with one row or column more.
     padded = _pad(x, [(low, high + n % 2) for (low, high), n in zip(pads, sides)])
     shape = rows, columns
     return [[view(padded, (i, j), (2, 2), shape) for j in range(4)] for i in range(4)], shape
 
 
 def _both_axes(transform: Callable, grid: Sequence[Sequence[jax.Array]] | jax.Array) -> list[tuple]:
-    """Applies a transform of one axis to the rows of a grid of arrays, then to its columns."""
+    """Applies a transform to every row of a grid of arrays, then to every column."""
     rows = [transform(*row) for row in grid]
     return list(zip(*(transform(*column) for column in zip(*rows))))
 
 
-def _of_input(a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array) -> tuple[jax.Array, ...]:
+def _transform_input(
+    a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array
+) -> tuple[jax.Array, ...]:
     return a - c, b + c, c - b, b - d
 
 
-def _of_kernel(a: jax.Array, b: jax.Array, c: jax.Array) -> tuple[jax.Array, ...]:
+def _transform_kernel(a: jax.Array, b: jax.Array, c: jax.Array) -> tuple[jax.Array, ...]:
     return a, (a + b + c) / 2, (a - b + c) / 2, c
 
 
-def _of_output(a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array) -> tuple[jax.Array, ...]:
+def _transform_output(
+    a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array
+) -> tuple[jax.Array, ...]:
     return a + b + c, b - c - d
 
 
-def _of_output_grad(a: jax.Array, b: jax.Array) -> tuple[jax.Array, ...]:
+def _transform_output_grad(a: jax.Array, b: jax.Array) -> tuple[jax.Array, ...]:
     return a, a + b, a - b, -b
 
 
-def _of_kernel_grad(
+def _transform_kernel_grad(
     a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array
 ) -> tuple[jax.Array, ...]:
     return a + (b + c) / 2, (b - c) / 2, (b + c) / 2 + d
@@ -350,9 +363,13 @@ def _winograd_backward(
     # The three transforms, transposed.
     products = [
         [_columns(values).T @ _columns(grads) for values, grads in zip(*pair)]
-        for pair in zip(_both_axes(_of_input, views), _both_axes(_of_output_grad, pixels))
+        for pair in zip(
+            _both_axes(_transform_input, views), _both_axes(_transform_output_grad, pixels)
+        )
     ]
-    return x_grad, jnp.stack([jnp.stack(row) for row in _both_axes(_of_kernel_grad, products)])
+    return x_grad, jnp.stack(
+        [jnp.stack(row) for row in _both_axes(_transform_kernel_grad, products)]
+    )
 
 
 _winograd.defvjp(_winograd_forward, _winograd_backward)

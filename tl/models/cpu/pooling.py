@@ -1,4 +1,4 @@
-"""Max pooling with a gradient that a CPU runs fast."""
+"""Max pooling of NHWC images, with a faster backward pass on CPU."""
 
 import functools
 from collections.abc import Sequence
@@ -9,25 +9,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
 
 from tl.models.cpu.lowering import Pair, out_shape, view
 
 
 def max_pool(
-    x: jax.Array, window: Sequence[int], strides: Sequence[int], pads: Sequence[Pair]
-) -> jax.Array:
-    """`flax.linen.max_pool` of NHWC images, for CPU with another backward pass.
+    x: Float[Array, "n h w c"],
+    window: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[Pair],
+) -> Float[Array, "n h2 w2 c"]:
+    """`flax.linen.max_pool` of NHWC images, with another backward pass on CPU.
 
-    A window's gradient goes to its first largest pixel. XLA's CPU backend looks for that pixel with
-    a reduction over pairs of value and position, and scatters; here the forward pass notes its
-    place in the window, and the backward pass adds one masked, spread array a place: 61 ms became 7
-    (16 x 64 x 64 x 64, 3x3 at stride 2, two cores), a twentieth of a training step of ResNet-50.
+    A window's gradient goes to its first largest pixel. XLA's CPU backend finds that pixel by a
+    reduction over pairs of value and position, and scatters. Here the forward pass stores the
+    pixel's place in the window, and the backward pass adds one masked, dilated array for each
+    place: 61 ms became 7 (16 x 64 x 64 x 64, 3x3 at stride 2, two cores), a twentieth of a training
+    step of ResNet-50.
 
     Args:
       x: float `[N, h, w, c]`.
       window: rows and columns, at most 127 pixels.
       strides: of the window.
-      pads: rows and columns added (before, after), smaller than any value.
+      pads: rows and columns of -inf to add (before, after).
 
     Returns:
       `[N, h', w', c]`; differentiable in reverse mode only.
@@ -48,14 +53,14 @@ def max_pool(
 def _max_pool(
     x: jax.Array, sides: Pair, window: Pair, strides: Pair, pads: tuple[Pair, Pair]
 ) -> jax.Array:
-    """`sides` are the image's, which the backward pass needs."""
+    """Pools; `sides` are height and width of the image, which the backward pass needs."""
     return nn.max_pool(x, window, strides, padding=pads)
 
 
 def _forward(
     x: jax.Array, sides: Pair, window: Pair, strides: Pair, pads: tuple[Pair, Pair]
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the maxima and the place in the window of each, int8."""
+    """Returns the maxima, and the place of each in its window, int8."""
     lowest = jnp.array(-jnp.inf, x.dtype)
     padded = lax.pad(x, lowest, ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
     shape = out_shape(padded.shape[1:3], window, strides)
@@ -79,7 +84,7 @@ def _backward(
     zero = jnp.zeros((), grad.dtype)
     total: Any = 0.0  # an array from the first place on
     for place, start in enumerate(np.ndindex(*window)):
-        # Back to where this place's view lies in the image; what lay in the padding is cut off.
+        # Moves each gradient back to its pixel in the image; what lay in the padding is cut off.
         spread = [
             (first - low, n + low - first - (count - 1) * stride - 1, stride - 1)
             for first, n, count, stride, (low, _) in zip(

@@ -15,7 +15,7 @@ from tl.features import network as features
 from tl.features.store import FeatureStore
 from tl.models import registry
 from tl.runs import extract, probe, workdir
-from tl.weights import convert, own
+from tl.weights import convert, trained
 from tl.weights.load import load
 from tl.weights.spec import LocalFile, Preprocessing, WeightSpec
 
@@ -46,7 +46,7 @@ def weights(tmp_path_factory):
         )
         variables = {"batch_stats": {}} | jax.device_get(random_variables(model, size=16))
         paths[name] = str(folder / f"{name}.safetensors")
-        own.save(variables, paths[name], spec, tiny.CLASSES)
+        trained.save(variables, paths[name], spec, tiny.CLASSES)
     return paths
 
 
@@ -140,10 +140,10 @@ def test_what_it_does_not_take(fields, message, weights, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bare_file_without_a_set_in_the_catalogue_is_said(name, weights, tmp_path):
     tensors = convert.from_variables(load(weights[name]).variables, name)
-    own.write(tensors, tmp_path / "bare.safetensors")
+    trained.write_safetensors(tensors, tmp_path / "bare.safetensors")
     with pytest.raises(UserError, match=f"it holds a {name}, of which the catalogue has no set"):
         load(str(tmp_path / "bare.safetensors"))
     (tmp_path / "other.safetensors").write_bytes(b"")
-    own.write({"x": np.zeros(3, np.float32)}, tmp_path / "other.safetensors")
+    trained.write_safetensors({"x": np.zeros(3, np.float32)}, tmp_path / "other.safetensors")
     with pytest.raises(UserError, match="no known naming scheme has these 1 tensors"):
         load(str(tmp_path / "other.safetensors"))

@@ -12,7 +12,7 @@ import requests
 from tests.server import CONTENT, serve
 from tl.errors import UserError
 from tl.weights import download as module
-from tl.weights.download import download, within
+from tl.weights.download import download, with_timeout
 
 
 def check(path: pathlib.Path):
@@ -104,8 +104,8 @@ def test_two_at_once_ask_once(tmp_path):
 def test_an_answer_that_does_not_come_is_not_waited_for():
     started = time.monotonic()
     with pytest.raises(requests.ConnectTimeout, match=r"no answer within 0\.1 s"):
-        within(0.1, lambda: time.sleep(5))
+        with_timeout(0.1, lambda: time.sleep(5))
     assert time.monotonic() - started < 2
-    assert within(5, lambda: 3) == 3
+    assert with_timeout(5, lambda: 3) == 3
     with pytest.raises(KeyError):
-        within(5, lambda: {}["x"])
+        with_timeout(5, lambda: {}["x"])

@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from tl.errors import UserError
 from tl.models import registry
-from tl.weights import catalog, convert, load, own
+from tl.weights import catalog, convert, load, trained
 from tl.weights.spec import Url
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -75,7 +75,7 @@ def test_a_local_file_is_read_once(variables, tmp_path, monkeypatch):
     network = load.load(str(path), like="resnet18.a1")
     assert jax.tree.all(jax.tree.map(np.array_equal, network.variables, variables))
     path = tmp_path / "own.safetensors"
-    own.save(variables, path, catalog.get("resnet18.a1"), tuple("abcdefghij"))
+    trained.save(variables, path, catalog.get("resnet18.a1"), tuple("abcdefghij"))
     assert load.load(str(path)).spec.classes == tuple("abcdefghij")
     assert not any(tmp_path.iterdir())
 

@@ -14,7 +14,7 @@ from tests.networks import random_variables
 from tl.models import registry
 from tl.models.resnet import ResNet
 from tl.runs import finetune, workdir
-from tl.weights import own
+from tl.weights import trained
 from tl.weights.spec import LocalFile, Preprocessing, WeightSpec
 
 BACKBONE = registry.Backbone(
@@ -83,7 +83,7 @@ def write_weights(path: str | Path, seed: int = 0) -> str:
         licence="",
         num_classes=len(CLASSES),
     )
-    own.save(jax.device_get(random_variables(network, seed)), path, spec, CLASSES)
+    trained.save(jax.device_get(random_variables(network, seed)), path, spec, CLASSES)
     return str(path)
 
 

@@ -46,14 +46,14 @@ def ours(count: int, data_dir: str, config: ConfigDict) -> Work:
     from experiments.benchmark.synthetic import random_network
     from tl import devices
     from tl.runs import probe
-    from tl.weights import own
+    from tl.weights import trained
 
     devices.divide_cpu()  # as every command does
     folder = tempfile.TemporaryDirectory()
     root = Path(folder.name)
     network = random_network(BACKBONE, SIZE, num_classes=1000, stride_in="1x1")
     spec = dataclasses.replace(network.spec, scheme="torchvision")
-    own.save(network.variables, root / "weights.safetensors", spec, list(map(str, range(1000))))
+    trained.save(network.variables, root / "weights.safetensors", spec, list(map(str, range(1000))))
     config = config.copy_and_resolve_references()
     config.report = False  # the Keras script makes none
     config.weights = str(root / "weights.safetensors")

@@ -31,7 +31,7 @@ from tl.train.recalibrate import recalibrated
 from tl.train.recipe import Recipe
 from tl.train.session import Session
 from tl.train.state import TrainState
-from tl.weights import own
+from tl.weights import trained
 
 WEIGHTS = "model.safetensors"
 CURVE = "learning_curve.png"
@@ -113,7 +113,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
             identity=session.identity(network, parts),
             described={
                 "config": config.to_dict(),
-                "network": own.describe(network.spec, network.spec.classes, network.sha256),
+                "network": trained.describe(network.spec, network.spec.classes, network.sha256),
             },
             workdir=workdir,
             log=log,
@@ -127,12 +127,12 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         session.train(training, state, progress, began)
     best = progress.best()
     saved, _ = checkpoint.read(workdir / CHECKPOINTS, best["step"])
-    variables = own.evaluated_variables(saved)
+    variables = trained.evaluated_variables(saved)
     before_test = time.perf_counter()
     test = testing.score(
         evaluator, parallel.replicate(variables), parts, network.spec, recipe.seed, workdir
     )
-    own.save(variables, workdir / WEIGHTS, network.spec, network.spec.classes, network.sha256)
+    trained.save(variables, workdir / WEIGHTS, network.spec, network.spec.classes, network.sha256)
     done = time.perf_counter()
     result = {
         "schema": SCHEMA,

@@ -1,8 +1,8 @@
-"""Public weight sets as data: where each comes from, how to check it, how its images are made.
+"""Catalogue of public weight sets: source, checksum, preprocessing, licence and accuracy of each.
 
-Names are `<backbone>.<set>`. `tv1` and `tv2` are torchvision's own files; timm's sets keep timm's
-tag without `_in1k`, but for its copies of torchvision's, `timm_tv` and `timm_tv2`, whose inputs
-differ from the originals'.
+Names are `<backbone>.<set>`. `tv1` and `tv2` are torchvision's own files. timm's sets keep timm's
+tag without `_in1k`; its copies of torchvision's weights are `timm_tv` and `timm_tv2`, since their
+inputs differ from the originals'.
 """
 
 import dataclasses
@@ -19,10 +19,10 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> WeightSpec:
-    """Returns the weight set of that name.
+    """Returns the weight set with this name.
 
     Raises:
-      UserError: there is none; the text lists the near ones.
+      UserError: there is none; the text lists near names.
     """
     if name not in _CATALOG:
         raise UserError(
@@ -36,7 +36,7 @@ def recognise(sha256: str, md5: Callable[[], str]) -> WeightSpec | None:
 
     Args:
       sha256: in hex.
-      md5: gives it in hex; asked for only where the SHA-256 is unknown.
+      md5: returns the MD5 in hex; called only if no set has the SHA-256.
     """
     for spec in _CATALOG.values():
         known = [getattr(spec.source, "sha256", ""), *spec.other_files]

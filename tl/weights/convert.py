@@ -1,4 +1,4 @@
-"""{name: array} <-> Flax variables: one to one, shapes and types compared, nothing skipped."""
+"""Converts {name: array} to Flax variables and back; every name, shape and type must match."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,15 +13,15 @@ from tl.models.registry import Network
 from tl.weights import naming
 
 _EXACT_IN_FLOAT32 = ("float32", "float16", "bfloat16")
-_SHOWN = 8  # names of each kind that an error lists
+_SHOWN = 8  # most names of each kind that an error lists
 
 
 def shapes(model: Network, size: int = 64) -> dict[str, Any]:
-    """Returns the variables of a model as `jax.ShapeDtypeStruct`, computing nothing.
+    """Returns the variables of a model as `jax.ShapeDtypeStruct`, without computing them.
 
     Args:
       model: the network.
-      size: side of its images in pixels; a position table has an entry for each patch.
+      size: side of its images in pixels, on which the shape of a position table depends.
     """
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     return jax.eval_shape(model.init, jax.random.key(0), images)
@@ -30,10 +30,10 @@ def shapes(model: Network, size: int = 64) -> dict[str, Any]:
 def source_names(
     variables: Mapping[str, Any], scheme: str
 ) -> dict[str, tuple[tuple[str, ...], Any]]:
-    """Returns what a scheme calls each leaf: name to (Flax path, leaf).
+    """Returns the name of each leaf in a scheme, to (Flax path, leaf).
 
     Raises:
-      UserError: the scheme is unknown, or that of another kind of network.
+      UserError: the scheme is unknown, or belongs to another kind of network.
     """
     return {
         naming.source_name(scheme, "/".join(path[1:-1]), path[-1]): (path, leaf)
@@ -51,11 +51,10 @@ def to_variables(
     """Returns a file's tensors as the variables of a model.
 
     Args:
-      tensors: name to array as `WeightFile.tensors` gives them; only torch's `num_batches_tracked`
-        is left out.
+      tensors: name to array, from `WeightFile.tensors`; torch's `num_batches_tracked` are ignored.
       shapes: the model's variables as arrays or ShapeDtypeStruct, see `shapes`.
       scheme: a key of `naming.SCHEMES`.
-      drop_head: leave the head out of the comparison and of the result, on both sides.
+      drop_head: ignore the head of both the file and the model.
 
     Returns:
       `{'params': ..., 'batch_stats': ...}`, contiguous float32 arrays.
@@ -100,25 +99,25 @@ def to_variables(
 def from_variables(variables: Mapping[str, Any], scheme: str) -> dict[str, np.ndarray]:
     """Returns variables under the names and in the layout of a torch scheme.
 
-    The inverse of `to_variables`, bit for bit, with zeros for `num_batches_tracked`, which
-    `load_state_dict(strict=True)` asks for.
+    The inverse of `to_variables`, bit for bit. `num_batches_tracked`, which
+    `load_state_dict(strict=True)` expects, are zeros.
 
     Args:
       variables: `{'params': ..., 'batch_stats': ...}` of a backbone.
-      scheme: a key of `naming.SCHEMES` other than `keras`, whose networks want biases that these
-        variables have folded in.
+      scheme: a key of `naming.SCHEMES` other than `keras`, whose convolutions have biases; here
+        those are folded into the statistics.
 
     Returns:
       Name to contiguous float32 array (int64 scalars for the counters).
 
     Raises:
-      UserError: the scheme is unknown, Keras', or that of another kind of network.
+      UserError: the scheme is unknown, is Keras', or belongs to another kind of network.
     """
     if not naming.get(scheme).torch:
         raise UserError(f"weights are written in torch's layouts only, not in {scheme!r}")
     tensors = {}
     for name, (path, value) in source_names(variables, scheme).items():
-        # safetensors writes a transposed view's buffer as it lies: it must be made contiguous.
+        # safetensors writes the buffer of a view without its strides, so copy it in order.
         tensors[name] = np.ascontiguousarray(_to_torch(path[-1], np.asarray(value, np.float32)))
         if path[0] == "batch_stats" and path[-1] == "mean":
             counter = naming.source_name(scheme, "/".join(path[1:-1]), naming.COUNTER)
@@ -127,8 +126,7 @@ def from_variables(variables: Mapping[str, Any], scheme: str) -> dict[str, np.nd
 
 
 def _to_flax(leaf: str, value: np.ndarray) -> np.ndarray:
-    # A kernel is (out, in, ...) in torch and (..., in, out) in Flax, whatever lies between; in is 1
-    # of a depthwise convolution.
+    # A kernel is (out, in, ...) in torch and (..., in, out) in Flax; in is 1 if it is depthwise.
     return np.moveaxis(value, (0, 1), (-1, -2)) if leaf == "kernel" else value
 
 
@@ -137,8 +135,8 @@ def _to_torch(leaf: str, value: np.ndarray) -> np.ndarray:
 
 
 def _fold_conv_biases(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    # Keras' convolutions have biases before the normalisation. BN(conv(x) + b) with mean m equals
-    # BN(conv(x)) with mean m - b, exactly.
+    # Keras' convolutions have biases before the normalisation. BN(conv(x) + b) with mean m is
+    # BN(conv(x)) with mean m - b.
     folded = dict(tensors)
     for name in tensors:
         mean = name.replace("_conv/bias", "_bn/moving_mean")

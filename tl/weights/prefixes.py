@@ -1,4 +1,4 @@
-"""Self-supervised and training checkpoints: one named rule each finds the backbone inside."""
+"""Rules that find the backbone in self-supervised and training checkpoints."""
 
 import dataclasses
 import re
@@ -10,12 +10,12 @@ from tl.errors import UserError, nearest
 
 @dataclasses.dataclass(frozen=True)
 class Prefix:
-    """What a self-supervised or training checkpoint calls its backbone, and what else it holds.
+    """Where one kind of checkpoint has its backbone.
 
     Attributes:
-      keep: pattern of what stands before the backbone's names; nested dictionaries are joined to
-        one name by `/`.
-      drop: pattern of what is not the backbone; it is tried first.
+      keep: pattern of the prefix of the backbone's names; names of nested dictionaries are joined
+        by `/`.
+      drop: pattern of the start of names that are not the backbone's; it is tried first.
     """
 
     keep: str
@@ -52,18 +52,18 @@ PREFIXES: dict[str, Prefix] = {
 
 
 def strip(tensors: Mapping[str, Any], rule: str) -> dict[str, Any]:
-    """Returns the backbone's tensors of a self-supervised or training checkpoint.
+    """Returns the tensors of the backbone in a self-supervised or training checkpoint.
 
     Args:
-      tensors: name to array, nested names joined by `/`.
+      tensors: name to array, names of nested dictionaries joined by `/`.
       rule: a key of PREFIXES.
 
     Returns:
-      Name without the prefix to array; names that the rule neither keeps nor drops stay as they
-      are, so that conversion reports them.
+      Name without the prefix to array. Names that match neither pattern stay as they are, so that
+      conversion reports them.
 
     Raises:
-      UserError: no such rule, or it finds nothing.
+      UserError: no such rule, or no name matches it.
     """
     if rule not in PREFIXES:
         raise UserError(f"no prefix rule is called {rule!r}{nearest(rule, PREFIXES)}")

@@ -1,4 +1,4 @@
-"""Weight files of every supported format -> {name: array}; the format is told by content."""
+"""Reads weight files of every supported format, recognised by content, as {name: array}."""
 
 import hashlib
 import io
@@ -37,10 +37,7 @@ _SAFETENSORS_TYPES = {
 
 
 class WeightFile:
-    """The bytes of a weight file, read once, so that checksum and tensors are of the same bytes.
-
-    It holds the whole file, beside the arrays that `tensors` returns.
-    """
+    """A weight file in memory, read once, so that checksum and tensors come from the same bytes."""
 
     def __init__(self, path: str | Path):
         """Reads the file.
@@ -65,27 +62,27 @@ class WeightFile:
         return hashlib.new(algorithm, self._data).hexdigest()
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Returns every tensor, running nothing that the file says.
+        """Returns every tensor, without running code from the file.
 
         Returns:
           Name to array, in the file's own shapes and types; arrays may be read-only.
 
         Raises:
-          UserError: the file is damaged, of another format, or asks for what weights have no need
-            of.
+          UserError: the file is damaged, in another format, or refers to code or data that weights
+            do not need.
         """
         try:
             tensors = self._reader()(self._data)
         except UserError:
             raise
-        except Exception as error:  # whatever a damaged or hostile file sets off is its fault
+        except Exception as error:  # a damaged or hostile file may cause any error
             raise UserError(f"cannot read weights from {self.path}: {_describe(error)}") from error
         if not tensors:
             raise UserError(f"there is no tensor in {self.path}")
         return tensors
 
     def metadata(self) -> dict[str, str]:
-        """Returns the metadata of a safetensors file; none for another or a damaged file."""
+        """Returns the metadata of a safetensors file; empty for a damaged or any other file."""
         if not _is_safetensors(self._data):
             return {}
         try:
@@ -113,24 +110,24 @@ class WeightFile:
 
 
 def safetensors_header(data: bytes) -> tuple[dict[str, Any], int]:
-    """Returns the header of a safetensors file, and where its tensors begin.
+    """Returns the header of a safetensors file, and the position where its tensors begin.
 
     Args:
       data: the whole file.
 
     Raises:
-      ValueError: it is no safetensors file.
+      ValueError: it is not a safetensors file.
     """
     end = 8 + int.from_bytes(data[:8], "little")
     return json.loads(data[8:end]), end
 
 
 def _is_safetensors(data: bytes) -> bool:
-    return data[8:9] == b"{"  # after the header's length in eight bytes
+    return data[8:9] == b"{"  # eight bytes before it hold the header's length
 
 
 def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
-    # Not safetensors.numpy.load, which knows no bfloat16.
+    # Not safetensors.numpy.load, which cannot read bfloat16.
     return {
         name: np.frombuffer(tensor["data"], _SAFETENSORS_TYPES[tensor["dtype"]]).reshape(
             tensor["shape"]

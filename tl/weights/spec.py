@@ -1,29 +1,29 @@
-"""What is known of a weight set: its file, its tensors' names, its preprocessing, its accuracy."""
+"""Description of a weight set: its file, naming scheme, preprocessing, licence and accuracy."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 # How the logits of a head become probabilities: `softmax` over the classes, which then add up to 1,
-# or the `sigmoid` of each class by itself.
+# or `sigmoid` of each class by itself.
 Link = Literal["softmax", "sigmoid"]
 LINKS: tuple[Link, ...] = get_args(Link)
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How the images of a weight set were made; it belongs to the weights (timm's rule).
+    """How images are prepared for a weight set; it belongs to the weights, as in timm.
 
     Attributes:
-      size: side in pixels of the square the network sees.
+      size: side in pixels of the square image that the network takes.
       crop_pct: share of the resized shorter side that the centre crop keeps, in (0, 1].
       geometry: `resize_crop`: shorter side to floor(size / crop_pct), centre crop of size
         (torchvision, timm); `crop_resize`: centre crop of crop_pct of the shorter side, resized to
         size (EfficientNet-Lite); `whole`: the whole image squashed to size x size.
       interpolation: `nearest`, `bilinear`, `bicubic` or `lanczos`, as Pillow defines them (with
         antialias).
-      mean, std: subtracted and divided by, on the 0..255 scale, in the order of `channels`.
-      channels: `RGB` or `BGR`, the order in which the network takes them.
+      mean, std: to subtract and to divide by, on the 0..255 scale, in the order of `channels`.
+      channels: `RGB` or `BGR`, the order that the network takes.
     """
 
     size: int = 224
@@ -37,11 +37,11 @@ class Preprocessing:
 
 @dataclasses.dataclass(frozen=True)
 class WeightChoice:
-    """Which weights to load, and how to read them where the file does not tell.
+    """Which weights to load, and how to read them if the file does not say.
 
     Attributes:
-      name: of the catalogue, or the path of a file, a run or a checkpoint.
-      like: the catalogue's name whose architecture and preprocessing a file takes; '' for none.
+      name: a name of the catalogue, or the path of a file, a run or a checkpoint.
+      like: a name of the catalogue, whose architecture and preprocessing a file takes; '' for none.
       prefix: a key of `prefixes.PREFIXES`; '' for none.
     """
 
@@ -52,20 +52,20 @@ class WeightChoice:
 
 @dataclasses.dataclass(frozen=True)
 class HubFile:
-    """A file on the Hugging Face Hub, which serves its SHA-256 with it."""
+    """A file on the Hugging Face Hub, which gives the SHA-256 of its files."""
 
     repo: str
     filename: str = "model.safetensors"
 
     @property
     def url(self) -> str:
-        """Where a browser finds it."""
+        """The file's web address."""
         return f"https://huggingface.co/{self.repo}/resolve/main/{self.filename}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Url:
-    """A file on the web; the publisher gives the start of its SHA-256, or its MD5."""
+    """A file on the web, with the start of its SHA-256 or its MD5 as published."""
 
     url: str
     sha256: str = ""
@@ -93,7 +93,7 @@ class PackageFile:
 
 @dataclasses.dataclass(frozen=True)
 class LocalFile:
-    """A file or a checkpoint of the user's, which belongs to no set of the catalogue."""
+    """A file or a checkpoint of the user, not of the catalogue."""
 
     path: str
 
@@ -110,15 +110,15 @@ class WeightSpec:
       backbone: a name of `tl.models.registry`.
       source: where the file is.
       scheme: how its tensors are named, a key of `naming.SCHEMES`.
-      preprocessing: how its images were made.
+      preprocessing: how its images are prepared.
       licence: SPDX identifier.
       model_args: arguments of the model that differ from its defaults.
       num_classes: outputs of its head, 0 for none.
       top1, top5: published accuracy on ImageNet's validation set at `preprocessing`, in [0, 1].
-      measured: where the accuracy is stated.
-      notes: what else a user should know.
+      measured: where the accuracy is published.
+      notes: anything else that a user should know.
       other_files: starts of the SHA-256 of other files with the same weights.
-      classes: what the head's outputs are called; empty where that is not known.
+      classes: names of the head's outputs; empty if they are not known.
       link: how the head's logits become probabilities.
     """
 

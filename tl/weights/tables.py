@@ -1,9 +1,9 @@
-"""The numbers behind `catalog`: published weight sets, one a row, as their publishers state them.
+"""Tables of published weight sets, one in each row, with the numbers that their publishers state.
 
 Columns: px and crop, the input side and the share of the resized shorter side that the centre crop
 keeps; filter, the interpolation; top-1 and top-5 on ImageNet's validation set in percent at that
-input, and again at the input named under `also` (px/crop); sha256, the first digits of the
-SHA-256 of the publisher's own file, which its name carries. `-`: not stated.
+input, and again at the input under `also` (px/crop); sha256, the first digits of the SHA-256 of
+the publisher's file, which are part of the file's name. `-`: not stated.
 """
 
 # torchvision/models/resnet.py, 0.28. `older` is the same set's earlier file: the same values in the

@@ -1,8 +1,8 @@
-"""PyTorch checkpoints without PyTorch, and without running anything that the file says.
+"""Reads PyTorch checkpoints without PyTorch, and without running code from the file.
 
-A checkpoint is a pickle, and a pickle is a program. The unpickler here knows the handful of names
-that tensors need and refuses all others; what it builds are inert descriptions of tensors, which
-are checked against the bytes that are there before any array is made.
+A checkpoint is a pickle, and a pickle is a program. The unpickler here knows the few names that
+tensors need and refuses all others. It builds only descriptions of tensors, which are checked
+against the bytes of the file before any array is made.
 
 Format: torch/serialization.py; the zip container (torch >= 1.6) and the legacy stream before it.
 """
@@ -15,7 +15,7 @@ import pickletools
 import struct
 import zipfile
 from collections.abc import Iterable
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -23,8 +23,8 @@ import numpy as np
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_START = pickle.dumps(LEGACY_MAGIC, protocol=2)
 _PROTOCOL = 1001
-_MAX_DEPTH = 16  # of nested dictionaries and lists; an optimiser's state has 5
-_MAX_VALUES = 1_000_000  # lists that hold one another multiply without limit
+_MAX_DEPTH = 16  # of nested dictionaries and lists; an optimizer's state has 5
+_MAX_VALUES = 1_000_000  # lists that contain each other expand without limit
 
 _DTYPES = {
     "FloatStorage": np.dtype("<f4"),
@@ -41,7 +41,7 @@ _DTYPES = {
 
 
 class CheckpointError(Exception):
-    """The file is not a checkpoint that may be read; the text says why."""
+    """The file is not a checkpoint of weights; the text says why."""
 
 
 class _StorageType(NamedTuple):
@@ -62,14 +62,14 @@ class _Tensor(NamedTuple):
 
 
 class _Function(NamedTuple):
-    """A callable that a pickle cannot alter: a tuple has no attributes to set."""
+    """A callable that a pickle cannot change: a tuple has no attributes to set."""
 
     kind: str
 
     def __call__(self, *args: Any) -> Any:
-        if self.kind == "tensor":  # storage, offset, size, stride, then what only training needs
+        if self.kind == "tensor":  # storage, offset, size, stride, then values for training alone
             return _Tensor(*args[:4])
-        return args[0]  # a parameter is its tensor
+        return args[0]  # the tensor of a parameter
 
 
 _ALLOWED = {
@@ -81,8 +81,8 @@ _ALLOWED = {
 }
 
 
-def _check_memo(file: IO[bytes]) -> None:
-    """Refuses a memo index beyond the bytes before it: the memo is as long as its largest index."""
+def _check_memo(file: io.BytesIO) -> None:
+    """Refuses a memo index larger than the bytes read so far, since it sizes the memo."""
     start = file.tell()
     for opcode, argument, position in pickletools.genops(file):
         if opcode.name not in ("PUT", "LONG_BINPUT") or argument is None or position is None:
@@ -93,7 +93,7 @@ def _check_memo(file: IO[bytes]) -> None:
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: IO[bytes]):
+    def __init__(self, file: io.BytesIO):
         _check_memo(file)
         super().__init__(file, encoding="utf-8")
         self.storages: dict[str, _Storage] = {}
@@ -102,7 +102,7 @@ class _Unpickler(pickle.Unpickler):
         if module == "torch" and name in _DTYPES:
             return _StorageType(name)
         if (module, name) == ("argparse", "Namespace"):
-            # Training scripts save their flags. A new class each time: nothing outlives the file.
+            # Training scripts save their flags. A new class each time keeps files apart.
             return type("Namespace", (), {})
         if (module, name) not in _ALLOWED:
             raise CheckpointError(f"it refers to {module}.{name}, which weights do not need")
@@ -125,15 +125,15 @@ def read(data: bytes) -> dict[str, np.ndarray]:
     """Reads the tensors of a checkpoint in either container.
 
     Args:
-      data: the whole file; its first bytes are a zip's or LEGACY_START.
+      data: bytes of a zip file, or of a file that begins with LEGACY_START.
 
     Returns:
-      Name to array, read-only; names of nested dictionaries are joined by
-      `/`. Values that are not tensors (epochs, flags) are left out.
+      Name to read-only array; names of nested dictionaries are joined by `/`. Values that are not
+      tensors (epochs, flags) are left out.
 
     Raises:
-      CheckpointError: the file asks for anything that a checkpoint of weights has no need of, or
-        its parts contradict each other.
+      CheckpointError: the file refers to something that weights do not need, or its parts
+        contradict each other.
       pickle.UnpicklingError, zipfile.BadZipFile and others: the file is damaged.
     """
     read_container = _read_legacy if data.startswith(LEGACY_START) else _read_zip
@@ -141,7 +141,7 @@ def read(data: bytes) -> dict[str, np.ndarray]:
     return {name: _array(tensor, buffers) for name, tensor in _flatten(tree).items()}
 
 
-def _read_zip(file: IO[bytes], size: int) -> tuple[Any, dict[str, np.ndarray]]:
+def _read_zip(file: io.BytesIO, size: int) -> tuple[Any, dict[str, np.ndarray]]:
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         if len(set(names)) != len(names):
@@ -152,7 +152,7 @@ def _read_zip(file: IO[bytes], size: int) -> tuple[Any, dict[str, np.ndarray]]:
                 f"expected an archive with one data.pkl (a TorchScript program has more), "
                 f"got {len(roots)} in {len(names)} members"
             )
-        # torch stores and never compresses; more bytes than the file has mean a bomb.
+        # torch never compresses. Members larger than the file would be a zip bomb.
         members = archive.infolist()
         if any(m.compress_type != zipfile.ZIP_STORED for m in members):
             raise CheckpointError("a member of the archive is compressed, which torch never does")
@@ -172,8 +172,8 @@ def _read_zip(file: IO[bytes], size: int) -> tuple[Any, dict[str, np.ndarray]]:
     return tree, buffers
 
 
-def _read_legacy(file: IO[bytes], size: int) -> tuple[Any, dict[str, np.ndarray]]:
-    # Five pickles: magic, protocol, system, object, storage keys; then per key its length and data.
+def _read_legacy(file: io.BytesIO, size: int) -> tuple[Any, dict[str, np.ndarray]]:
+    # Five pickles: magic, protocol, system, object, storage keys; then length and data of each key.
     magic, protocol, system = (_Unpickler(file).load() for _ in range(3))
     if magic != LEGACY_MAGIC or protocol != _PROTOCOL or not isinstance(system, dict):
         raise CheckpointError("its header is not that of a torch checkpoint")
@@ -217,7 +217,7 @@ def _array(tensor: _Tensor, buffers: dict[str, np.ndarray]) -> np.ndarray:
     if 0 in size:
         return np.empty(size, buffer.dtype)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride))
-    # as_strided checks neither; stride 0 could ask for any amount of memory.
+    # as_strided checks neither. With stride 0 a tensor could take any amount of memory.
     if last >= buffer.size or math.prod(size) > buffer.size:
         raise CheckpointError(
             f"a tensor of size {size}, stride {stride}, offset {offset} reaches outside its "

@@ -15,7 +15,7 @@ from tl import tree
 from tl.checkpoint import Checkpoints
 from tl.errors import UserError
 from tl.models import registry
-from tl.weights import catalog, convert, load, own
+from tl.weights import catalog, convert, load, trained
 from tl.weights.readers import WeightFile
 from tl.weights.spec import LocalFile
 
@@ -49,26 +49,26 @@ def rewrite(source, target, description=None, drop=()):
 
 
 @pytest.fixture(scope="module")
-def trained():
+def spec_and_variables():
     spec = catalog.get("resnet18.a1")
     return spec, random_variables(spec)
 
 
 @pytest.fixture(scope="module")
-def file(trained, tmp_path_factory):
-    spec, variables = trained
+def file(spec_and_variables, tmp_path_factory):
+    spec, variables = spec_and_variables
     path = tmp_path_factory.mktemp("run") / "model.safetensors"
-    own.save(variables, path, spec, CLASSES, "ab" * 32)
+    trained.save(variables, path, spec, CLASSES, "ab" * 32)
     return path
 
 
 @pytest.fixture(scope="module")
-def run(trained, tmp_path_factory):
+def run(spec_and_variables, tmp_path_factory):
     """A run's folder with checkpoints alone: the best at 2, and one with an average at 4."""
-    spec, variables = trained
+    spec, variables = spec_and_variables
     averaged = jax.tree.map(lambda leaf: leaf + 1, variables)
     folder = tmp_path_factory.mktemp("finetune")
-    metadata = {"network": own.describe(spec, CLASSES, "ab" * 32)}
+    metadata = {"network": trained.describe(spec, CLASSES, "ab" * 32)}
     with Checkpoints(folder / "checkpoints", max_to_keep=1, metric="val/top1") as checkpoints:
         state = {**variables, "opt_state": (None, {"count": np.int32(3)})}
         checkpoints.save(2, {**state, "ema": None}, {}, metadata, {"val/top1": 0.9})
@@ -81,7 +81,7 @@ def test_what_is_saved_is_what_loads(tmp_path, name):
     spec = catalog.get(name)
     variables = random_variables(spec)
     path = tmp_path / "x.safetensors"
-    own.save(variables, path, spec, CLASSES)
+    trained.save(variables, path, spec, CLASSES)
     network = load.load(str(path))
     assert_same(network.variables, variables)
     model = registry.build(spec.backbone, num_classes=len(CLASSES), **spec.model_args)
@@ -100,31 +100,31 @@ def test_the_spec_of_a_file(file):
     assert network.sha256 == WeightFile(file).checksum()
 
 
-def test_the_description_is_json_and_comes_back(trained):
-    spec, _ = trained
+def test_the_description_is_json_and_comes_back(spec_and_variables):
+    spec, _ = spec_and_variables
     preprocessing = dataclasses.replace(spec.preprocessing, size=96, interpolation="bilinear")
     spec = dataclasses.replace(spec, preprocessing=preprocessing)
-    description = own.describe(spec, CLASSES, "ab" * 32)
+    description = trained.describe(spec, CLASSES, "ab" * 32)
     assert description["started_from"] == {"name": "resnet18.a1", "sha256": "ab" * 32}
-    again = own.spec_from(json.loads(json.dumps(description)), "x")
+    again = trained.parse_description(json.loads(json.dumps(description)), "x")
     assert again.preprocessing == preprocessing and again.classes == CLASSES
 
 
-def test_the_link_is_said_where_it_is_not_softmax(trained, tmp_path):
-    spec, variables = trained
-    description = own.describe(spec, CLASSES)
+def test_the_link_is_said_where_it_is_not_softmax(spec_and_variables, tmp_path):
+    spec, variables = spec_and_variables
+    description = trained.describe(spec, CLASSES)
     assert "link" not in description
-    assert own.spec_from(description, "x").link == "softmax"
+    assert trained.parse_description(description, "x").link == "softmax"
     other = dataclasses.replace(spec, link="sigmoid")
-    own.save(variables, tmp_path / "x.safetensors", other, CLASSES)
+    trained.save(variables, tmp_path / "x.safetensors", other, CLASSES)
     assert load.load(str(tmp_path / "x.safetensors")).spec.link == "sigmoid"
     with pytest.raises(UserError, match=r"description of the network is damaged .*'probit'"):
-        own.spec_from({**description, "link": "probit"}, "x")
+        trained.parse_description({**description, "link": "probit"}, "x")
 
 
 def test_a_second_training_starts_from_a_file(file, tmp_path):
     network = load.load(str(file))
-    own.save(network.variables, tmp_path / "x", network.spec, CLASSES, network.sha256)
+    trained.save(network.variables, tmp_path / "x", network.spec, CLASSES, network.sha256)
     again = load.load(str(tmp_path / "x"))
     assert again.spec.notes == f"trained from {file}"
     assert_same(again.variables, network.variables)
@@ -166,8 +166,8 @@ def test_the_tensors_are_named_as_torchvision_names_them(file, tmp_path):
 
 
 @pytest.mark.parametrize("path, step", [("", 2), ("checkpoints", 2), ("checkpoints/2", 2)])
-def test_a_checkpoint_loads(run, trained, path, step):
-    _, variables = trained
+def test_a_checkpoint_loads(run, spec_and_variables, path, step):
+    _, variables = spec_and_variables
     network = load.load(str(run / path))
     assert_same(network.variables, variables)
     assert network.sha256 == tree.digest(variables)
@@ -175,8 +175,8 @@ def test_a_checkpoint_loads(run, trained, path, step):
     assert network.model.num_classes == network.spec.num_classes == 3
 
 
-def test_the_average_of_a_checkpoint_counts(run, trained):
-    _, variables = trained
+def test_the_average_of_a_checkpoint_counts(run, spec_and_variables):
+    _, variables = spec_and_variables
     network = load.load(str(run / "checkpoints" / "4"))
     assert_same(network.variables, jax.tree.map(lambda leaf: leaf + 1, variables))
     # The digest is that of the network, whatever is left out of it.
@@ -239,20 +239,20 @@ def test_tensors_that_do_not_fit_the_description(file, tmp_path):
     rewrite(file, path, drop=("fc.weight", "fc.bias"))
     with pytest.raises(UserError, match="its head has 0 classes, expected the 3 it names"):
         load.load(str(path))
-    deeper = json.dumps(own.describe(catalog.get("resnet34.a1"), CLASSES))
+    deeper = json.dumps(trained.describe(catalog.get("resnet34.a1"), CLASSES))
     rewrite(file, path, description=deeper)
     with pytest.raises(UserError, match=r"are not the model's(.|\n)*missing from the file"):
         load.load(str(path))
 
 
-def test_names_for_every_class(trained, tmp_path):
-    spec, variables = trained
+def test_names_for_every_class(spec_and_variables, tmp_path):
+    spec, variables = spec_and_variables
     with pytest.raises(ValueError, match="each of the head's 3 classes, got"):
-        own.save(variables, tmp_path / "x", spec, CLASSES[:2])
+        trained.save(variables, tmp_path / "x", spec, CLASSES[:2])
     assert not list(tmp_path.iterdir())
 
 
-def test_other_files_have_no_description(file, tmp_path, trained):
-    load.save(trained[1], tmp_path / "x")
+def test_other_files_have_no_description(tmp_path, spec_and_variables):
+    load.save(spec_and_variables[1], tmp_path / "x")
     metadata = WeightFile(tmp_path / "x").metadata()
-    assert metadata == {"format": "pt"} and own.spec_of_metadata(metadata, "x") is None
+    assert metadata == {"format": "pt"} and trained.parse_metadata(metadata, "x") is None

@@ -1,4 +1,4 @@
-"""Networks trained here as weight sets: a file or a checkpoint that says itself what it is."""
+"""Weights of networks trained here: files and checkpoints that contain their own description."""
 
 import dataclasses
 import json
@@ -18,12 +18,12 @@ from tl.weights import convert
 from tl.weights.readers import safetensors_header
 from tl.weights.spec import LINKS, LocalFile, Preprocessing, WeightSpec
 
-_KEY = "tl"  # of the description, in the file's metadata
+_KEY = "tl"  # names the description in the file's metadata
 _STEP_FILE = "_CHECKPOINT_METADATA"  # Orbax writes one into the directory of each step
 
 
 def describe(spec: WeightSpec, classes: Sequence[str], sha256: str = "") -> dict[str, Any]:
-    """Returns, as JSON values, what the tensors of a network do not tell.
+    """Returns all that its tensors do not say about a network, as JSON values.
 
     Args:
       spec: of the weights that training started from, with the preprocessing it trained with.
@@ -42,15 +42,15 @@ def describe(spec: WeightSpec, classes: Sequence[str], sha256: str = "") -> dict
     }
 
 
-def spec_from(description: Mapping[str, Any], name: str) -> WeightSpec:
-    """Returns what a description of `describe` says, as the spec of a weight set.
+def parse_description(description: Any, name: str) -> WeightSpec:
+    """Returns the weight set that `describe` described.
 
     Args:
-      description: as JSON gives it back.
+      description: result of `describe`, read from JSON.
       name: of the set.
 
     Raises:
-      UserError: it is damaged.
+      UserError: the description is damaged.
     """
     try:
         preprocessing: dict[str, Any] = {
@@ -90,11 +90,11 @@ def save(
     classes: Sequence[str],
     sha256: str = "",
 ) -> None:
-    """Writes a trained network as safetensors with torch's names and its description.
+    """Writes a trained network and its description as safetensors, under torch's names.
 
     Args:
       variables: `{'params', 'batch_stats'}`, float32, with a head.
-      path: of the file, replaced whole or not at all.
+      path: of the file, which is replaced whole or not at all.
       spec, classes, sha256: see `describe`.
 
     Raises:
@@ -104,10 +104,10 @@ def save(
     if head != len(classes):
         raise ValueError(f"expected a name for each of the head's {head} classes, got {classes}")
     tensors = convert.from_variables(variables, _scheme(spec.backbone))
-    write(tensors, path, {_KEY: json.dumps(describe(spec, classes, sha256))})
+    write_safetensors(tensors, path, {_KEY: json.dumps(describe(spec, classes, sha256))})
 
 
-def write(
+def write_safetensors(
     tensors: Mapping[str, np.ndarray], path: str | Path, metadata: Mapping[str, str] | None = None
 ) -> None:
     """Writes a safetensors file, whole or not at all.
@@ -131,8 +131,8 @@ def write(
 
 
 def _with_ordered_metadata(data: bytes) -> bytes:
-    """Returns a safetensors file whose bytes, and so its SHA-256, follow from what it holds."""
-    # The library writes the entries of the metadata in an order drawn anew each time.
+    """Returns a safetensors file with its metadata sorted: equal contents give equal bytes."""
+    # The library writes the entries of the metadata in another order each time.
     header, end = safetensors_header(data)
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -140,8 +140,8 @@ def _with_ordered_metadata(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[end:]
 
 
-def spec_of_metadata(metadata: Mapping[str, str], name: str) -> WeightSpec | None:
-    """Returns what a file of `save` says of itself; None for any other weight file.
+def parse_metadata(metadata: Mapping[str, str], name: str) -> WeightSpec | None:
+    """Returns the weight set that a file of `save` describes; None for any other weight file.
 
     Args:
       metadata: of the file (`WeightFile.metadata`).
@@ -156,17 +156,17 @@ def spec_of_metadata(metadata: Mapping[str, str], name: str) -> WeightSpec | Non
         description = json.loads(metadata[_KEY])
     except ValueError:
         description = None
-    return spec_from(description, name)
+    return parse_description(description, name)
 
 
 def find_checkpoint(path: Path) -> tuple[Path, int | None] | None:
-    """Returns where `tl.checkpoint.read` finds what a path means, or None where it means none.
+    """Returns the arguments of `tl.checkpoint.read` for a path, or None if no checkpoint is there.
 
     Args:
-      path: of a run, of its `checkpoints`, or of a step in those.
+      path: of a run, of its `checkpoints`, or of one step in those.
 
     Returns:
-      (directory, step), with None for the step where the path names none.
+      (directory, step); the step is None unless the path names one.
     """
     if path.name.isdigit() and os.path.isfile(path / _STEP_FILE):
         return path.parent, int(path.name)
@@ -180,27 +180,27 @@ def find_checkpoint(path: Path) -> tuple[Path, int | None] | None:
 def read_checkpoint(
     directory: Path, step: int | None, name: str
 ) -> tuple[WeightSpec, dict[str, np.ndarray], str]:
-    """Returns the network of a run's checkpoint: the averaged one where the run keeps an average.
+    """Returns the network in a checkpoint: the averaged one if the run keeps an average.
 
     Args:
       directory, step: see `find_checkpoint`.
       name: of the set.
 
     Returns:
-      (spec, tensors under the names of its scheme, SHA-256 of the variables).
+      (spec, tensors named in its scheme, SHA-256 of the variables).
 
     Raises:
       UserError: the checkpoint is damaged, or describes no network.
     """
-    from tl import checkpoint  # Orbax is needed nowhere else in this package
+    from tl import checkpoint  # here, since only this function needs Orbax
 
     state, metadata = checkpoint.read(directory, step)
     if "network" not in metadata or "params" not in state:
         raise UserError(
-            f"{name}: expected the checkpoint of a network that was trained here, which says what "
-            "it is; this one does not"
+            f"{name}: expected the checkpoint of a network that was trained here, which contains "
+            "its description; this one does not"
         )
-    spec = spec_from(metadata["network"], name)
+    spec = parse_description(metadata["network"], name)
     variables = evaluated_variables(state)
     return spec, convert.from_variables(variables, spec.scheme), tree.digest(variables)
 

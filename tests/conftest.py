@@ -20,7 +20,14 @@ import tests.typechecker
 # Arguments and results of every function must be what its annotations say, array shapes too.
 CHECKED = ["tl.metrics", "tl.errors", "tl.devices", "tl.tree", "tl.fields", "tl.files"]
 CHECKED += ["tl.checkpoint", "tl.probes", "tl.data", "tl.report"]
-CHECKED += ["tl.models", "tl.weights", "tl.train.losses", "tl.train.mixing", "tl.train.steps"]
+CHECKED += [
+    "tl.models",
+    "tl.weights",
+    "tl.features",
+    "tl.train.losses",
+    "tl.train.mixing",
+    "tl.train.steps",
+]
 # Not `predictions`, which itself checks what a file holds.
 CHECKED += [f"tl.results.{m}" for m in ("calibration", "compare", "confusion", "examples")]
 CHECKED += [f"tl.results.{m}" for m in ("intervals", "projection")]

@@ -55,7 +55,7 @@ def reference(length):
     """Endpoint to features by one plain call of the network, pooled by NumPy."""
     network, source = resnet(), NoiseSource(length)
     images = np.stack([source[i]["image"] for i in range(length)]).astype(np.float32)
-    outputs = network.model.apply(network.variables, images)
+    outputs = network.model.apply(network.variables, jax.numpy.asarray(images))
     outputs = {name: np.asarray(x) for name, x in outputs.items()}
     return {name: x.mean((1, 2)) if x.ndim == 4 else x for name, x in outputs.items()}
 

@@ -24,7 +24,7 @@ def compute(length, *names, rows=None, log=print, **options):
 
 
 def test_pooling_of_a_known_image():
-    image = np.arange(9.0).reshape(1, 3, 3, 1)
+    image = jnp.arange(9.0).reshape(1, 3, 3, 1)
     np.testing.assert_array_equal(pool(image, "mean"), [[4.0]])
     np.testing.assert_array_equal(pool(image, "max"), [[8.0]])
     np.testing.assert_array_equal(pool(image, "grid1"), [[4.0]])
@@ -34,9 +34,9 @@ def test_pooling_of_a_known_image():
 
 
 def test_a_grid_keeps_channels_innermost_and_repeats_small_maps():
-    images = np.array([[[[1.0, 2.0]]], [[[3.0, 4.0]]]])
+    images = jnp.array([[[[1.0, 2.0]]], [[[3.0, 4.0]]]])
     np.testing.assert_array_equal(pool(images, "grid2"), [[1, 2] * 4, [3, 4] * 4])
-    oblong = np.arange(4.0).reshape(1, 1, 4, 1)
+    oblong = jnp.arange(4.0).reshape(1, 1, 4, 1)
     np.testing.assert_array_equal(pool(oblong, "grid2"), [[0.5, 2.5, 0.5, 2.5]])
 
 
@@ -167,7 +167,7 @@ def test_chunks_are_equal_parts_near_the_size_wanted(length, pixels, sizes):
         seen.append(len(x))
         return x + 1
 
-    x = np.arange(length * 4.0).reshape(length, 2, 2, 1)
+    x = jnp.arange(length * 4.0).reshape(length, 2, 2, 1)
     found = endpoints._map_chunks(unit, x, (1, 2, 2, 1), pixels)
     np.testing.assert_array_equal(found, x + 1)
     assert set(seen) == {sizes}
@@ -248,6 +248,6 @@ def test_other_errors_of_the_device_pass(monkeypatch):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_features_that_are_not_finite_name_endpoint_and_example(value):
-    broken = compute_rows(toy(value), Source(3), PLAIN, extraction("stem", "pooled"), [2])
+    broken = compute_rows(toy(value), Source(3), PLAIN, extraction("stem", "pooled"), np.array([2]))
     with pytest.raises(UserError, match="endpoint 'pooled' of example 'id2' has values"):
         list(broken)

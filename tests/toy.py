@@ -51,6 +51,8 @@ class NoiseSource(Source):
 class Toy(nn.Module):
     """Endpoints `stem`, the image itself, and `pooled`, its sum times the only parameter."""
 
+    num_classes: int = 0
+    dropout: float = 0.0
     dtype: object = jnp.float32
 
     @nn.compact

@@ -1,4 +1,4 @@
-"""Extraction: one pass of a frozen network over a source fills a feature store."""
+"""Extracts the features of a frozen network from a source into a feature store."""
 
 import concurrent.futures
 import dataclasses
@@ -23,8 +23,8 @@ from tl.weights.spec import Preprocessing
 
 CHUNK_ROWS = 1024
 CHUNK_BYTES = 64 << 20  # of all endpoints together; wide ones get shorter chunks
-# Largest difference of a row computed again, as a share of the row's largest value: in another
-# batch the same sums may be added in another order, and bfloat16 keeps 8 bits.
+# Largest difference allowed when a row is computed again, as a share of the row's largest value.
+# Another batch may add the same sums in another order, and bfloat16 keeps 8 bits.
 VERIFY_TOLERANCE = {"float32": 1e-5, "bfloat16": 3e-2}
 
 
@@ -39,22 +39,22 @@ def extract(
     chunk_rows: int | None = None,
     log: Log = print,
 ) -> FeatureStore:
-    """Returns the complete store of a source's features, after computing what of it is missing.
+    """Returns the store of a source's features, after computing the chunks that are missing.
 
     Args:
-      network: whose features.
+      network: the frozen network.
       source: one split, see `tl.data.sources`.
-      preprocessing: how the network's images are made.
+      preprocessing: how the network's images are prepared.
       extraction: what to extract, and how.
       root: directory of all stores.
-      verify_rows: rows, chosen at random, to compute again and compare with the store.
-      chunk_rows: rows of a chunk of a new store; default CHUNK_ROWS or what CHUNK_BYTES allow.
+      verify_rows: number of rows, chosen at random, to compute again and compare with the store.
+      chunk_rows: rows of a chunk of a new store; default CHUNK_ROWS, or fewer to fit CHUNK_BYTES.
       log: takes a line of text.
 
     Raises:
       UserError: no such endpoint; features that are not finite; too little memory for one image on
-        each device; a store that cannot be written or is not what it should be; a row that comes
-        out otherwise than it was stored.
+        each device; a store that cannot be written or has another fingerprint; a row that differs
+        when it is computed again.
     """
     sizes = widths(network, preprocessing.size, extraction, source)
     identity = _fingerprint(network, source, preprocessing, extraction)
@@ -67,7 +67,7 @@ def extract(
         _fill(store, devices.share_of_process(missing), compute, log)
     else:
         log(f"features reused: {store.path}")
-    devices.barrier(store.path.name)  # every process waits, also one that found nothing missing
+    devices.barrier(store.path.name)  # all processes wait, even those with nothing to compute
     store.check_complete()
     if corrupt := int(np.sum(store.labels() == CORRUPT)):
         log(f"{corrupt} of {store.num_rows} images could not be decoded and are left out")
@@ -85,7 +85,7 @@ def extract_parts(
     *,
     log: Log = print,
 ) -> dict[str, FeatureStore]:
-    """Returns the complete store of each part's source; parts of one source share theirs.
+    """Returns the complete feature store of each part; parts of one source share a store.
 
     Args:
       parts: name to (source, rows); every row of the source is extracted.
@@ -155,7 +155,7 @@ def _fill(
     compute: Callable[[np.ndarray], Computed],
     log: Log,
 ) -> None:
-    """Computes and writes some chunks, writing one while the devices compute the next."""
+    """Computes and writes chunks; one is written while the devices compute the next."""
     rows = np.flatnonzero(np.isin(np.arange(store.num_rows) // store.chunk_rows, chunks))
     start = time.perf_counter()
     written = None
@@ -163,7 +163,7 @@ def _fill(
         tqdm(total=len(rows), unit=" images", disable=None) as bar,  # None: only on a terminal
         concurrent.futures.ThreadPoolExecutor(1) as writer,
     ):
-        for chunk in _whole_chunks(store, _shown(compute(rows), bar)):
+        for chunk in _complete_chunks(store, _with_progress(compute(rows), bar)):
             if written:
                 written.result()
             written = writer.submit(store.write, *chunk)
@@ -176,16 +176,16 @@ def _fill(
     )
 
 
-def _shown(computed: Computed, bar: tqdm) -> Computed:
+def _with_progress(computed: Computed, bar: tqdm) -> Computed:
     for batch, features in computed:
         bar.update(int(np.sum(batch["mask"])))
         yield batch, features
 
 
-def _whole_chunks(
+def _complete_chunks(
     store: FeatureStore, computed: Computed
 ) -> Iterator[tuple[int, Features, np.ndarray, list[str]]]:
-    """Scatters rows by their index; yields a chunk, as `store.write` takes it, once it is whole."""
+    """Collects rows by chunk, and yields the arguments of `store.write` for each complete one."""
     growing = {}
     for batch, features in computed:
         chunk_of = np.where(batch["mask"], batch["index"] // store.chunk_rows, -1)
@@ -216,7 +216,7 @@ def _verify(
     tolerance: float,
     log: Log,
 ) -> None:
-    """Raises UserError where rows computed again differ from the store's."""
+    """Raises UserError if rows that are computed again differ from the stored ones."""
     rng = np.random.default_rng(0)
     rows = np.sort(rng.choice(store.num_rows, min(count, store.num_rows), replace=False))
     largest = 0.0

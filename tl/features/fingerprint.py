@@ -1,4 +1,4 @@
-"""What determines a set of features, as JSON; two runs share features where these are equal."""
+"""Fingerprints: everything that determines a set of features, as JSON; equal ones share a store."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ from typing import Any
 
 Fingerprint = dict[str, Any]
 
-# Files that turn an image into numbers, within the package.
+# Files of the package that compute features from images.
 CODE = (
     "features/extract.py",
     "features/network.py",
@@ -21,11 +21,11 @@ CODE = (
 
 
 def fingerprint(**fields: Any) -> Fingerprint:
-    """Returns everything that determines a set of features, as JSON would give it back.
+    """Returns the fields as they read back from JSON.
 
     Args:
-      **fields: JSON values, tuples and dataclasses, nested at will; `data` must have `name` and
-        `split`, by which stores of the same images are found.
+      **fields: nested JSON values, tuples and dataclasses. `data` must have `name` and `split`,
+        which are part of the store's name.
     """
     return json.loads(json.dumps(fields, sort_keys=True, default=dataclasses.asdict))
 
@@ -37,7 +37,7 @@ def digest(fingerprint: Fingerprint) -> str:
 
 @functools.cache
 def code_version() -> str:
-    """Returns the SHA-256 over the names and bytes of the files of CODE."""
+    """Returns the SHA-256 of the names and contents of the files in CODE."""
     package = Path(__file__).parents[1]
     sha256 = hashlib.sha256()
     for path in sorted(path for pattern in CODE for path in package.glob(pattern)):
@@ -53,5 +53,5 @@ def images_name(fingerprint: Fingerprint) -> str:
 
 
 def directory_name(fingerprint: Fingerprint) -> str:
-    """Returns the name of its feature store, `images_name` and `digest`."""
+    """Returns the name of the feature store: `images_name` and `digest`."""
     return f"{images_name(fingerprint)}-{digest(fingerprint)}"

@@ -1,4 +1,4 @@
-"""What to extract: a network's endpoints as one pure function from uint8 images to features."""
+"""Computes a network's features: a pure function from uint8 images to pooled endpoints."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Float32, Shaped, UInt8
 
 from tl import devices
 from tl.data.loader import batches
@@ -24,9 +24,10 @@ from tl.weights.load import Pretrained
 from tl.weights.spec import Preprocessing
 
 PIXELS = "pixels"
-# On a CPU a unit of the network computes about so many pixels of its output at a time, the fastest
-# of 1,024, 2,048, ... 8,192 for ResNet-50 at 112 and 224 px: what one layer leaves is still in the
-# cache when the next one reads it (1.2 times as fast in float32, 1.3 times in bfloat16).
+# On a CPU a unit of the network computes about this many pixels of its output at a time, so that
+# the output of a layer is still in the cache when the next layer reads it. Of 1,024, 2,048, ...
+# 8,192 it is the fastest for ResNet-50 at 112 and 224 px: 1.2 times as fast as the whole batch in
+# float32, 1.3 times in bfloat16.
 CHUNK_PIXELS = 2048
 DTYPES = ("float32", "bfloat16")
 
@@ -40,12 +41,12 @@ class Extraction:
 
     Attributes:
       endpoints: names of the network's outputs; `pixels` is the source's uint8 image, flattened.
-      pooling: of spatial endpoints: `mean`, `max`, `gridN`, the means of an N x N grid of cells, or
-        `none`, every value.
-      dtype: the network computes in `float32`, in full precision on every platform, or in
-        `bfloat16`. Features are float32 always.
-      batch_size: images of all devices together, rounded up to a multiple of their number.
-      fold_batch_norm: batch normalisation becomes part of the convolutions.
+      pooling: how spatial endpoints become vectors: `mean`, `max`, `gridN` (means over an N x N
+        grid of cells) or `none` (every value).
+      dtype: type that the network computes in: `float32`, in full precision on every platform, or
+        `bfloat16`. Features are always float32.
+      batch_size: images on all devices together, rounded up to a multiple of their number.
+      fold_batch_norm: whether to fold batch normalisation into the convolutions.
       mapper: see `tl.devices.map_over_devices`.
       threads: of the loader.
     """
@@ -77,16 +78,16 @@ class Extraction:
 def widths(
     network: Pretrained, size: int, extraction: Extraction, source: Source
 ) -> dict[str, int]:
-    """Returns the number of features D of each endpoint asked for.
+    """Returns the number of features D of each endpoint of an extraction.
 
     Args:
-      network: whose endpoints.
+      network: the frozen network.
       size: side of its images in pixels.
-      extraction: names and pooling.
+      extraction: endpoints and pooling.
       source: its `image_shape` gives the width of `pixels`.
 
     Raises:
-      UserError: no such endpoint; `pixels` of images of varied sizes; images of a size that the
+      UserError: no such endpoint; `pixels` of images that vary in size; an image size that the
         network does not take.
     """
     network.backbone.check_size(size, network.spec.preprocessing.size)
@@ -114,21 +115,23 @@ def widths(
 
 
 def leading_tokens(backbone: Backbone) -> dict[str, int]:
-    """Returns endpoint to the number of tokens before its patches', where there are any."""
+    """Returns each endpoint that has class or register tokens, to the number of those."""
     return {name: output.leading for name, output in backbone.outputs.items() if output.leading}
 
 
 @functools.lru_cache(maxsize=16)
 def output_shapes(model: Network, size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns endpoint to the shape and type of its output for one image of `size` pixels.
+    """Returns each endpoint, in order of computation, to the shape and type of its output.
 
-    The endpoints come in the order of computation.
+    Args:
+      model: the network.
+      size: side in pixels of the one image that the shapes are for.
     """
     order = []
 
     def outputs(images: jax.Array) -> dict[str, jax.Array]:
         outputs = model.init_with_output(jax.random.key(0), images)[0]
-        order.extend(outputs)  # which JAX sorts
+        order.extend(outputs)  # JAX sorts the result by name
         return outputs
 
     shapes = jax.eval_shape(outputs, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
@@ -228,22 +231,22 @@ def feature_function(
     pooling: str,
     chunk_pixels: int | None = None,
     leading: tuple[tuple[str, int], ...] = (),
-) -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
+) -> Callable[[Any, UInt8[Array, "n h w c"]], dict[str, Float[Array, "n _"]]]:
     """Returns a pure function (variables, images uint8 `[N, H, W, 3]`) -> endpoint to `[N, D]`.
 
-    The same arguments give the same object, so the splits of a data set share what is compiled.
+    Equal arguments give the same object, so that all splits of a data set share compiled programs.
 
     Args:
       model, preprocessing, endpoints, pooling: as in `extract`.
-      prepare: images as they come, preprocessing -> normalised ones.
-      chunk_pixels: each unit of the network, from one endpoint to the next, goes through the
-        batch in parts of about so many pixels of its output; None for the whole batch at once.
-      leading: endpoint and the number of tokens before its patches', see `pool`.
+      prepare: (images as loaded, preprocessing) -> normalised images.
+      chunk_pixels: pixels of output that each unit of the network, from one endpoint to the next,
+        computes at a time, about; None for the whole batch at once.
+      leading: (endpoint, number of class and register tokens), see `pool`.
     """
     leading_of = dict(leading)
 
     def in_chunks(variables: Any, images: jax.Array, pixels: int) -> dict[str, jax.Array]:
-        """Runs the network unit by unit up to the last endpoint that is wanted."""
+        """Runs the network unit by unit, up to the last of `endpoints`."""
         shapes = output_shapes(model, preprocessing.size)
         wanted = [name in endpoints for name in shapes]
         outputs, values, start = {}, images, ""
@@ -258,8 +261,8 @@ def feature_function(
             start = name
         return outputs
 
-    def features(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
-        # Without it float32 means tfloat32 on a GPU and bfloat16 on a TPU.
+    def features(variables: Any, images: UInt8[Array, "n h w c"]) -> dict[str, Float[Array, "n _"]]:
+        # By default float32 products are computed in tfloat32 on a GPU, in bfloat16 on a TPU.
         with jax.default_matmul_precision("highest"):
             if chunk_pixels and set(endpoints) != {PIXELS}:
                 outputs = in_chunks(variables, images, chunk_pixels)
@@ -276,31 +279,30 @@ def feature_function(
 def _map_chunks(
     unit: Callable[[jax.Array], jax.Array], x: jax.Array, shape: tuple[int, ...], pixels: int
 ) -> jax.Array:
-    """Returns `unit(x)`, computed in equal parts of about `pixels` pixels of its output.
+    """Returns `unit(x)`, computed in equal parts with about `pixels` pixels of output each.
 
     Args:
       shape: of the unit's output for one image, `[1, h, w, c]` or `[1, D]`.
     """
     wanted = max(1, pixels // math.prod(shape[1:-1]))
     size = max(n for n in range(1, min(wanted, len(x)) + 1) if len(x) % n == 0)
-    if len(x) <= wanted or 2 * size < wanted:  # or no divisor is near
+    if len(x) <= wanted or 2 * size < wanted:  # a small batch, or no divisor near `wanted`
         return unit(x)
     chunks = jax.lax.map(unit, x.reshape(-1, size, *x.shape[1:]))
     return chunks.reshape(len(x), *chunks.shape[2:])
 
 
-def pool(
-    values: Float[jax.Array, "n ..."], pooling: str, leading: int = 0
-) -> Float[jax.Array, "n d"]:
+def pool(values: Shaped[Array, "n ..."], pooling: str, leading: int = 0) -> Float32[Array, "n d"]:
     """Returns an endpoint as features, float32 `[N, D]`.
 
     Args:
-      values: a map `[N, h, w, C]`, tokens `[N, T, C]` or a vector `[N, D]`, which stays as it is.
+      values: a map `[N, h, w, C]`, tokens `[N, T, C]`, or a vector `[N, D]`, which is returned as
+        float32.
       pooling: see `Extraction`. Cell i of `gridN` covers the rows from floor(i h / N) to
         ceil((i + 1) h / N), as in PyTorch's adaptive average pooling; D = N * N * C. `none` gives
         every value of a map or of all tokens.
-      leading: of tokens, those before the patches', which pooling leaves out; the patches' are a
-        square map, row by row.
+      leading: number of class and register tokens, which pooling leaves out. The tokens after them
+        belong to patches, and are pooled as a square map, row by row.
     """
     values = values.astype(jnp.float32)
     if values.ndim == 2:
@@ -320,8 +322,8 @@ def pool(
     return jnp.einsum("ih,jw,nhwc->nijc", rows, columns, values).reshape(len(values), -1)
 
 
-def _cell_means(side: int, cells: int) -> np.ndarray:
-    """Returns the matrix `[cells, side]` whose product with a column is the mean of each cell."""
+def _cell_means(side: int, cells: int) -> Float32[np.ndarray, "cells side"]:
+    """Returns the matrix that maps a column of `side` values to the means of `cells` cells."""
     i = np.arange(cells)[:, None]
     x = np.arange(side)
     # -(-a // b) is the ceiling of a / b.

@@ -1,4 +1,4 @@
-"""Features on disk: arrays in chunks that are whole or absent, under the name of what made them."""
+"""Feature stores on disk: arrays in chunks that are complete or missing, one for a fingerprint."""
 
 import contextlib
 import dataclasses
@@ -11,19 +11,25 @@ from typing import Any
 
 import numpy as np
 import tensorstore as ts
+from jaxtyping import Float32, Int, Int32
 
 from tl.errors import UserError, nearest
 from tl.features.fingerprint import Fingerprint, directory_name, images_name
 from tl.fields import differences
 
 CORRUPT = -1  # the label of an example that could not be decoded and was skipped
-UNWRITTEN = -2  # the label of a row that is not there yet
+UNWRITTEN = -2  # the label of a row that is not written yet
 
 
 def nearest_store(root: str | Path, fingerprint: Fingerprint) -> tuple[Path, list[str]] | None:
-    """Returns the store of the same data set and split with the fewest `differences`, and those.
+    """Returns the most similar store of the same data set and split, or None if there is none.
 
-    A store of the very fingerprint is left out; None where there is no other.
+    Args:
+      root: directory of all stores.
+      fingerprint: to compare with; a store with the same one is left out.
+
+    Returns:
+      (path, the `differences` of its fingerprint).
     """
     found = []
     for path in sorted(Path(root).glob(f"{images_name(fingerprint)}-*")):
@@ -37,8 +43,8 @@ def nearest_store(root: str | Path, fingerprint: Fingerprint) -> tuple[Path, lis
 class FeatureStore:
     """The features, labels and ids of one split, addressed by example index.
 
-    A chunk's labels are written last, after all else of the chunk is on disk: a row whose label is
-    there is whole, whatever kills the writer. Any number of processes may write the same store.
+    A chunk's labels are written last, when everything else of the chunk is on disk. So a row with a
+    label is complete even if the writer was killed. Any number of processes may write one store.
 
     Attributes:
       path: its directory, `<data set>-<split>-<digest>`.
@@ -63,18 +69,18 @@ class FeatureStore:
         id_bytes: int,
         chunk_rows: int = 1024,
     ) -> "FeatureStore":
-        """Opens the store of that fingerprint under `root`, after creating it where there is none.
+        """Opens the store with this fingerprint under `root`, or creates it.
 
         Args:
           root: directory of all stores.
-          fingerprint: see `fingerprint`.
+          fingerprint: from `tl.features.fingerprint.fingerprint`.
           num_rows: examples N, at least 1.
           widths: endpoint to features D.
           id_bytes: upper bound of an id's length in UTF-8.
           chunk_rows: rows of a chunk in a new store; an existing one keeps its own.
 
         Raises:
-          UserError: the directory cannot be written, or what lies there has another fingerprint.
+          UserError: the directory cannot be written, or its store has another fingerprint.
         """
         path = Path(root) / directory_name(fingerprint)
         asked = {
@@ -95,20 +101,20 @@ class FeatureStore:
                 name: ts.open(_spec(path, name)).result()
                 for name in ("labels", "ids", *map(_features, widths))
             }
-        chunks: Any = arrays["labels"].chunk_layout.write_chunk.shape  # which zarr always has
+        chunks: Any = arrays["labels"].chunk_layout.write_chunk.shape  # never None for zarr
         return cls(path, num_rows, chunks[0], dict(widths), arrays)
 
     def missing(self) -> list[int]:
-        """Returns the numbers of the chunks that are not written."""
+        """Returns the numbers of the chunks that are not written yet."""
         return np.unique(np.flatnonzero(self.labels() == UNWRITTEN) // self.chunk_rows).tolist()
 
     @property
     def complete(self) -> bool:
-        """Whether every row is there."""
+        """Whether every row is written."""
         return not self.missing()
 
     def check_complete(self) -> None:
-        """Raises UserError, with counts, unless every row is there."""
+        """Raises UserError, with counts, unless every row is written."""
         if chunks := self.missing():
             rows = int(np.sum(self.labels() == UNWRITTEN))
             raise UserError(
@@ -128,7 +134,7 @@ class FeatureStore:
         labels: np.ndarray,
         ids: Sequence[str],
     ) -> None:
-        """Writes one chunk and, once that is on disk, marks it as there.
+        """Writes one chunk, its labels last.
 
         Args:
           chunk: its number.
@@ -137,7 +143,7 @@ class FeatureStore:
           ids: n names of examples.
 
         Raises:
-          ValueError: a shape or a label that does not belong here.
+          ValueError: a wrong shape, or a label below CORRUPT.
           UserError: the disk is full or cannot be written.
         """
         rows = self.chunk_slice(chunk)
@@ -158,7 +164,9 @@ class FeatureStore:
                 pending.result()
             self._arrays["labels"][rows].write(labels).result()
 
-    def read(self, endpoint: str, rows: np.ndarray | None = None) -> np.ndarray:
+    def read(
+        self, endpoint: str, rows: Int[np.ndarray, " n"] | None = None
+    ) -> Float32[np.ndarray, "n d"]:
         """Returns features as float32 `[n, D]`; each chunk is read once, straight into the result.
 
         Args:
@@ -183,7 +191,7 @@ class FeatureStore:
                 ts.array(column).write(array if rows is None else array[np.asarray(rows)]).result()
         return result
 
-    def labels(self) -> np.ndarray:
+    def labels(self) -> Int32[np.ndarray, " n"]:
         """Returns int32 `[N]`: class, CORRUPT or UNWRITTEN."""
         with _disk("read", self.path):
             return self._arrays["labels"].read().result()
@@ -200,7 +208,7 @@ def _features(endpoint: str) -> str:
 
 
 def _create(path: Path, meta: dict[str, Any], chunk_rows: int) -> None:
-    """Makes a new store under another name and renames it, so that it appears whole or not."""
+    """Creates a store under another name and renames it, so that it appears whole or not at all."""
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     layout: dict[str, tuple[tuple[int, ...], str, int | str]] = {
         "labels": ((), "int32", UNWRITTEN),
@@ -231,7 +239,7 @@ def _create(path: Path, meta: dict[str, Any], chunk_rows: int) -> None:
             try:
                 draft.rename(path)
             except OSError:
-                # No directory takes the place of one with files in it: another process was first.
+                # A directory with files is never replaced: another process has created the store.
                 if not path.exists():
                     raise
         finally:

@@ -155,15 +155,17 @@ def test_each_layer_can_be_frozen_and_the_rest_takes_a_step(name):
     backbone, model = registry.get(name), registry.build(name, num_classes=3)
     shapes = shapes_of(model)
     for layer in backbone.layers[:-1]:
-        found = freezing.freezing(shapes, (layer,), "train")
+        found = freezing.make_freezing(shapes, (layer,), "train")
         assert {backbone.layer_of(path) for path in found.params} == {layer}
     prefix = freezing.frozen_prefix(
-        shapes, freezing.freezing(shapes, (backbone.endpoints[0],), "train"), backbone.endpoints
+        shapes,
+        freezing.make_freezing(shapes, (backbone.endpoints[0],), "train"),
+        backbone.endpoints,
     )
     assert prefix == backbone.endpoints[0]
     # The gradient of all of EfficientNet takes half a minute to compile.
     stays = {"resnet18": ("*",), "efficientnet_lite0": ("stem", "stage[1-6]")}.get(name, ())
-    frozen = freezing.freezing(shapes, stays, "train", ("head",))
+    frozen = freezing.make_freezing(shapes, stays, "train", ("head",))
     variables = {"batch_stats": {}} | random_variables(model, size=SIZE)
     trained = frozenset(tree.leaves(variables["params"]).keys() - frozen.params)
     tx = optax.sgd(0.1)
@@ -202,8 +204,8 @@ def test_without_batch_normalisation_there_is_none_to_hold(name):
     shapes = shapes_of(registry.build(name))
     for norm in ("affine", "frozen", "recalibrate"):
         with pytest.raises(UserError, match=r"^train.norm: the network has no batch normalisation"):
-            freezing.freezing(shapes, (), norm)
-    assert freezing.freezing(shapes, (), "train").statistics == frozenset()
+            freezing.make_freezing(shapes, (), norm)
+    assert freezing.make_freezing(shapes, (), "train").statistics == frozenset()
 
 
 def test_a_size_that_the_network_does_not_take():

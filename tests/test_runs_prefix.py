@@ -159,7 +159,7 @@ def test_the_network_goes_on_from_activations_to_the_logits_of_the_whole(network
 def test_activations_come_in_the_order_that_images_come_in(activations):
     source = OneCorrupt(20)
     parts = {"train": (source, ROWS), "val": (source, np.arange(3))}
-    images = inputs.of_images(parts, Augmentation(), PLAIN, threads=0)
+    images = inputs.image_inputs(parts, Augmentation(), PLAIN, threads=0)
     for (found, at), (expected, there) in zip(
         first_batches(activations), first_batches(images), strict=True
     ):

@@ -17,7 +17,7 @@ CLASSES = ("ant", "bee", "cat")
 
 def fed(source, augmentation=None, threads=2):
     parts = {"train": (source, np.arange(len(source)))}
-    return inputs.of_images(parts, augmentation or Augmentation(), PLAIN, threads)
+    return inputs.image_inputs(parts, augmentation or Augmentation(), PLAIN, threads)
 
 
 @pytest.fixture

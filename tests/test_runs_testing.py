@@ -39,7 +39,9 @@ PARTS = {"val": (SOURCE, np.arange(20, 26)), "test": (SOURCE, TEST)}
 @pytest.fixture(scope="module")
 def tested(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    fed = inputs.of_images({**PARTS, "train": PARTS["val"]}, Augmentation(), toy.PLAIN, threads=0)
+    fed = inputs.image_inputs(
+        {**PARTS, "train": PARTS["val"]}, Augmentation(), toy.PLAIN, threads=0
+    )
     evaluator = Evaluator(MODEL, fed, DataParallel.over(jax.devices()[:2]), batch_size=4)
     variables = evaluator.parallel.replicate(random_variables(MODEL))
     return folder, testing.score(evaluator, variables, PARTS, SPEC, seed=5, workdir=folder)

@@ -45,7 +45,7 @@ def variables():
 
 @pytest.fixture(scope="module")
 def evaluator():
-    fed = inputs.of_images({**PARTS, "train": (SOURCE, GOOD)}, Augmentation(), PLAIN, 2)
+    fed = inputs.image_inputs({**PARTS, "train": (SOURCE, GOOD)}, Augmentation(), PLAIN, 2)
 
     @functools.cache
     def on(count):

@@ -29,19 +29,19 @@ def under(paths, *modules):
 
 
 def test_a_stage_takes_its_parameters_and_statistics(variables):
-    found = fr.freezing(variables, ("stem", "stage1"), "train")
+    found = fr.make_freezing(variables, ("stem", "stage1"), "train")
     assert found.params == under(tree.leaves(variables["params"]), "stem", "stage1")
     assert found.statistics == under(tree.leaves(variables["batch_stats"]), "stem", "stage1")
     assert {"stem/bn/mean", "stem/bn/var"} < found.statistics
 
 
 def test_nothing_is_frozen_without_patterns(variables):
-    assert fr.freezing(variables, (), "train") == fr.Freezing(frozenset(), frozenset())
+    assert fr.make_freezing(variables, (), "train") == fr.Freezing(frozenset(), frozenset())
 
 
 @pytest.mark.parametrize("norm", ["affine", "frozen", "recalibrate"])
 def test_norm_holds_all_statistics_and_maybe_scale_and_bias(variables, norm):
-    found = fr.freezing(variables, ("stem/conv",), norm)
+    found = fr.make_freezing(variables, ("stem/conv",), norm)
     assert found.statistics == tree.leaves(variables["batch_stats"]).keys()
     affine = {path for path in tree.leaves(variables["params"]) if path.endswith(AFFINE)}
     assert len(affine) == len(found.statistics)
@@ -50,25 +50,25 @@ def test_norm_holds_all_statistics_and_maybe_scale_and_bias(variables, norm):
 
 @pytest.mark.parametrize("leaf", ["mean", "var"])
 def test_mean_and_variance_stay_together(variables, leaf):
-    found = fr.freezing(variables, (f"stem/bn/{leaf}",), "train")
+    found = fr.make_freezing(variables, (f"stem/bn/{leaf}",), "train")
     assert found == fr.Freezing(frozenset(), frozenset({"stem/bn/mean", "stem/bn/var"}))
 
 
 def test_patterns_of_normalisation_alone(variables):
-    found = fr.freezing(variables, ("*/bn",), "train")
-    assert found == fr.freezing(variables, (), "frozen")
-    found = fr.freezing(variables, ("stem/bn/scale", "stem/conv"), "train")
+    found = fr.make_freezing(variables, ("*/bn",), "train")
+    assert found == fr.make_freezing(variables, (), "frozen")
+    found = fr.make_freezing(variables, ("stem/bn/scale", "stem/conv"), "train")
     assert found == fr.Freezing(frozenset({"stem/bn/scale", "stem/conv/kernel"}), frozenset())
 
 
 @pytest.mark.parametrize("statistics", [{}, {"batch_stats": {}}])
 def test_a_network_without_batch_statistics(statistics):
     variables = {"params": {"stem": {"a": 1}, "head": {"a": 2}}, **statistics}
-    found = fr.freezing(variables, ("stem",), "train")
+    found = fr.make_freezing(variables, ("stem",), "train")
     assert found == fr.Freezing(frozenset({"stem/a"}), frozenset())
     for norm in ("affine", "frozen", "recalibrate"):
         with pytest.raises(UserError) as caught:
-            fr.freezing(variables, ("stem",), norm)
+            fr.make_freezing(variables, ("stem",), norm)
         assert str(caught.value) == (
             "train.norm: the network has no batch normalisation: expected 'train', "
             f"got '{norm}'; what else is to be frozen goes into `train.freeze`"
@@ -90,18 +90,20 @@ def test_a_network_without_batch_statistics(statistics):
 )
 def test_what_cannot_be_frozen_is_refused(variables, freeze, norm, message):
     with pytest.raises(UserError, match=message):
-        fr.freezing(variables, freeze, norm)
+        fr.make_freezing(variables, freeze, norm)
 
 
 def test_moving_norms_are_the_modules_around_bn(variables):
     statistics = variables["batch_stats"]
-    found = fr.moving_norms(fr.freezing(variables, ("stage*",), "train"), statistics)
+    found = fr.moving_norms(fr.make_freezing(variables, ("stage*",), "train"), statistics)
     assert found == {"stem"}
-    found = fr.moving_norms(fr.freezing(variables, ("stem", "stage[1-3]"), "train"), statistics)
+    found = fr.moving_norms(
+        fr.make_freezing(variables, ("stem", "stage[1-3]"), "train"), statistics
+    )
     block = "stage4/block1"
     assert found == {f"{block}/{name}" for name in ("conv1", "conv2", "conv3", "downsample")}
-    assert fr.moving_norms(fr.freezing(variables, (), "affine"), statistics) == frozenset()
-    assert len(fr.moving_norms(fr.freezing(variables, (), "train"), statistics)) == 20
+    assert fr.moving_norms(fr.make_freezing(variables, (), "affine"), statistics) == frozenset()
+    assert len(fr.moving_norms(fr.make_freezing(variables, (), "train"), statistics)) == 20
 
 
 def test_phases_thaw_from_their_step_on(variables):
@@ -112,23 +114,23 @@ def test_phases_thaw_from_their_step_on(variables):
     params, statistics = (tree.leaves(variables[name]) for name in ("params", "batch_stats"))
     norm = "stage3/block1/conv1/bn/"
     first, second, third = (phase.freezing for phase in found)
-    assert first == fr.freezing(variables, freeze, "train")
+    assert first == fr.make_freezing(variables, freeze, "train")
     frozen = under(params, "stem", "stage1", "stage2", "stage3")
     assert second.params == frozen - {norm + "scale", norm + "bias"}
     frozen = under(statistics, "stem", "stage1", "stage2", "stage3")
     assert second.statistics == frozen - {norm + "mean", norm + "var"}
-    assert third == fr.freezing(variables, ("stem",), "train")
+    assert third == fr.make_freezing(variables, ("stem",), "train")
 
 
 def test_without_unfreeze_there_is_one_phase(variables):
     (phase,) = fr.phases(variables, ("stem",), (), "affine", 7)
-    assert phase == fr.Phase(0, 7, fr.freezing(variables, ("stem",), "affine"))
+    assert phase == fr.Phase(0, 7, fr.make_freezing(variables, ("stem",), "affine"))
 
 
 def test_norm_holds_what_is_thawed(variables):
     *_, last = fr.phases(variables, ("stage*",), ("stage4@3",), "frozen", 7)
-    thawed = under(tree.leaves(variables["params"]), "stage4") - last.freezing.params
-    assert thawed and all(path.endswith("/conv/kernel") for path in thawed)
+    unfrozen = under(tree.leaves(variables["params"]), "stage4") - last.freezing.params
+    assert unfrozen and all(path.endswith("/conv/kernel") for path in unfrozen)
 
 
 @pytest.mark.parametrize(
@@ -141,9 +143,12 @@ def test_norm_holds_what_is_thawed(variables):
         (("stage4@0",), r"expected a step from 1 to 6, of a run of 7, got 'stage4@0'"),
         (("stage4@7",), r"expected a step from 1 to 6"),
         (("stage5@3",), r"^train.unfreeze: 'stage5' matches no parameter"),
-        (("head@3",), r"'head' thaws nothing at step 3; .*freeze=\('stage\*',\)` still holds"),
-        (("stage4@3", "stage4@3"), r"'stage4' thaws nothing at step 3"),
-        (("stage4/*@3", "stage4@5"), r"'stage4' thaws nothing at step 5"),
+        (
+            ("head@3",),
+            r"'head' unfreezes nothing at step 3; .*freeze=\('stage\*',\)` still freezes",
+        ),
+        (("stage4@3", "stage4@3"), r"'stage4' unfreezes nothing at step 3"),
+        (("stage4/*@3", "stage4@5"), r"'stage4' unfreezes nothing at step 5"),
     ],
 )
 def test_an_unusable_unfreeze_is_refused(variables, unfreeze, message):
@@ -152,7 +157,7 @@ def test_an_unusable_unfreeze_is_refused(variables, unfreeze, message):
 
 
 def test_thawing_what_norm_holds_is_refused(variables):
-    with pytest.raises(UserError, match=r"'\*/bn' thaws nothing .*norm=recalibrate` does not"):
+    with pytest.raises(UserError, match=r"'\*/bn' unfreezes nothing .*norm=recalibrate` does not"):
         fr.phases(variables, ("stage*",), ("*/bn@3",), "recalibrate", 7)
 
 
@@ -171,7 +176,7 @@ def test_thawing_what_norm_holds_is_refused(variables):
     ],
 )
 def test_the_prefix_ends_before_the_first_thing_that_moves(variables, freeze, norm, prefix):
-    found = fr.freezing(variables, freeze, norm)
+    found = fr.make_freezing(variables, freeze, norm)
     assert fr.frozen_prefix(variables, found, ENDPOINTS) == prefix
     assert fr.frozen_prefix(variables, found, (*ENDPOINTS, "pooled", "head")) == prefix
 
@@ -202,7 +207,7 @@ BACKBONE = Backbone("small", ResNet, {}, {}, ("stem", *blocks((2,)), "head"), ()
 
 def tables(freeze, norm="train"):
     paths = tree.leaves(SMALL["params"])
-    found = fr.freezing(SMALL, freeze, norm)
+    found = fr.make_freezing(SMALL, freeze, norm)
     rates = multipliers(paths, ("head=10",), 0.5, BACKBONE)
     arguments = (SMALL, found, rates, decayed(paths), BACKBONE)
     return fr.table(*arguments), fr.leaf_table(*arguments)
@@ -253,7 +258,7 @@ def test_leaf_table_by_hand():
 
 def test_table_totals_are_those_of_the_network(variables):
     paths = tree.leaves(variables["params"])
-    found = fr.freezing(variables, ("stem",), "train")
+    found = fr.make_freezing(variables, ("stem",), "train")
     backbone = dataclasses.replace(BACKBONE, layers=("stem", *blocks((2, 1, 1, 1)), "head"))
     rates = multipliers(paths, (), 1.0, backbone)
     total = cells(fr.table(variables, found, rates, decayed(paths), backbone))[-1]

@@ -27,7 +27,7 @@ class OneCorrupt(NoiseSource):
 def of(augmentation, source=None, threads=0, preprocessing=PLAIN):
     source = source or NoiseSource(20)
     parts = {"train": (source, ROWS), "val": (source, np.arange(3))}
-    return inputs.of_images(parts, augmentation, preprocessing, threads)
+    return inputs.image_inputs(parts, augmentation, preprocessing, threads)
 
 
 def first(fed, count, batch_size=4, seed=0, **options):

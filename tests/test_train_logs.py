@@ -111,7 +111,7 @@ import sys, tl.train.logs
 assert not any(name.startswith("tensorboardX") for name in sys.modules)
 log = tl.train.logs.RunLog({str(tmp_path)!r}, 0)
 log.write(1, {{"train/loss": float("inf")}})
-bar = tl.train.logs.progress(10)
+bar = tl.train.logs.progress_bar(10)
 bar.update(5, loss=1.0)
 """
     environment = {**os.environ, "PYTHONWARNINGS": "default"}
@@ -130,7 +130,7 @@ class Terminal(io.StringIO):
 def test_the_bar_shows_loss_rate_and_time_left(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with logs.progress(6400, initial=3200) as bar:
+    with logs.progress_bar(6400, initial=3200) as bar:
         bar.start_t -= 16  # seconds since the resume
         bar.update(1600, loss=np.float32(0.51234))
         bar.update(0)
@@ -145,6 +145,6 @@ def test_no_terminal_no_bar(capsys):
         def __format__(self, spec):
             raise AssertionError("a bar that is not shown must not wait for the loss")
 
-    with logs.progress(10) as bar:
+    with logs.progress_bar(10) as bar:
         bar.update(10, loss=Unread())
     assert capsys.readouterr() == ("", "")

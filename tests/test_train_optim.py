@@ -212,9 +212,9 @@ def test_a_thawed_leaf_starts_as_the_others_did_and_they_go_on(name):
 
     alone = {"head": {"kernel": value}}
     settled, old = steps(alone, tx.init(alone), grads)
-    thawed = {**settled, "stem": {"kernel": value}}
-    new = tx.init(thawed)
-    state = optim.extend(old, new)
+    unfrozen = {**settled, "stem": {"kernel": value}}
+    new = tx.init(unfrozen)
+    state = optim.extend_opt_state(old, new)
 
     assert jax.tree.structure(state) == jax.tree.structure(new)
     before, fresh, after = map(tree.named_leaves, (old, new, state))
@@ -222,10 +222,10 @@ def test_a_thawed_leaf_starts_as_the_others_did_and_they_go_on(name):
     for path, leaf in after.items():
         np.testing.assert_array_equal(leaf, before.get(path, fresh[path]))
     assert after["learning_rate/count"] == 2
-    # The head's start is that of the run, not the one at which the stem was thawed.
+    # The head's start is that of the run, not the one at which the stem was unfrozen.
     np.testing.assert_array_equal(after["coupled/inner_state/params/head/kernel"], value)
 
-    late, _ = steps(thawed, state, grads)
+    late, _ = steps(unfrozen, state, grads)
     np.testing.assert_allclose(late["stem"]["kernel"], settled["head"]["kernel"], rtol=1e-6)
     whole, _ = steps(alone, tx.init(alone), grads + grads)
     np.testing.assert_allclose(late["head"]["kernel"], whole["head"]["kernel"], rtol=1e-6)

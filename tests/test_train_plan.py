@@ -1,6 +1,6 @@
-"""The decisions of a config for a tiny network whose stem thaws after three of ten steps."""
+"""The decisions of a config for a tiny network whose stem unfreezes after three of ten steps."""
 
-import types
+from unittest import mock
 
 import jax
 import numpy as np
@@ -12,6 +12,7 @@ from tl.devices import DataParallel
 from tl.errors import UserError
 from tl.runs import options
 from tl.train import freezing
+from tl.train.inputs import Inputs
 from tl.train.plan import make_plan
 from tl.weights.load import load
 
@@ -78,8 +79,8 @@ def test_the_optimizer_holds_what_trains_and_nothing_else(number, names, plan, n
 
 def test_entering_a_phase_keeps_the_moments_and_adds_new_ones(plan, network):
     found = plan(**GRADUAL)
-    fed = types.SimpleNamespace(start="", prepare_train=None)  # for no step is taken
-    _, second = found.compiled(fed, DataParallel.over())
+    inputs = mock.Mock(spec=Inputs, start="", prepare_train=None)  # for no step is taken
+    _, second = found.compiled(inputs, DataParallel.over())
     assert (second.start, second.end) == (3, 10)
     state = found.state(network.variables, found.phases[0])
     state = state.replace(opt_state=jax.tree.map(lambda leaf: leaf + 1, state.opt_state))

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from tests.networks import random_variables, tiny_resnet
-from tests.toy import PLAIN, NoiseSource
+from tests.toy import PLAIN, NoiseSource, pretrained
 from tl import tree
 from tl.data.augment import Augmentation
 from tl.devices import DataParallel
 from tl.errors import UserError
+from tl.models import registry
 from tl.train import inputs
-from tl.train.recalibrate import estimate, recalibrated
-from tl.weights.load import Pretrained
+from tl.train.recalibrate import estimate_statistics, recalibrate
 
 MODEL = tiny_resnet(stage_sizes=(1,), widths=(4,), block="basic", num_classes=3)
 LEFT_OUT = 5
@@ -31,11 +31,11 @@ def network():
     # Some running variances of EfficientNet-Lite0 are 0, or so small that they are lost beside the
     # square of the mean.
     variables["batch_stats"]["stem"]["bn"]["var"][:3] = 0.0, 1e-12, 2e-12
-    return Pretrained(None, None, MODEL, variables, sha256="")
+    return pretrained(MODEL, variables, registry.get("resnet18"))
 
 
 def fed(source, rows):
-    return inputs.of_images({"train": (source, np.asarray(rows))}, Augmentation(), PLAIN, 0)
+    return inputs.image_inputs({"train": (source, np.asarray(rows))}, Augmentation(), PLAIN, 0)
 
 
 def of(*layers):
@@ -49,7 +49,7 @@ def test_two_batches_by_hand():
     # Of the inputs 0, 2 and 1, 5: means 1 and 3, variances 1 and 4; all four have mean 2 and
     # variance (4 + 0 + 1 + 9) / 4 = 3.5.
     batches = [np.float32([0, 2]), np.float32([1, 5])]
-    found = estimate(
+    found = estimate_statistics(
         lambda variables, x: of(("a", x.mean(), x.var()), ("b", 10.0, 0.0)),
         {"batch_stats": of(("a", 7, 7), ("b", 10, 0))},
         iter(batches),
@@ -61,7 +61,7 @@ def test_two_batches_by_hand():
 
 def test_a_variance_is_never_below_zero():
     value = np.float32(1 / 3)
-    found = estimate(
+    found = estimate_statistics(
         lambda variables, batch: of(("a", value, 0.0)),
         {"batch_stats": of(("a", 0, 1))},
         range(7),
@@ -72,16 +72,16 @@ def test_a_variance_is_never_below_zero():
 
 def test_no_whole_batch_says_what_to_do(network):
     with pytest.raises(UserError, match=r"at least one whole batch.*make it smaller"):
-        estimate(lambda variables, batch: batch, {"batch_stats": {}}, [])
+        estimate_statistics(lambda variables, batch: batch, {"batch_stats": {}}, [])
     with pytest.raises(UserError, match="at least one whole batch"):
-        recalibrated(network, (), fed(NoiseSource(7), range(7)), 8, DataParallel.over())
+        recalibrate(network, (), fed(NoiseSource(7), range(7)), 8, DataParallel.over())
 
 
 @pytest.fixture(scope="module")
 def estimated(network):
     """Of three batches of 8 and five images more; one of the 8 in the first is left out."""
     feeding = fed(OneLeftOut(29), range(29))
-    return recalibrated(network, (), feeding, 8, DataParallel.over())
+    return recalibrate(network, (), feeding, 8, DataParallel.over())
 
 
 def test_the_first_layers_statistics_are_those_of_all_images_of_whole_batches(network, estimated):
@@ -123,7 +123,7 @@ def test_nothing_else_changes(network, estimated):
 
 def test_statistics_that_are_held_come_back_as_they_were_bit_for_bit(network):
     feeding = fed(NoiseSource(16), range(16))
-    held = recalibrated(network, ("stem",), feeding, 8, DataParallel.over())
+    held = recalibrate(network, ("stem",), feeding, 8, DataParallel.over())
     for path, value in tree.leaves(network.variables["batch_stats"]).items():
         found = tree.leaves(held.variables["batch_stats"])[path]
         assert np.array_equal(found, value) == path.startswith("stem/"), path

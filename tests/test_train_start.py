@@ -29,7 +29,7 @@ def weights(tmp_path_factory):
 def network(weights, tmp_path):
     def make(classes=DIGITS, num_examples=80, **fields):
         recipe = options.recipe(tiny.config(weights, tmp_path, **fields), num_examples, None)
-        return start.network(recipe, classes)
+        return start.initial_network(recipe, classes)
 
     return make
 

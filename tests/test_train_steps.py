@@ -39,7 +39,7 @@ def image_batch(number=0, size=BATCH, masked=()):
 
 def step_of(variables, *, model=MODEL, freeze=(), norm="train", tx=TX, seed=0, **options):
     """Returns (state, step function) of the tiny network."""
-    held = freezing.freezing(variables, freeze, norm)
+    held = freezing.make_freezing(variables, freeze, norm)
     trained = frozenset(tree.leaves(variables["params"]).keys() - held.params)
     moving = freezing.moving_norms(held, variables["batch_stats"])
     options = {"mixing": Mixing(), "schedule": lambda step: 0.1, "prepare": lambda x: x, **options}
@@ -491,7 +491,9 @@ def test_what_is_frozen_does_not_move_by_a_bit(variables):
         variables, freeze=("stem", "stage1", "stage2/block1/conv2/bn/mean"), ema_decay=0.9
     )
     after, _ = run(state, jax.jit(step), 4)
-    held = freezing.freezing(variables, ("stem", "stage1", "stage2/block1/conv2/bn/mean"), "train")
+    held = freezing.make_freezing(
+        variables, ("stem", "stage1", "stage2/block1/conv2/bn/mean"), "train"
+    )
     for part, paths in (("params", held.params), ("batch_stats", held.statistics)):
         before, now = tree.leaves(variables[part]), tree.leaves(getattr(after, part))
         average = tree.leaves(after.ema[part])

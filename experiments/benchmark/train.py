@@ -52,7 +52,7 @@ def ours(backbone: str, size: int, batch_size: int, config: ConfigDict) -> peers
     from experiments.benchmark.synthetic import NoiseSource, random_images, random_network
     from tl.devices import DataParallel
     from tl.runs import options
-    from tl.train.inputs import of_images
+    from tl.train.inputs import image_inputs
     from tl.train.plan import make_plan
 
     config = config.copy_and_resolve_references()
@@ -67,9 +67,9 @@ def ours(backbone: str, size: int, batch_size: int, config: ConfigDict) -> peers
     recipe = options.recipe(config, batch_size, (size, size, 3))
     network = random_network(backbone, size, peers.CLASSES)
     parts = {"train": (NoiseSource(batch_size, size), np.arange(batch_size))}
-    fed = of_images(parts, recipe.augmentation, network.spec.preprocessing, threads=0)
+    inputs = image_inputs(parts, recipe.augmentation, network.spec.preprocessing, threads=0)
     plan, parallel = make_plan(recipe, network), DataParallel.over()
-    (phase,) = plan.compiled(fed, parallel)
+    (phase,) = plan.compiled(inputs, parallel)
     variables = jax.tree.map(jnp.array, network.variables)
     state = parallel.replicate(plan.state(variables, plan.phases[0]))
     batch = {

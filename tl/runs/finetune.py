@@ -23,11 +23,12 @@ from tl.runs.outcome import describe_data, describe_weights, write_report
 from tl.runs.parts import divide
 from tl.runs.probe_head import fit_head
 from tl.runs.workdir import CHECKPOINTS, begin, replaces
-from tl.train import freezing, inputs, session, start
+from tl.train import freezing, session, start
 from tl.train.evaluator import Evaluator
+from tl.train.inputs import image_inputs
 from tl.train.loop import Progress
 from tl.train.plan import make_plan
-from tl.train.recalibrate import recalibrated
+from tl.train.recalibrate import recalibrate
 from tl.train.recipe import Recipe
 from tl.train.session import Session
 from tl.train.state import TrainState
@@ -72,22 +73,24 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     # What is extracted on the way, for the head or a prefix, is computed as training is.
     extraction = dataclasses.replace(options.extraction(config), dtype=recipe.dtype)
     root = options.feature_root(config)
-    network = start.network(recipe, opened["train"].classes)
+    network = start.initial_network(recipe, opened["train"].classes)
     plan = make_plan(recipe, network)
     log("\n" + plan.tables(freezing.table) + "\n")
     if recipe.cache_prefix:
-        fed = prefix.cached(plan, parts, extraction, root, log)
+        inputs = prefix.cached(plan, parts, extraction, root, log)
     else:
-        fed = inputs.of_images(
+        inputs = image_inputs(
             parts, recipe.augmentation, network.spec.preprocessing, extraction.threads
         )
-    evaluator = Evaluator(network.model, fed, parallel, extraction.batch_size, recipe.loss.function)
+    evaluator = Evaluator(
+        network.model, inputs, parallel, extraction.batch_size, recipe.loss.function
+    )
     solver = next((s for s in options.solvers(config) if isinstance(s, Logistic)), Logistic())
 
     def first_state() -> TrainState:
         started = network
         if recipe.norm == "recalibrate":
-            started = recalibrated(started, recipe.freeze, fed, recipe.batch_size, parallel)
+            started = recalibrate(started, recipe.freeze, inputs, recipe.batch_size, parallel)
             log("batch statistics estimated anew on the training images")
         if recipe.head == "probe":
             head = fit_head(started, parts, extraction, root, solver, log)
@@ -98,9 +101,9 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     first = first_state() if replaces(workdir) else None
     begin(workdir)
     (workdir / LEAVES).write_text(plan.tables(freezing.leaf_table) + "\n")
-    if not fed.start:
+    if not inputs.start:
         preview.draw(
-            fed, recipe.mixing, network.spec.classes, recipe.batch_size, recipe.seed,
+            inputs, recipe.mixing, network.spec.classes, recipe.batch_size, recipe.seed,
             workdir / PREVIEW,
         )  # fmt: skip
     with Checkpoints(
@@ -111,7 +114,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
             evaluator,
             checkpoints,
             identity=session.identity(network, parts),
-            described={
+            metadata={
                 "config": config.to_dict(),
                 "network": trained.describe(network.spec, network.spec.classes, network.sha256),
             },

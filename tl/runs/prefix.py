@@ -15,7 +15,7 @@ from tl.features.network import Extraction, output_shapes
 from tl.features.store import FeatureStore
 from tl.files import Log
 from tl.train import inputs
-from tl.train.freezing import freezing, frozen_prefix
+from tl.train.freezing import frozen_prefix, make_freezing
 from tl.train.plan import Plan
 
 
@@ -45,7 +45,7 @@ def cached(
     frozen = plan.phases[-1].freezing  # the last phase holds least
     if recipe.norm == "recalibrate":
         # What is estimated anew before the first step is not what the prefix would run with.
-        held = freezing(network.variables, recipe.freeze, "train").statistics
+        held = make_freezing(network.variables, recipe.freeze, "train").statistics
         frozen = dataclasses.replace(frozen, statistics=held)
     prefix = frozen_prefix(network.variables, frozen, network.backbone.endpoints)
     if prefix is None:

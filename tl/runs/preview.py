@@ -17,19 +17,19 @@ SHOWN = 40
 
 
 def draw(
-    fed: Inputs, mixing: Mixing, classes: Sequence[str], batch_size: int, seed: int, path: Path
+    inputs: Inputs, mixing: Mixing, classes: Sequence[str], batch_size: int, seed: int, path: Path
 ) -> None:
     """Writes a contact sheet of the run's first batch, augmented and mixed, with its targets.
 
     Args:
-      fed: gives images (not activations).
+      inputs: gives images (not activations).
       mixing: between the images of the batch.
       classes: names, in the order of the labels.
       batch_size: of training.
       seed: of the run; the mixing is an example of what may come, not that of the first step.
       path: of the PNG to write.
     """
-    stream = dataclasses.replace(fed, threads=0).stream(batch_size, seed)
+    stream = dataclasses.replace(inputs, threads=0).stream(batch_size, seed)
     batch, _ = next(stream)
     stream.close()
     classes = fonts.class_names(classes)

@@ -1,4 +1,4 @@
-"""Evaluation of a network on a part of the data, every example exactly once."""
+"""Evaluates a network on a part of the data, every example exactly once."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ from tl.train.losses import LossFunction
 from tl.train.steps import eval_step, forward
 from tl.tree import Tree
 
-Step = Callable[[Tree, Mapping[str, jax.Array]], Any]  # compiled, of variables and a batch
+Step = Callable[[Tree, Mapping[str, jax.Array]], Any]  # (variables, batch) -> results, compiled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Outputs:
     """A network's logits for the labelled examples of a part, in the order of the part's rows.
 
     Attributes:
-      places: int64 [N], the examples' places among the part's rows; images left out are missing.
+      places: int64 [N], index of each example among the part's rows; images left out are missing.
       ids: N names.
       labels: int32 [N].
       logits: float32 [N, C].
@@ -46,14 +46,14 @@ class Evaluator:
 
     Attributes:
       model: the Flax module.
-      fed: the data.
+      inputs: the data.
       parallel: the devices.
-      batch_size: over all devices, rounded up to a multiple of their number.
+      batch_size: examples on all devices together, rounded up to a multiple of their number.
       loss: the training loss, see `tl.train.losses`; its mean on one-hot targets is a metric.
     """
 
     model: Network
-    fed: Inputs
+    inputs: Inputs
     parallel: DataParallel
     batch_size: int
     loss: LossFunction = optax.softmax_cross_entropy
@@ -66,7 +66,7 @@ class Evaluator:
         """
         sums = {"loss": np.zeros(2), "top1": np.zeros(2), "top5": np.zeros(2)}
         seen = 0
-        for batch, result in self._results(self._step, variables, self.fed, part):
+        for batch, result in self._results(self._step, variables, self.inputs, part):
             sums = {name: pair + np.float64(result[name]) for name, pair in sums.items()}
             seen += int(np.sum(batch["mask"]))
         if not seen:
@@ -83,7 +83,7 @@ class Evaluator:
           UserError: no image of the part can be decoded.
         """
         masks, ids, labels, logits = [], [], [], []
-        for batch, result in self._results(self._step, variables, self.fed, part):
+        for batch, result in self._results(self._step, variables, self.inputs, part):
             mask = batch["mask"]
             masks.append(mask)
             ids += [batch["id"][i] for i in np.flatnonzero(mask)]
@@ -91,48 +91,48 @@ class Evaluator:
             logits.append(np.asarray(result["logits"])[mask])
         if not ids:
             raise UserError(f"no image of {part} can be decoded")
-        # The rows that pad the last batch come after all examples.
+        # Rows that pad the last batch come after all examples.
         places = np.flatnonzero(np.concatenate(masks))
         return Outputs(places, ids, np.concatenate(labels), np.concatenate(logits))
 
     def pooled(
         self, variables: Tree, part: str, places: Int[np.ndarray, " n"]
     ) -> Float[np.ndarray, "n d"]:
-        """Returns the pooled features, which the head takes, of some examples.
+        """Returns the features that the head takes, for some examples.
 
         Args:
           variables: `params` and `batch_stats`.
           part: name of a part of the data.
-          places: int [n], n >= 1, places of labelled examples among the part's rows.
+          places: int [n], n >= 1, index of labelled examples among the part's rows.
         """
-        source, rows = self.fed.parts[part]
-        chosen = dataclasses.replace(self.fed, parts={part: (source, rows[places])})
+        source, rows = self.inputs.parts[part]
+        chosen = dataclasses.replace(self.inputs, parts={part: (source, rows[places])})
         results = self._results(self._pool, variables, chosen, part)
         return np.concatenate([np.asarray(values)[batch["mask"]] for batch, values in results])
 
     def _results(
-        self, step: Step, variables: Tree, fed: Inputs, part: str
+        self, step: Step, variables: Tree, inputs: Inputs, part: str
     ) -> Iterator[tuple[dict, Any]]:
         count = self.parallel.device_count
-        loaded = fed.batches(part, -(-self.batch_size // count) * count)
+        loaded = inputs.batches(part, -(-self.batch_size // count) * count)
         return devices.prefetch(
             loaded, lambda batch: (batch, step(variables, self.parallel.put_whole(batch)))
         )
 
     @functools.cached_property
     def _step(self) -> Step:
-        run_network = functools.partial(forward, model=self.model, start=self.fed.start)
+        run_network = functools.partial(forward, model=self.model, start=self.inputs.start)
         return self.parallel.compile(
             functools.partial(
-                eval_step, forward=run_network, prepare=self.fed.prepare_eval, loss=self.loss
+                eval_step, forward=run_network, prepare=self.inputs.prepare_eval, loss=self.loss
             )
         )
 
     @functools.cached_property
     def _pool(self) -> Step:
         def pooled(variables: Tree, batch: dict[str, jax.Array]) -> jax.Array:
-            inputs = self.fed.prepare_eval(batch["image"])
-            outputs = self.model.apply(variables, inputs, start=self.fed.start, stop=FINAL)
+            inputs = self.inputs.prepare_eval(batch["image"])
+            outputs = self.model.apply(variables, inputs, start=self.inputs.start, stop=FINAL)
             return cast(dict[str, jax.Array], outputs)[FINAL].astype(jnp.float32)
 
         return self.parallel.compile(pooled)

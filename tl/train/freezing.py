@@ -1,7 +1,7 @@
-"""Which parameters and batch statistics are frozen, as paths.
+"""Decides which parameters and batch statistics are frozen, as paths.
 
-Everything that has to agree about it (gradient, optimizer, batch normalisation, cached prefix,
-the printed table) is derived from one `Freezing`.
+Gradient, optimizer, batch normalisation, cached prefix and the printed table must agree, and so all
+follow from one `Freezing`.
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ FREEZE, UNFREEZE = "train.freeze", "train.unfreeze"
 
 @dataclasses.dataclass(frozen=True)
 class Freezing:
-    """Paths of the leaves that do not move.
+    """Paths of the leaves that are frozen.
 
     Attributes:
       params: in `variables['params']`.
-      statistics: in `variables['batch_stats']`; mean and var of one module always together.
+      statistics: in `variables['batch_stats']`; mean and var of a module are frozen together.
     """
 
     params: frozenset[str]
@@ -34,29 +34,29 @@ class Freezing:
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """The steps from `start` up to, without, `end`, and what is frozen in them."""
+    """Steps from `start` up to and excluding `end`, and what is frozen in them."""
 
     start: int
     end: int
     freezing: Freezing
 
 
-def freezing(
-    variables: tree.Tree, freeze: Collection[str], norm: str, thawed: Collection[str] = ()
+def make_freezing(
+    variables: tree.Tree, freeze: Collection[str], norm: str, unfrozen: Collection[str] = ()
 ) -> Freezing:
     """Returns what is frozen.
 
     Args:
       variables: `{'params', 'batch_stats'}`, of arrays or of their shapes.
-      freeze: patterns, see `tl.tree.matches`. Batch normalisation of which a statistic matches
-        keeps both; so 'stage1' and '*/bn' mean the statistics too, 'stem/bn/scale' does not.
+      freeze: patterns, see `tl.tree.matches`. If one matches the mean or the var of a module, both
+        are frozen; so 'stage1' and '*/bn' freeze statistics too, 'stem/bn/scale' does not.
       norm: `train` freezes nothing more; `affine` all statistics; `frozen` and `recalibrate` all
         statistics and all scales and biases of batch normalisation.
-      thawed: patterns of what `freeze` means but is not frozen any more; `norm` still holds.
+      unfrozen: patterns of leaves that `freeze` no longer freezes; `norm` still does.
 
     Raises:
-      UserError: a pattern means nothing, no parameter is left to train, or norm is unknown or means
-        nothing, since the network has no batch normalisation.
+      UserError: a pattern matches nothing, no parameter is left to train, or norm is unknown or
+        needs batch normalisation, which the network does not have.
     """
     if norm not in NORMS:
         raise UserError(f"there is no {norm!r}{nearest(norm, NORMS)}", field="train.norm")
@@ -68,7 +68,7 @@ def freezing(
             field="train.norm",
         )
     paths = [*params, *statistics]
-    chosen = tree.select(paths, freeze, FREEZE) - tree.select(paths, thawed, UNFREEZE)
+    chosen = tree.select(paths, freeze, FREEZE) - tree.select(paths, unfrozen, UNFREEZE)
     norms = {_module(path) for path in statistics}
     held = {_module(path) for path in chosen.intersection(statistics)} if norm == "train" else norms
     affine = norms if norm in ("frozen", "recalibrate") else ()
@@ -92,27 +92,27 @@ def phases(
     norm: str,
     steps: int,
 ) -> list[Phase]:
-    """Returns the parts of a run, in order, within which the same leaves are frozen.
+    """Returns the phases of a run, in order; in each, the same leaves are frozen.
 
     Args:
-      variables, freeze, norm: see `freezing`.
-      unfreeze: 'PATTERN@STEP' in any order: from that step on, what the pattern means moves.
+      variables, freeze, norm: see `make_freezing`.
+      unfreeze: 'PATTERN@STEP', in any order: leaves that match train from that step on.
       steps: updates of the whole run.
 
     Raises:
-      UserError: as `freezing`; one of `unfreeze` is malformed, its step is not within the run, or
-        it thaws nothing.
+      UserError: as `make_freezing`; one of `unfreeze` is malformed, its step is not within the run,
+        or it unfreezes nothing.
     """
-    thaws = sorted((_parse(text, steps) for text in unfreeze), key=lambda thaw: thaw[1])
-    past, thawed = [], []
-    phase = Phase(0, steps, freezing(variables, freeze, norm))
-    for pattern, step in thaws:
-        thawed.append(pattern)
-        after = freezing(variables, freeze, norm, thawed)
+    changes = sorted((_parse(text, steps) for text in unfreeze), key=lambda change: change[1])
+    past, unfrozen = [], []
+    phase = Phase(0, steps, make_freezing(variables, freeze, norm))
+    for pattern, step in changes:
+        unfrozen.append(pattern)
+        after = make_freezing(variables, freeze, norm, unfrozen)
         if after == phase.freezing:
             raise UserError(
-                f"{pattern!r} thaws nothing at step {step}; expected a pattern of leaves that "
-                f"`{FREEZE}={tuple(freeze)}` still holds, and `train.norm={norm}` does not",
+                f"{pattern!r} unfreezes nothing at step {step}; expected a pattern of leaves that "
+                f"`{FREEZE}={tuple(freeze)}` still freezes, and `train.norm={norm}` does not",
                 field=UNFREEZE,
             )
         if step > phase.start:
@@ -136,33 +136,33 @@ def _parse(text: str, steps: int) -> tuple[str, int]:
 
 
 def moving_norms(freezing: Freezing, batch_stats: tree.Tree) -> frozenset[str]:
-    """Returns the modules whose batch normalisation uses and updates the batch's statistics.
+    """Returns the modules that normalise by the batch's statistics and update the running ones.
 
     Args:
-      freezing: what does not move.
+      freezing: what is frozen.
       batch_stats: `variables['batch_stats']`.
 
     Returns:
-      Paths such as `stem` and `stage1/block1/conv1`: what `bn` is a part of.
+      Paths of the modules that contain `bn`, such as `stem` and `stage1/block1/conv1`.
     """
     moving = tree.leaves(batch_stats).keys() - freezing.statistics
     return frozenset(_module(_module(path)) for path in moving)
 
 
 def frozen_prefix(variables: tree.Tree, freezing: Freezing, endpoints: Sequence[str]) -> str | None:
-    """Returns the last endpoint up to which nothing moves, or None where the first one moves.
+    """Returns the last endpoint up to which everything is frozen, or None if the first is not.
 
     Args:
       variables: `{'params', 'batch_stats'}`, of arrays or of their shapes.
-      freezing: what does not move.
-      endpoints: in order of computation, such as `stem`, `stage1`; the parameters of each lie in
-        the module of its name. One without parameters, such as `pooled`, ends the prefix.
+      freezing: what is frozen.
+      endpoints: in order of computation, such as `stem`, `stage1`; the parameters of each are in
+        the module with its name. One without parameters, such as `pooled`, ends the prefix.
     """
     frozen = freezing.params | freezing.statistics
     last = None
     for endpoint in endpoints:
-        own = [path for paths in _paths(variables) for path in paths if _top(path) == endpoint]
-        if not own or not frozen.issuperset(own):
+        inside = [path for paths in _paths(variables) for path in paths if _top(path) == endpoint]
+        if not inside or not frozen.issuperset(inside):
             break
         last = endpoint
     return last
@@ -175,14 +175,14 @@ def table(
     decayed: Collection[str],
     backbone: Backbone,
 ) -> str:
-    """Returns what moves and how, a module a row, in order of computation.
+    """Returns a table of what trains, with a row for each module in order of computation.
 
     Args:
       variables: `{'params', 'batch_stats'}`, of arrays or of their shapes.
-      freezing: what does not move.
-      multipliers: of the learning rate, by path of every parameter.
+      freezing: what is frozen.
+      multipliers: path of every parameter to the multiplier of its learning rate.
       decayed: paths of the parameters that weight decay acts on; frozen ones do not count.
-      backbone: whose variables they are.
+      backbone: contract of the network.
     """
     params, statistics = _paths(variables)
 
@@ -224,7 +224,7 @@ def leaf_table(
     decayed: Collection[str],
     backbone: Backbone,
 ) -> str:
-    """Returns what `table` does leaf by leaf, statistics too; see there for the arguments."""
+    """Returns the same as `table` with a row for each leaf; see there for the arguments."""
     params, statistics = _paths(variables)
 
     def row(path: str) -> list[str]:

@@ -1,10 +1,10 @@
-"""Rules that set hyperparameters from the data: BiT-HyperRule, and a momentum of statistics."""
+"""Rules that set hyperparameters from the data: BiT-HyperRule, and Kornblith's momentum."""
 
 from typing import Any
 
 SMALL, LARGE = 20_000, 500_000  # examples: below, at least
-# By size: steps of warm-up, of the three falls, of the whole run. The paper's falls are at 30, 60
-# and 90 % of every run; its code lets a small one fall at 40, 60 and 80 %.
+# By size: steps at which warm-up ends, the rate falls (three times), and the run ends. In the paper
+# it falls at 30, 60 and 90 % of every run; in its code at 40, 60 and 80 % of a small one.
 POINTS = {
     "small": (100, 200, 300, 400, 500),
     "medium": (500, 3000, 6000, 9000, 10_000),
@@ -15,16 +15,15 @@ POINTS = {
 def bit_hyperrule(num_examples: int, image_shape: tuple[int, int, int] | None) -> dict[str, Any]:
     """Returns the fields of a config that BiT-HyperRule derives from the data.
 
-    Kolesnikov et al. 2020, arXiv:1912.11370, section 3.3, as its code has it
-    (google-research/big_transfer, bit_hyperrule.py): a square resized and a crop of it to train
-    on; what is the same for all data sets is in configs/bit_hyperrule.py. For large images the
-    paper says 448 and 384, its code 512 and 480, taken here. The code starts its warm-up at 0 and
-    falls one update later; see `tl.train.schedules`.
+    Source: Kolesnikov et al. 2020, arXiv:1912.11370, section 3.3, with the values of its code
+    (google-research/big_transfer, bit_hyperrule.py). Images are resized to a square, and a crop of
+    it is trained on: 512 and 480 pixels for large images, where the paper says 448 and 384. Fields
+    that are the same for all data sets are in configs/bit_hyperrule.py. In that code warm-up starts
+    at 0 and the rate falls one update later; see `tl.train.schedules`.
 
     Args:
       num_examples: of train.
-      image_shape: height, width, channels of every image; None where they vary, which counts as
-        large.
+      image_shape: height, width, channels of every image; None if they vary, which counts as large.
 
     Returns:
       Dotted name of a field to value, such as 'train.steps': 500.
@@ -46,11 +45,11 @@ def bit_hyperrule(num_examples: int, image_shape: tuple[int, int, int] | None) -
 def kornblith_momentum(steps_per_epoch: float) -> float:
     """Returns the share of old batch statistics kept in an update: max(1 - 10 / s, 0.9).
 
-    Over an epoch of more than 100 steps the old ones thereby lose all but e^-10 of their weight
-    (Kornblith et al. 2019, arXiv:1805.08974; Chen et al. 2020, arXiv:2002.05709, appendix B.8).
+    After an epoch of more than 100 steps the old statistics weigh e^-10 (Kornblith et al. 2019,
+    arXiv:1805.08974; Chen et al. 2020, arXiv:2002.05709, appendix B.8).
 
     Args:
-      steps_per_epoch: s, above 0; up to 100, and so below 1 too, the result is 0.9.
+      steps_per_epoch: s, above 0; up to 100 the result is 0.9.
 
     >>> kornblith_momentum(0.5), kornblith_momentum(100), kornblith_momentum(1000)
     (0.9, 0.9, 0.99)

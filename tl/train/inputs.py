@@ -22,10 +22,10 @@ class Inputs:
 
     Attributes:
       parts: `train`, `val` and `test` to (source, its rows).
-      augment: (image, generator) -> image, on the host, of a training example.
-      transform: image -> image, on the host, of an example to evaluate; None to leave it.
-      prepare_train, prepare_eval: a batch of what these give -> the network's input, on the device.
-      start: '' where that is an image, or the endpoint whose output it is.
+      augment: (image, generator) -> image, for training examples, on the host.
+      transform: image -> image, for examples to evaluate, on the host; None for no change.
+      prepare_train, prepare_eval: a batch of these images -> the network's input, on the device.
+      start: endpoint whose outputs the examples are; '' if they are images.
       threads: of the loader.
     """
 
@@ -58,7 +58,7 @@ class Inputs:
         )
 
     def batches(self, part: str, batch_size: int) -> Iterator[dict]:
-        """Yields each example of a part once; mask is False for padding and left-out images."""
+        """Yields each example of a part once; mask is False for padding and corrupt images."""
         source, rows = self.parts[part]
         for batch in loader.batches(
             source, batch_size, indices=rows, transform=self.transform, threads=self.threads
@@ -66,18 +66,18 @@ class Inputs:
             yield {**batch, "mask": batch["mask"] & (batch["label"] >= 0)}
 
 
-def of_images(
+def image_inputs(
     parts: Mapping[str, tuple[Source, np.ndarray]],
     augmentation: Augmentation,
     preprocessing: Preprocessing,
     threads: int,
 ) -> Inputs:
-    """Returns the inputs of a network that is run from its images on.
+    """Returns the inputs of a network that starts from images, not from stored outputs.
 
     Args:
       parts: see `Inputs`.
-      augmentation: of training images; where it does nothing they are made like all others.
-      preprocessing: how the network's images are made.
+      augmentation: of training images; if it is not active, they are prepared as for evaluation.
+      preprocessing: how the network's images are prepared.
       threads: of the loader.
     """
     shape = parts["train"][0].image_shape
@@ -104,5 +104,5 @@ def unchanged(
     rng: np.random.Generator,
     transform: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Returns an image as it is evaluated: without augmentation, after `transform` if any."""
+    """Returns a training image prepared as for evaluation: only `transform`, no augmentation."""
     return image if transform is None else transform(image)

@@ -1,4 +1,4 @@
-"""Notes a request to stop (SIGTERM, Ctrl-C), so that training can end after a step."""
+"""Catches SIGTERM and Ctrl-C, so that training can stop after a step."""
 
 import contextlib
 import signal
@@ -8,11 +8,11 @@ from types import FrameType
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Request:
-    """Whether somebody asked the process to stop, and how.
+class StopRequest:
+    """The signal that asked the process to stop, if any.
 
     Attributes:
-      sent: the signal; None until then.
+      sent: the signal; None until one is sent.
     """
 
     sent: signal.Signals | None = None
@@ -24,13 +24,13 @@ class Request:
 
 
 @contextlib.contextmanager
-def noted(numbers: Collection[signal.Signals] = SIGNALS) -> Iterator[Request]:
-    """Within it, these signals (of Ctrl-C the first) are noted and do nothing else.
+def catch_signals(numbers: Collection[signal.Signals] = SIGNALS) -> Iterator[StopRequest]:
+    """Records signals and lets the process run on; only Ctrl-C after another signal stops it.
 
     Schedulers send SIGTERM some seconds before they kill. Outside the main thread, where Python
-    takes no signals, nothing is noted.
+    takes no signals, nothing is recorded.
     """
-    request = Request()
+    request = StopRequest()
     before = {}
     with contextlib.suppress(ValueError):  # not the main thread
         for number in numbers:

@@ -14,31 +14,31 @@ _FLUSH_SECONDS = 5
 
 
 class RunLog:
-    """Scalars by step, in `metrics.jsonl` and as TensorBoard events in `tensorboard/`.
+    """Writes scalars by step to `metrics.jsonl`, and as TensorBoard events to `tensorboard/`.
 
-    A context manager: its end writes out what is still in memory.
+    A context manager, which writes out at its end what is still in memory.
     """
 
     def __init__(
         self, workdir: str | Path, resume_step: int | None = None, *, enabled: bool = True
     ):
-        """Opens the log of a run, after what it says of steps that will be done again is dropped.
+        """Opens the log of a run, and drops records of steps that will be done again.
 
         Args:
           workdir: the run's folder.
-          resume_step: step the run goes on from, whose own record stays; None starts anew.
-          enabled: whether anything is written at all.
+          resume_step: step that the run goes on from, whose record stays; None to drop all records.
+          enabled: whether to write anything.
         """
         self._events = None
         if not enabled:
             return
-        from tensorboardX import SummaryWriter  # here, since few commands need it
+        from tensorboardX import SummaryWriter  # here, since only training needs it
 
         logging.getLogger("tensorboardX").setLevel(logging.ERROR)  # each NaN would be a warning
         self._records = Path(workdir) / "metrics.jsonl"
         _drop_after(self._records, -1 if resume_step is None else resume_step)
-        # Event files are named by the second. One of the same second and step would be replaced,
-        # and holds nothing that stays.
+        # Event files are named by the second and the step. A file with the same name is replaced;
+        # it holds only events of steps that will be done again.
         self._events = SummaryWriter(
             str(Path(workdir) / "tensorboard"),
             purge_step=0 if resume_step is None else resume_step + 1,
@@ -73,7 +73,7 @@ class RunLog:
 
 
 def _drop_after(path: Path, step: int) -> None:
-    """Drops the records after a step, and a line that a kill has torn."""
+    """Drops the records after a step, and an incomplete last line."""
     if not path.exists():
         return
     lines = path.read_text().splitlines(keepends=True)
@@ -88,30 +88,30 @@ def _step(line: str) -> float:
         return float("inf")
 
 
-class Progress(tqdm):
+class ProgressBar(tqdm):
     """A progress bar of images, with the loss, images a second and the time left."""
 
     def update(self, n: float = 1, loss: float | None = None) -> bool | None:
-        """Counts n images more.
+        """Adds n images.
 
         Args:
           n: images of the step.
-          loss: to show from now on; None leaves the one shown.
+          loss: to show from now on; None keeps the one shown.
         """
         if loss is not None and not self.disable:  # reading it may wait for the device
             self.set_postfix(loss=f"{loss:.4g}", refresh=False)
         return super().update(n)
 
 
-def progress(total: int, initial: int = 0, *, enabled: bool = True) -> Progress:
+def progress_bar(total: int, initial: int = 0, *, enabled: bool = True) -> ProgressBar:
     """Returns a bar on standard error, which shows only on a terminal.
 
     Args:
       total: images of the whole run.
-      initial: of these, done before a resume; the rate leaves them out.
-      enabled: whether it shows at all.
+      initial: images done before a resume; the rate leaves them out.
+      enabled: whether to show it.
     """
-    return Progress(
+    return ProgressBar(
         total=total,
         initial=initial,
         unit=" images",

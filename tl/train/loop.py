@@ -1,4 +1,4 @@
-"""The one training loop: update, log, evaluate, save, stop."""
+"""The training loop: update, log, evaluate, save, stop."""
 
 import collections
 import dataclasses
@@ -12,21 +12,21 @@ import jax
 from tl.errors import UserError
 from tl.train.state import TrainState
 
-# Steps whose metrics may still be on the way from the devices: the host never waits for a step
-# that was just started.
+# Number of the latest steps whose metrics are not read yet, so that the host never waits for a step
+# that it has just started.
 _IN_FLIGHT = 2
 
 
 class Span(Protocol):
-    """Steps from `start` up to, without, `end`."""
+    """Steps from `start` up to and excluding `end`."""
 
     @property
     def start(self) -> int:
-        """The first of them."""
+        """The first step."""
 
     @property
     def end(self) -> int:
-        """The one after the last."""
+        """The step after the last."""
 
 
 S = TypeVar("S", bound=Span)
@@ -37,9 +37,9 @@ class CompiledPhase:
     """Steps that train the same parameters.
 
     Attributes:
-      start, end: of its steps, `end` excluded.
-      step: (state, batch) -> (state, metrics), compiled; takes the state's memory.
-      enter: the state of the phase before -> this one's; what lies there already stays.
+      start, end: first step, and step after the last.
+      step: (state, batch) -> (state, metrics), compiled; reuses the memory of its state.
+      enter: the state of the phase before -> the state of this one.
     """
 
     start: int
@@ -50,15 +50,15 @@ class CompiledPhase:
 
 @dataclasses.dataclass(frozen=True)
 class Cadence:
-    """When what happens, in steps.
+    """How long a run is and how often it evaluates, saves and logs, in steps.
 
     Attributes:
-      steps: all of them.
+      steps: updates of the whole run.
       steps_per_epoch: may be a fraction.
       eval_every: >= 1; the start and the last step are evaluated, too.
-      checkpoint_every: beside those at evaluations; 0 for none.
+      checkpoint_every: interval of checkpoints beside those at evaluations; 0 for none.
       log_every: >= 1.
-      patience: evaluations in a row without a better one that end the run; 0 for any number.
+      patience: the run ends after this many evaluations without a better one; 0 to never end early.
     """
 
     steps: int
@@ -69,26 +69,27 @@ class Cadence:
     patience: int = 0
 
     def evaluates(self, step: int) -> bool:
-        """Whether the state after so many steps is evaluated."""
+        """Whether the state after `step` updates is evaluated."""
         return step % self.eval_every == 0 or step == self.steps
 
     def saves(self, step: int) -> bool:
-        """Whether it is saved, beside the evaluated ones."""
+        """Whether the state after `step` updates is saved, if it is not evaluated."""
         return bool(self.checkpoint_every) and step % self.checkpoint_every == 0
 
 
 @dataclasses.dataclass
 class Progress:
-    """What a checkpoint must hold beside the state, for the run to go on as if nothing happened.
+    """How far a run is: all that a checkpoint needs, beside the state, to resume it exactly.
 
     Attributes:
       position: of the training stream, after the last step.
-      curve: one row an evaluation: step, epoch, train_loss and train_top1 (means over the steps
+      curve: a row for each evaluation: step, epoch, train_loss and train_top1 (means over the steps
         since the row before; None at the start), val_loss, val_top1 and so on.
-      sums: of loss and top1 over the steps since the last evaluation, and their number.
+      sums: `loss` and `top1`, summed over the steps since the last evaluation, and `steps`, their
+        number.
       seconds: of training so far, evaluations included.
-      waiting: how many of these the host waited for the loader.
-      total: since the run began, all that its processes did until they saved.
+      waiting: seconds of these in which the host waited for the loader.
+      total: seconds from the start of the run to the last save, without interruptions.
     """
 
     position: dict | None = None
@@ -101,22 +102,24 @@ class Progress:
     def best(self) -> dict[str, Any]:
         """Returns the row with the highest val_top1, the latest of equals.
 
-        Val is often too small to tell the last rows apart. What trained longer, at a rate that has
-        fallen further, is then the better guess.
+        Val is often too small to tell the last rows apart. The network that trained longer, to a
+        lower learning rate, is then the better guess.
         """
         return max(self.curve, key=lambda row: (row["val_top1"], row["step"]))
 
     def has_evaluated(self, step: int) -> bool:
-        """Returns whether the state after so many steps has its row."""
+        """Whether the state after `step` updates has its row."""
         return bool(self.curve) and self.curve[-1]["step"] == step
 
     def out_of_patience(self, patience: int) -> bool:
-        """Returns whether the last `patience` evaluations were no better than one before them."""
+        """Whether each of the last `patience` evaluations was no better than one before them."""
         top1 = [row["val_top1"] for row in self.curve]
         return bool(patience) and len(top1) - top1.index(max(top1)) > patience
 
-    def book(self, step: int, steps_per_epoch: float, measured: Mapping[str, float]) -> None:
-        """Adds the row of an evaluation, and begins new sums."""
+    def add_evaluation(
+        self, step: int, steps_per_epoch: float, measured: Mapping[str, float]
+    ) -> None:
+        """Adds the row of an evaluation, and resets the sums."""
         steps = self.sums.get("steps")
         self.curve.append(
             {
@@ -131,7 +134,7 @@ class Progress:
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, and did so after saving that step."""
+    """The run was asked to stop, and has saved its last step."""
 
     def __init__(self, step: int):
         super().__init__(step)
@@ -151,16 +154,16 @@ def fit(
     show: Callable[[float], None] = lambda loss: None,
     interrupted: Callable[[int], bool] = lambda step: False,
 ) -> TrainState:
-    """Trains from where `state` and `progress` are to the end, or until patience runs out.
+    """Trains from `state` and `progress` to the end, or until patience runs out.
 
     Args:
-      state: lies on the devices; its memory is used up.
-      progress: is kept up to date.
+      state: on the devices; its memory is reused, so it cannot be read afterwards.
+      progress: is updated in place.
       phases: cover all steps, in order.
       batches: (batch on the devices, position after it), from `progress.position` on.
-      cadence: when what happens.
+      cadence: when to evaluate, save and log.
       evaluate: state -> at least `loss` and `top1` on val.
-      save: keeps state and progress, with the metrics of an evaluation or None.
+      save: saves state and progress, with the metrics of an evaluation or None.
       record: takes the number of a step and scalars by name.
       show: takes the loss of each step, soon after it.
       interrupted: step -> whether to save and stop.
@@ -169,7 +172,7 @@ def fit(
       The state after the last step.
 
     Raises:
-      UserError: a loss, on val too, or a gradient is not finite; nothing of it is saved.
+      UserError: a training loss, a val loss or a gradient is not finite; that state is not saved.
       Interrupted: after saving.
     """
     step = resumed = int(state.step)
@@ -177,8 +180,8 @@ def fit(
     phase = phase_at(phases, max(step - 1, 0))
     pending: collections.deque[tuple[int, Mapping[str, jax.Array]]] = collections.deque()
 
-    def settle(in_flight: int = 0) -> None:
-        """Waits for and books all but the latest `in_flight` steps."""
+    def read_metrics(in_flight: int = 0) -> None:
+        """Reads, sums up and records the metrics of all but the latest `in_flight` steps."""
         while len(pending) > in_flight:
             number, arrays = pending.popleft()
             scalars = {name: float(value) for name, value in jax.device_get(arrays).items()}
@@ -189,25 +192,25 @@ def fit(
                 record(number, {f"train/{name}": value for name, value in scalars.items()})
             show(scalars["loss"])
 
-    def keep(measured: Mapping[str, float] | None) -> None:
+    def checkpoint(measured: Mapping[str, float] | None) -> None:
         progress.seconds = time.perf_counter() - started
         save(state, progress, measured)
 
     while True:
         if cadence.evaluates(step) and not progress.has_evaluated(step):
-            settle()
+            read_metrics()
             measured = evaluate(state)
             scalars = {f"val/{name}": value for name, value in measured.items()}
-            _check_finite(step, scalars)  # an update that ruins the network is itself finite
+            _check_finite(step, scalars)  # a finite update may still ruin the network
             record(step, scalars)
-            progress.book(step, cadence.steps_per_epoch, measured)
-            keep(measured)
+            progress.add_evaluation(step, cadence.steps_per_epoch, measured)
+            checkpoint(measured)
         if step == cadence.steps or progress.out_of_patience(cadence.patience):
             return state
         stop = interrupted(step)
         if (stop or cadence.saves(step)) and step > resumed and not cadence.evaluates(step):
-            settle()
-            keep(None)
+            read_metrics()
+            checkpoint(None)
         if stop:
             raise Interrupted(step)
         if phase is not (current := phase_at(phases, step)):
@@ -220,11 +223,11 @@ def fit(
         for array in values.values():
             array.copy_to_host_async()
         pending.append((step, values))
-        settle(_IN_FLIGHT)
+        read_metrics(_IN_FLIGHT)
 
 
 def phase_at(phases: Sequence[S], step: int) -> S:
-    """Returns the phase of the update that follows `step` of them; the last one after the end."""
+    """Returns the phase of the update after the first `step`; the last one at the end."""
     return next((phase for phase in phases if phase.start <= step < phase.end), phases[-1])
 
 

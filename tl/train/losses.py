@@ -29,9 +29,9 @@ def sigmoid(logits: Float[Array, "n c"], targets: Float[Array, "n c"]) -> Float[
     """Returns the binary cross-entropy of each class, summed over the classes.
 
     big_vision's `sigmoid_xent` is the same. The A1 recipe of timm (arXiv:2110.00476) differs in
-    two ways. It takes the mean over the classes, which is this loss divided by C: SGD needs C times
-    the learning rate there, while Adam and LAMB do not see the scale, except in epsilon and in
-    clipping. And it sets every mixed target above a threshold to 1; here it stays as mixed.
+    two ways. It takes the mean over the classes, which is this loss divided by C: SGD then needs C
+    times the learning rate, while Adam and LAMB ignore the scale, except for epsilon and clipping.
+    And it sets every mixed target above a threshold to 1; here targets stay as mixed.
 
     Args:
       logits: float [N, C].
@@ -44,7 +44,7 @@ def focal(logits: Float[Array, "n c"], targets: Float[Array, "n c"]) -> Float[Ar
     """Returns the focal loss of each class with gamma 2, summed over the classes.
 
     The binary cross-entropy of a class is multiplied by (1 - p)^2, where p is the probability of
-    its target. Confident classes so count for little.
+    its target. So classes that are already right count for little.
 
     Source: Lin, Goyal, Girshick, He, Dollar, "Focal Loss for Dense Object Detection", ICCV 2017.
 
@@ -63,10 +63,10 @@ LOSSES = {
 
 
 def by_name(name: str) -> Loss:
-    """Returns a loss of `LOSSES`.
+    """Returns the loss with this name.
 
     Raises:
-      UserError: no loss has that name.
+      UserError: no loss has this name.
     """
     if name not in LOSSES:
         raise UserError(f"there is no {name!r}{nearest(name, LOSSES)}", field="train.loss")

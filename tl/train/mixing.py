@@ -75,7 +75,7 @@ def mix(
 ) -> tuple[Float[Array, "n ..."], Float[Array, "n k"]]:
     """Returns a batch mixed with itself in reversed order.
 
-    All examples of the batch keep the same share of themselves, as in the code of both papers.
+    Every example of the batch keeps the same share of itself, as in the code of both papers.
 
     Args:
       images: float [N, H, W, C]; of any shape if nothing is mixed.
@@ -107,8 +107,8 @@ def _blend(values: jax.Array, share: jax.Array) -> jax.Array:
 def _outside_box(key: jax.Array, share: jax.Array, shape: tuple[int, int]) -> jax.Array:
     """Returns CutMix's mask, float32 [H, W]: 0 in a box around a random pixel, 1 outside.
 
-    The box is as large as leaves `share` of the image, rounded to whole pixels. The part of it
-    that lies beyond the edges of the image is lost.
+    The box covers 1 - `share` of the image's area, rounded to whole pixels. The part of it beyond
+    the image's edges is lost.
     """
     side = jnp.sqrt(1.0 - share)
     inside = []

@@ -1,4 +1,4 @@
-"""The optimizer of fine-tuning: one optax chain over the leaves that train.
+"""The optimizer of fine-tuning: an optax chain over the parameters that train.
 
 gradient -> clip -> l2 or l2sp -> core -> decoupled decay -> rate of the leaf -> -learning rate
 """
@@ -26,11 +26,11 @@ DECAYS = ("decoupled", "l2", "l2sp")
 
 @dataclasses.dataclass(frozen=True)
 class Optim:
-    """The fields of `config.optim`; `configs/common.py` says what each means, and its default.
+    """The fields of `config.optim`; `configs/common.py` explains each, with its default.
 
-    Momentum and nesterov are read by sgd, lars and rmsprop, b1, b2 and epsilon by the others
-    (rmsprop takes b2 and epsilon too). The defaults are those of SGD and Adam: Lion is published
-    with b2 0.99, LAMB with epsilon 1e-6, AdaBelief with 1e-16. LARS is published with l2 decay.
+    sgd, lars and rmsprop use momentum and nesterov; rmsprop and the others use b2 and epsilon, and
+    the others b1 too. The defaults suit SGD and Adam: Lion is published with b2 0.99, LAMB with
+    epsilon 1e-6, AdaBelief with 1e-16. LARS is published with l2 decay.
 
     Raises:
       UserError: a name that is unknown, or a value out of its range.
@@ -99,10 +99,10 @@ def _nadam(optim: Optim) -> optax.GradientTransformation:
     return optax.scale_by_adam(optim.b1, optim.b2, optim.epsilon, nesterov=True)
 
 
-# A name with and without `w` is one core: where the decay goes is for `decay` to say.
+# Names with and without `w` have the same core; the field `decay` says how weights decay.
 CORES: dict[str, Callable[[Optim], optax.GradientTransformation]] = {
     "sgd": _momentum,
-    "lars": _momentum,  # of the gradient that its trust ratio has scaled
+    "lars": _momentum,  # takes the gradient scaled by the trust ratio
     "adam": _adam,
     "adamw": _adam,
     "lamb": _adam,  # its trust ratio scales the update, decay included
@@ -125,11 +125,11 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Returns the optimizer of a tree of parameters, all of which train.
 
-    With `decoupled` decay (Loshchilov and Hutter 2019, arXiv:1711.05101) a leaf moves by
+    With `decoupled` decay (Loshchilov and Hutter 2019, arXiv:1711.05101) a leaf changes by
     `-schedule(step) * multiplier * (core + weight_decay * p)`. `l2` adds `weight_decay * p` to the
-    clipped gradient before the core, `l2sp` (Li et al. 2018, arXiv:1802.01483)
-    `weight_decay * (p - start)`, where start is what `init` was given: it is part of the state. A
-    head that starts at zero is thereby pulled to zero, as in that paper.
+    clipped gradient before the core. `l2sp` (Li et al. 2018, arXiv:1802.01483) adds
+    `weight_decay * (p - start)`, where start are the parameters given to `init`, which become part
+    of the state. A head that starts at zero is thereby pulled to zero, as in that paper.
 
     LARS (You et al. 2017, arXiv:1708.03888) scales the gradients of kernels alone, as SimCLR does,
     by 0.001 * |p| / |gradient|; LAMB (You et al. 2020, arXiv:1904.00962) every leaf's update by
@@ -137,8 +137,8 @@ def make_optimizer(
 
     Args:
       optim: what to build.
-      schedule: learning rate by step, from 0.
-      multipliers: of the learning rate, by path; the leaves that train are among them.
+      schedule: step, from 0 on -> learning rate.
+      multipliers: path of at least every parameter that trains to the multiplier of its rate.
     """
     coupled = optax.identity()
     if optim.weight_decay and optim.decay == "l2":
@@ -179,7 +179,7 @@ def promoting(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def decayed(paths: Iterable[str]) -> frozenset[str]:
-    """Returns the paths that weight decay acts on: kernels, so no biases and no normalisation."""
+    """Returns the paths that weight decay acts on: kernels, not biases or normalisation."""
     return frozenset(path for path in paths if path.split("/")[-1] == "kernel")
 
 
@@ -189,16 +189,16 @@ def decay_mask(params: tree.Tree) -> dict[str, Any]:
     return tree.map_with_path(lambda path, leaf: path in chosen, params)
 
 
-def extend(old_opt_state: Any, new_opt_state: Any) -> Any:
-    """Returns the state after more leaves were thawed: `new_opt_state` but for what was known.
+def extend_opt_state(old_opt_state: Any, new_opt_state: Any) -> Any:
+    """Returns the optimizer's state after more leaves were unfrozen.
 
     Args:
-      old_opt_state: of the optimizer so far.
-      new_opt_state: of the same optimizer, `init` with the parameters that train from now on.
+      old_opt_state: state so far.
+      new_opt_state: `init` of the same optimizer with the parameters that train from now on.
 
     Returns:
-      The new state, in which every leaf that the old one has too comes from the old one: counts
-      and moments go on, and those of the thawed leaves begin.
+      `new_opt_state`, with every leaf that `old_opt_state` has too taken from there: counts and
+      moments go on, and those of the unfrozen parameters begin.
     """
     old = tree.named_leaves(old_opt_state)
     new = tree.named_leaves(new_opt_state)
@@ -207,18 +207,18 @@ def extend(old_opt_state: Any, new_opt_state: Any) -> Any:
     )
 
 
-class Start(NamedTuple):
+class L2SPState(NamedTuple):
     """State of L2-SP: the parameters that training started from."""
 
     params: Any
 
 
 def _toward_start(weight_decay: float) -> optax.GradientTransformation:
-    def init(params: Any) -> Start:
-        # Copies: a step that donates parameters and state may not be given one buffer twice.
-        return Start(jax.tree.map(jnp.copy, params))
+    def init(params: Any) -> L2SPState:
+        # Copies, since a step that donates parameters and state needs a buffer for each.
+        return L2SPState(jax.tree.map(jnp.copy, params))
 
-    def update(updates: Any, state: Start, params: Any = None) -> tuple[Any, Start]:
+    def update(updates: Any, state: L2SPState, params: Any = None) -> tuple[Any, L2SPState]:
         pulled = jax.tree.map(
             lambda update, p, start: update + weight_decay * (p - start),
             updates,
@@ -231,10 +231,11 @@ def _toward_start(weight_decay: float) -> optax.GradientTransformation:
 
 
 def _leaf_by_leaf(core: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Runs `core` on every leaf by itself, so that each counts its own steps.
+    """Runs `core` on every leaf separately, so that each leaf has its own count of steps.
 
-    Under one count for all, Adam would take the zero moments of a leaf thawed late for settled
-    ones, and move it by up to (1 - b1^k) / sqrt(1 - b2^k), 6.6 times the learning rate.
+    With one count for all, Adam would not correct the bias of the zero moments of a leaf that is
+    unfrozen late, and would change it by up to 6.6 times the learning rate:
+    (1 - b1^k) / sqrt(1 - b2^k) in step k.
     """
 
     def init(params: tree.Tree) -> dict[str, Any]:

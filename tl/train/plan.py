@@ -12,7 +12,7 @@ from tl.devices import DataParallel
 from tl.train import freezing
 from tl.train.inputs import Inputs
 from tl.train.loop import CompiledPhase, phase_at
-from tl.train.optim import decayed, extend, make_optimizer
+from tl.train.optim import decayed, extend_opt_state, make_optimizer
 from tl.train.recipe import Recipe
 from tl.train.schedules import make_schedule, multipliers
 from tl.train.state import TrainState
@@ -23,7 +23,7 @@ from tl.weights.load import Pretrained
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a recipe comes to for one network.
+    """How one network is trained by a recipe.
 
     Attributes:
       recipe: of the run.
@@ -31,7 +31,7 @@ class Plan:
       phases: what is frozen in which steps.
       rates: path of every parameter to the multiplier of its learning rate.
       schedule: step -> learning rate.
-      tx: the optimizer, over whatever trains.
+      tx: the optimizer of the parameters that train.
     """
 
     recipe: Recipe
@@ -46,7 +46,7 @@ class Plan:
         return frozenset(self.rates.keys() - phase.freezing.params)
 
     def phase_of(self, step: int) -> freezing.Phase:
-        """Returns the phase whose update leads to the state after so many steps."""
+        """Returns the phase of the last update before the state after `step` updates."""
         return phase_at(self.phases, max(step - 1, 0))
 
     def state(self, variables: Tree, phase: freezing.Phase) -> TrainState:
@@ -60,7 +60,7 @@ class Plan:
         )
 
     def tables(self, kind: Callable[..., str]) -> str:
-        """Returns `freezing.table` or `freezing.leaf_table`, of each phase."""
+        """Returns the tables of all phases, by `freezing.table` or `freezing.leaf_table`."""
         texts = []
         for phase in self.phases:
             heading = f"from step {phase.start}:\n" if len(self.phases) > 1 else ""
@@ -75,21 +75,21 @@ class Plan:
         trained = frozenset[str]().union(*(self.trained(phase) for phase in self.phases))
         return {"all": sum(sizes.values()), "trained": sum(sizes[path] for path in trained)}
 
-    def compiled(self, fed: Inputs, parallel: DataParallel) -> list[CompiledPhase]:
-        """Returns the steps of each phase, to be compiled when they are first taken."""
-        return [self._compiled(phase, fed, parallel) for phase in self.phases]
+    def compiled(self, inputs: Inputs, parallel: DataParallel) -> list[CompiledPhase]:
+        """Returns the phases; the step of each is compiled at its first call."""
+        return [self._compiled(phase, inputs, parallel) for phase in self.phases]
 
     def _compiled(
-        self, phase: freezing.Phase, fed: Inputs, parallel: DataParallel
+        self, phase: freezing.Phase, inputs: Inputs, parallel: DataParallel
     ) -> CompiledPhase:
         recipe, trained = self.recipe, self.trained(phase)
         moving = freezing.moving_norms(phase.freezing, self.network.variables["batch_stats"])
         step = functools.partial(
             train_step,
             forward=functools.partial(
-                forward, model=self.network.model, moving=moving, start=fed.start
+                forward, model=self.network.model, moving=moving, start=inputs.start
             ),
-            prepare=fed.prepare_train,
+            prepare=inputs.prepare_train,
             tx=self.tx,
             schedule=self.schedule,
             trained=trained,
@@ -103,7 +103,7 @@ class Plan:
 
         def enter(state: TrainState) -> TrainState:
             trainable, _ = tree.partition(state.params, trained)
-            opt_state = extend(state.opt_state, self.tx.init(trainable))
+            opt_state = extend_opt_state(state.opt_state, self.tx.init(trainable))
             return state.replace(opt_state=parallel.replicate(opt_state))
 
         return CompiledPhase(phase.start, phase.end, parallel.compile(step, donate=True), enter)

@@ -1,7 +1,7 @@
-"""Estimates batch statistics anew on other images, without training (AdaBN).
+"""Estimates the batch statistics of a network on other images, without training (AdaBN).
 
 Li et al. 2016, arXiv:1603.04779. Each batch passes through the network normalised by its own
-statistics; a layer's new mean and variance are those of all its inputs seen on the way, by
+statistics. The new mean and variance of a layer are those of its inputs over all batches:
 var = E[var of a batch + mean of a batch ** 2] - mean ** 2.
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float64
 
 from tl import tree
 from tl.devices import DataParallel
@@ -23,51 +24,52 @@ from tl.tree import Tree
 from tl.weights.load import Pretrained
 
 
-def recalibrated(
+def recalibrate(
     network: Pretrained,
     freeze: Collection[str],
-    fed: Inputs,
+    inputs: Inputs,
     batch_size: int,
     parallel: DataParallel,
 ) -> Pretrained:
-    """Returns the network with statistics of the training images, as they are evaluated.
+    """Returns the network with the batch statistics of the training images, without augmentation.
 
     Args:
       network: is not changed.
-      freeze: patterns of what keeps its own statistics.
-      fed: the data; a last batch of fewer images is left out.
+      freeze: patterns of the modules that keep their statistics.
+      inputs: the data; batches with padding or corrupt images are left out.
       batch_size: images that are normalised together.
       parallel: the devices.
     """
-    held = freezing.freezing(network.variables, freeze, "train")
+    frozen = freezing.make_freezing(network.variables, freeze, "train")
     run_network = functools.partial(
         forward,
-        model=network.model.clone(norm_momentum=0.0),  # so that the batch's own statistics remain
-        moving=freezing.moving_norms(held, network.variables["batch_stats"]),
-        start=fed.start,
+        model=network.model.clone(norm_momentum=0.0),  # the update keeps the batch's alone
+        moving=freezing.moving_norms(frozen, network.variables["batch_stats"]),
+        start=inputs.start,
     )
 
     def statistics(variables: Tree, batch: Any) -> Tree:
-        return run_network(variables, fed.prepare_eval(batch["image"]))[1]
+        return run_network(variables, inputs.prepare_eval(batch["image"]))[1]
 
     whole = (
         parallel.put_whole(batch)
-        for batch in fed.batches("train", batch_size)
+        for batch in inputs.batches("train", batch_size)
         if batch["mask"].all()
     )
     variables = parallel.replicate(network.variables)
-    estimated = estimate(parallel.compile(statistics), variables, whole)
-    kept, _ = tree.partition(network.variables["batch_stats"], held.statistics)
-    batch_stats = tree.merge(estimated, kept)  # a tiny variance does not survive the sums
+    estimated = estimate_statistics(parallel.compile(statistics), variables, whole)
+    kept, _ = tree.partition(network.variables["batch_stats"], frozen.statistics)
+    batch_stats = tree.merge(estimated, kept)  # since the sums would round a tiny variance to 0
     return dataclasses.replace(network, variables={**network.variables, "batch_stats": batch_stats})
 
 
-def estimate(statistics: Callable[[Tree, dict], Tree], variables: Tree, batches: Iterable) -> Tree:
-    """Returns new running statistics.
+def estimate_statistics(
+    statistics: Callable[[Tree, dict], Tree], variables: Tree, batches: Iterable
+) -> Tree:
+    """Returns the batch statistics over all batches.
 
     Args:
-      statistics: (variables, batch) -> batch_stats with those of the batch alone where they are to
-        be estimated, and the running ones elsewhere.
+      statistics: (variables, batch) -> batch_stats of this batch alone.
       variables: `params` and `batch_stats`.
       batches: of equal size, at least one.
 
@@ -96,8 +98,8 @@ def estimate(statistics: Callable[[Tree, dict], Tree], variables: Tree, batches:
     return tree.unflatten(new)
 
 
-def _moment(path: str, found: dict[str, np.ndarray]) -> np.ndarray:
-    """The mean, or the second moment in the place of the variance, in float64."""
+def _moment(path: str, found: dict[str, np.ndarray]) -> Float64[np.ndarray, "..."]:
+    """Returns the mean of a batch or, for the path of a variance, its second moment."""
     value = np.asarray(found[path], np.float64)
     if path.endswith("/var"):
         value = value + np.asarray(found[path.removesuffix("var") + "mean"], np.float64) ** 2

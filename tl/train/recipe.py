@@ -25,28 +25,28 @@ class Recipe:
 
     Attributes:
       weights: where the network comes from.
-      overrides: of the preprocessing that belongs to the weights.
+      overrides: changes to the preprocessing that belongs to the weights.
       seed: of the new head, of the order of examples, of augmentation, mixing and dropout.
       start: `weights`, or `random` for the same network untrained.
       head: `zero`, `random`, `probe` (a linear probe's solution) or `keep`.
-      freeze: patterns of what does not move, see `tl.train.freezing`.
-      unfreeze: 'PATTERN@STEP' of what moves from that step on.
+      freeze: patterns of frozen leaves, see `tl.train.freezing`.
+      unfreeze: 'PATTERN@STEP': leaves that match train from that step on.
       norm: one of `tl.train.freezing.NORMS`.
-      norm_momentum: share of old batch statistics kept in an update; `kornblith` for the rule of
-        that paper, None for the weights' own.
+      norm_momentum: share of old batch statistics kept in an update; `kornblith` for
+        `hyperrule.kornblith_momentum`, None for the weights' own.
       cache_prefix: run the frozen stages once, and train from their stored outputs.
-      dtype: of compute, `float32` or `bfloat16`; parameters and statistics are float32 always.
+      dtype: of compute, `float32` or `bfloat16`; parameters and statistics are always float32.
       batch_size: examples of an update, over all devices.
-      accumulate: parts that a batch is computed in, one after the other.
-      dropout: share of the head's inputs that is dropped, in [0, 1).
-      label_smoothing: share of a target that is spread over all classes, in [0, 1).
-      ema_decay: of the averaged parameters that are evaluated, in [0, 1); 0 for no average.
-      cadence: how long the run is, and when what happens in it.
-      max_to_keep: latest checkpoints to keep, beside the best.
+      accumulate: number of parts that a batch is computed in, one after the other.
+      dropout: share of the head's inputs to drop, in [0, 1).
+      label_smoothing: share of a target to spread over all classes, in [0, 1).
+      ema_decay: of the averaged parameters, which are then evaluated, in [0, 1); 0 for no average.
+      cadence: how long the run is, and when it evaluates, saves and logs.
+      max_to_keep: number of latest checkpoints to keep, beside the best.
       loss: what training minimises, see `tl.train.losses`.
-      optim, augmentation, mixing: see there.
+      optim, augmentation, mixing: see their classes.
       rule: name of the rule that filled fields which the config left open; '' for none.
-      ruled: dotted name of each field that the rule filled, and its value.
+      ruled: dotted name of each field that the rule filled, to its value.
 
     Raises:
       UserError: a value that cannot be used, with its field.

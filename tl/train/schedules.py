@@ -1,4 +1,4 @@
-"""Learning rates: over the steps of a run, and by layer of a network."""
+"""Learning rates: the schedule over the steps of a run, and multipliers for parts of a network."""
 
 import math
 from collections import Counter
@@ -15,11 +15,11 @@ FIELD = "optim.multipliers"
 
 
 def make_schedule(optim: Optim, steps: int) -> optax.Schedule:
-    """Returns the learning rate by step, from 0 to steps - 1.
+    """Returns the function of a step, 0 to steps - 1, to the learning rate.
 
-    The rate rises by `learning_rate / n` a step over the first n = round(warmup * steps) steps. It
-    starts at that, not at 0, so that no update is spent on nothing, and the last of them has the
-    whole of it. Linear and cosine then fall so as to be 0 at `steps`, one step after the last.
+    Over the first n = round(warmup * steps) steps the rate rises by `learning_rate / n` each step.
+    It starts at `learning_rate / n`, not at 0, so that the first update is not lost, and reaches
+    `learning_rate` at step n - 1. Linear and cosine then fall to 0 at `steps`, after the last step.
 
     Args:
       optim: name, rates and shares.
@@ -27,7 +27,7 @@ def make_schedule(optim: Optim, steps: int) -> optax.Schedule:
     """
     peak, rising = optim.learning_rate, round(optim.warmup * steps)
     falling = max(steps - rising, 1)
-    # Counted: in a short run two boundaries may round to one step, at which it falls twice.
+    # A Counter, since in a short run two boundaries may round to one step, where it falls twice.
     falls = Counter(round(share * steps) - rising for share in optim.boundaries)
     after = {
         "constant": lambda: optax.constant_schedule(peak),
@@ -46,17 +46,17 @@ def make_schedule(optim: Optim, steps: int) -> optax.Schedule:
 def multipliers(
     paths: Iterable[str], patterns: Sequence[str], layer_decay: float, backbone: Backbone
 ) -> dict[str, float]:
-    """Returns what the learning rate of each leaf is multiplied with.
+    """Returns path to the multiplier of the learning rate.
 
     Args:
-      paths: of all parameters, frozen ones too: a layer's place does not depend on what trains.
+      paths: of all parameters, frozen ones too.
       patterns: 'PATTERN=NUMBER', see `tl.tree.matches`; of several that match, the last counts.
-      layer_decay: the last layer has 1, each other one this times that of the next (Clark et al.
-        2020, arXiv:2003.10555). It multiplies with the patterns' numbers.
-      backbone: whose layers they are.
+      layer_decay: the last layer has multiplier 1, and each other layer `layer_decay` times that of
+        the next (Clark et al. 2020, arXiv:2003.10555); the patterns' numbers multiply this.
+      backbone: contract of the network, with its layers.
 
     Raises:
-      UserError: a pattern is malformed or means no parameter, or a number is not above 0.
+      UserError: a pattern is malformed or matches no parameter, or a number is not above 0.
     """
     paths = list(paths)
     chosen = dict.fromkeys(paths, 1.0)

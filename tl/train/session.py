@@ -33,11 +33,11 @@ class Session:
     """What training needs beside the state.
 
     Attributes:
-      plan: what trains when, and how fast.
-      evaluator: of val, with the data and the devices.
+      plan: phases, learning rates and optimizer.
+      evaluator: evaluates on val; has the data and the devices.
       checkpoints: of the run.
-      identity: see `identity`; a checkpoint of another one is refused.
-      described: JSON values that every checkpoint holds, such as the config and the network.
+      identity: see `identity`; a checkpoint with another one is refused.
+      metadata: JSON values to save in every checkpoint, such as the config and the network.
       workdir: the run's folder, for metrics.jsonl and TensorBoard events.
       log: takes a line of text.
     """
@@ -46,13 +46,13 @@ class Session:
     evaluator: Evaluator
     checkpoints: Checkpoints
     identity: Mapping[str, Any]
-    described: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     workdir: Path
     log: Log
 
 
 def identity(network: Pretrained, parts: Mapping[str, tuple[Source, np.ndarray]]) -> dict[str, Any]:
-    """Returns what must be the same for an interrupted run to go on, as JSON."""
+    """Returns, as JSON, what must be the same for an interrupted run to go on."""
     return {
         "weights": network.sha256,
         "data": {
@@ -77,18 +77,18 @@ def begin(plan: Plan, variables: Tree, parallel: DataParallel) -> TrainState:
     """
 
     def first_state(variables: Tree) -> TrainState:
-        # Copies, for the state's memory is given to the first step.
+        # Copies, since the first step reuses the state's memory.
         return plan.state(jax.tree.map(jnp.array, variables), plan.phases[0])
 
-    # One program; outside of `jit` each shape of an array would be several.
+    # Jitted as one program; otherwise several would be compiled for each shape of an array.
     return jax.jit(first_state, out_shardings=parallel.replicated)(variables)
 
 
 def resume(session: Session) -> tuple[TrainState, Progress]:
-    """Returns the state of the latest checkpoint, on the devices, and how far it is.
+    """Returns the state of the latest checkpoint, on the devices, and its progress.
 
     Raises:
-      UserError: the checkpoint is damaged, or of other data, weights or parameters.
+      UserError: the checkpoint is damaged, or has other data, weights or parameters.
     """
     plan, parallel = session.plan, session.evaluator.parallel
     step = session.checkpoints.latest_step
@@ -110,13 +110,13 @@ def resume(session: Session) -> tuple[TrainState, Progress]:
 
 
 def train(session: Session, state: TrainState, progress: Progress, began: float) -> None:
-    """Trains to the end; `progress` says what came of it.
+    """Trains to the end; `progress` has the results.
 
     Args:
       session: of the run.
-      state: lies on the devices; its memory is used up.
-      progress: is kept up to date.
-      began: when the run began, by `time.perf_counter`, had it not been interrupted.
+      state: on the devices; its memory is reused, so it cannot be read afterwards.
+      progress: is updated in place.
+      began: start of the run by `time.perf_counter`, shifted so that interruptions do not count.
 
     Raises:
       UserError: a loss or a gradient is not finite.
@@ -124,16 +124,16 @@ def train(session: Session, state: TrainState, progress: Progress, began: float)
     """
     plan, evaluator, log = session.plan, session.evaluator, session.log
     recipe, cadence = plan.recipe, plan.recipe.cadence
-    fed, parallel = evaluator.fed, evaluator.parallel
+    inputs, parallel = evaluator.inputs, evaluator.parallel
     batch_size, first = recipe.batch_size, int(state.step)
     process, processes = devices.process_share()
-    tells = process == 0
-    stream = fed.stream(batch_size, recipe.seed, progress.position, (process, processes))
+    logging = process == 0
+    stream = inputs.stream(batch_size, recipe.seed, progress.position, (process, processes))
 
     def save(state: TrainState, progress: Progress, measured: Mapping[str, float] | None) -> None:
         progress.total = time.perf_counter() - began
         metadata = {
-            **session.described,
+            **session.metadata,
             "identity": session.identity,
             "progress": {k: v for k, v in vars(progress).items() if k != "position"},
         }
@@ -141,11 +141,10 @@ def train(session: Session, state: TrainState, progress: Progress, began: float)
         session.checkpoints.save(int(state.step), state, position, metadata, measured)
 
     with (
-        logs.RunLog(session.workdir, first if progress.curve else None, enabled=tells) as run_log,
-        logs.progress(cadence.steps * batch_size, first * batch_size, enabled=tells) as bar,
-        # Where there are several processes, JAX's own service hears the signal
-        # (`devices.stop_agreed`).
-        interruption.noted(interruption.SIGNALS if processes == 1 else ()) as request,
+        logs.RunLog(session.workdir, first if progress.curve else None, enabled=logging) as run_log,
+        logs.progress_bar(cadence.steps * batch_size, first * batch_size, enabled=logging) as bar,
+        # With several processes JAX's own service receives the signal (`devices.stop_agreed`).
+        interruption.catch_signals(interruption.SIGNALS if processes == 1 else ()) as request,
     ):
 
         def record(step: int, scalars: Mapping[str, float]) -> None:
@@ -161,7 +160,7 @@ def train(session: Session, state: TrainState, progress: Progress, began: float)
             fit(
                 state,
                 progress,
-                phases=plan.compiled(fed, parallel),
+                phases=plan.compiled(inputs, parallel),
                 batches=devices.prefetch(stream, lambda item: (parallel.put(item[0]), item[1])),
                 cadence=cadence,
                 evaluate=lambda state: evaluator.metrics(state.evaluated, "val"),

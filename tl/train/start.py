@@ -16,17 +16,17 @@ from tl.train.recipe import Recipe
 from tl.weights.load import Pretrained, load
 
 
-def network(recipe: Recipe, classes: Sequence[str]) -> Pretrained:
-    """Returns the network to train with the weights it starts from, its head zero or kept.
+def initial_network(recipe: Recipe, classes: Sequence[str]) -> Pretrained:
+    """Returns the network that training starts from.
 
-    Where the recipe's head is `probe`, whoever fits the probe puts it in (`with_head`).
+    Its head is zero if the recipe's head is `probe`: the caller fits it and calls `with_head`.
 
     Args:
       recipe: of the run.
       classes: names, in the order of the labels.
 
     Raises:
-      UserError: weights that cannot be had, or a head to keep that is not of these classes.
+      UserError: the weights cannot be loaded, or the head to keep has other classes.
     """
     keep = recipe.head == "keep"
     loaded = load(
@@ -49,7 +49,7 @@ def network(recipe: Recipe, classes: Sequence[str]) -> Pretrained:
     model = loaded.model.clone(dropout=recipe.dropout, **_norm_arguments(recipe, loaded))
     started = dataclasses.replace(loaded, spec=spec, model=model)
     if recipe.start == "random":
-        variables = jax.device_get(_initial(model, recipe.seed, spec.preprocessing.size))
+        variables = jax.device_get(_initial_variables(model, recipe.seed, spec.preprocessing.size))
         if recipe.head == "zero":
             variables["params"]["head"] = loaded.variables["params"]["head"]
         started = dataclasses.replace(started, variables=variables)
@@ -60,7 +60,7 @@ def network(recipe: Recipe, classes: Sequence[str]) -> Pretrained:
 
 
 def with_head(network: Pretrained, head: Mapping[str, Any]) -> Pretrained:
-    """Returns the network with another head, `kernel` [D, C] and `bias` [C]."""
+    """Returns the network with this head, `kernel` [D, C] and `bias` [C]."""
     params = {**network.variables["params"], "head": dict(head)}
     return dataclasses.replace(network, variables={**network.variables, "params": params})
 
@@ -78,7 +78,7 @@ def _check_classes(loaded: Pretrained, classes: Sequence[str]) -> None:
 
 
 def _norm_arguments(recipe: Recipe, loaded: Pretrained) -> dict[str, float]:
-    """Returns the module's arguments for batch statistics; none of a network without."""
+    """Returns the module's arguments for batch statistics; empty if the network has none."""
     momentum = recipe.norm_momentum
     if isinstance(momentum, float) and not loaded.backbone.batch_stats:
         raise UserError(
@@ -92,13 +92,13 @@ def _norm_arguments(recipe: Recipe, loaded: Pretrained) -> dict[str, float]:
     return {"norm_momentum": momentum}
 
 
-def _initial(model: Network, seed: int, size: int) -> dict[str, Any]:
+def _initial_variables(model: Network, seed: int, size: int) -> dict[str, Any]:
     variables = jax.jit(model.init)(jax.random.key(seed), jnp.zeros((1, size, size, 3)))
     return {"batch_stats": {}} | dict(variables)
 
 
 def _initial_head(head: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:
-    """Returns what Flax gives a dense layer by default: LeCun normal kernel, zero bias."""
+    """Returns Flax's default for a dense layer: LeCun normal kernel, zero bias."""
     initializer = nn.initializers.lecun_normal()
     kernel = initializer(jax.random.key(seed), np.shape(head["kernel"]), jnp.float32)
     return {"kernel": np.asarray(kernel), "bias": np.zeros(np.shape(head["bias"]), np.float32)}

@@ -5,6 +5,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int, UInt32
 
 from tl.tree import Tree
 
@@ -16,18 +17,18 @@ class TrainState(flax.struct.PyTreeNode):
       step: number of updates done, int32 scalar.
       params: all parameters, frozen ones too; float32.
       batch_stats: all running statistics; float32.
-      opt_state: state of the optimizer, for the parameters that train and no others.
-      ema: None, or `{'params', 'batch_stats'}` averaged over the steps. The averages are then what
-        is evaluated and saved.
+      opt_state: state of the optimizer, only for the parameters that train.
+      ema: None, or `{'params', 'batch_stats'}` averaged over the steps, which are then evaluated
+        and saved.
       key: uint32, the data of a JAX key. Each step folds its number into it.
     """
 
-    step: jax.Array
+    step: Int[Array, ""]
     params: Tree
     batch_stats: Tree
     opt_state: Any
     ema: Tree | None
-    key: jax.Array
+    key: UInt32[Array, " k"]
 
     @classmethod
     def create(cls, variables: Tree, opt_state: Any, seed: int, *, ema: bool) -> "TrainState":
@@ -37,7 +38,7 @@ class TrainState(flax.struct.PyTreeNode):
             step=jnp.zeros((), jnp.int32),
             **both,
             opt_state=opt_state,
-            # A copy: two names for one buffer could not both be donated.
+            # A copy, since one buffer cannot be donated twice.
             ema=jax.tree.map(jnp.array, both) if ema else None,
             key=jax.random.key_data(jax.random.key(seed)),
         )

@@ -19,8 +19,8 @@ from tl.tree import Tree
 Batch = Mapping[str, jax.Array]
 # (variables, inputs, key of the dropout or None) -> (logits, batch_stats)
 Forward = Callable[[Tree, jax.Array, jax.Array | None], tuple[jax.Array, Tree]]
-# (params, batch_stats, part of the examples, number of the part) -> loss, (batch_stats, hits)
 Sums = tuple[Tree, Tree, jax.Array, jax.Array]  # gradients, batch_stats, loss, hits
+# (params, batch_stats, part of the examples, number of the part) -> loss, (batch_stats, hits)
 LossOfPart = Callable[[Tree, Tree, Batch, jax.Array], tuple[jax.Array, tuple[Tree, jax.Array]]]
 
 
@@ -59,16 +59,16 @@ def forward(
 def accumulated(
     loss_of_part: LossOfPart, params: Tree, batch_stats: Tree, examples: Batch, parts: int
 ) -> tuple[Tree, Tree, jax.Array, jax.Array]:
-    """Adds up the gradient of a loss over parts of a batch, computed one after the other.
+    """Returns the gradient of a loss summed over parts of a batch, computed one after the other.
 
     Only one part's activations are in memory at a time. Part i holds every `parts`-th example from
-    example i on: where the batch is divided over devices, so is each part, and no example crosses
-    to another device.
+    example i on. So if the batch is divided over devices, each part is divided in the same way, and
+    no example is sent to another device.
 
     Args:
       loss_of_part: (params, batch_stats, part, number of the part) -> (loss, (batch_stats, hits));
         a part's loss and hits are its share of the sums over the batch.
-      params: to differentiate by.
+      params: the loss is differentiated by these.
       batch_stats: of the first part; each part takes those that the one before it returned.
       examples: arrays of N examples; `parts` divides N.
       parts: how many. With 1 there is no loop.
@@ -115,24 +115,23 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Returns the state after one update, and the metrics of the batch.
 
-    Where the batch is divided over devices, every sum below is over the whole batch.
+    If the batch is divided over devices, every sum below is still over the whole batch.
 
     Args:
       state: the state before.
-      batch: image `[N, ...]`, label int32 `[N]`, mask bool `[N]`. A row with mask False counts for
-        nothing, except that its zero image takes part in batch statistics.
+      batch: image `[N, ...]`, label int32 `[N]`, mask bool `[N]`. Rows with mask False are ignored,
+        but their zero images count in batch statistics.
       forward: runs the network, see `forward`.
-      prepare: from images as loaded to inputs of the network.
+      prepare: images as loaded -> inputs of the network.
       tx: the optimizer, over the parameters that train.
       schedule: step -> learning rate; only reported here.
       trained: paths of the parameters that train. No gradient is computed for the others.
       num_classes: C.
       mixing: of examples, before the batch is divided into parts.
       loss: (logits `[N, C]`, targets `[N, C]`) -> losses `[N]`, see `tl.train.losses`.
-      label_smoothing: share of the target that is spread over all classes.
-      accumulate: number of equal parts that the batch is computed in, see `accumulated`. Batch
-        statistics are those of a part, and each part has its own dropout key; all else is as with
-        one part.
+      label_smoothing: share of the target to spread over all classes.
+      accumulate: number of equal parts that the batch is computed in, see `accumulated`. Each part
+        has its own batch statistics and dropout key; all else is as with one part.
       ema_decay: of `state.ema`, if there is one. The first steps use less: (1 + t) / (10 + t).
 
     Returns:
@@ -190,7 +189,7 @@ def averaged(average: Tree, new: Tree, step: Int[Array, ""], decay: float) -> Tr
     """
     t = step.astype(jnp.float32)
     share = 1.0 - jnp.minimum(decay, (1.0 + t) / (10.0 + t))
-    # Written so that a value that does not move does not change by a bit.
+    # In this form a value that does not change stays the same to the last bit.
     return jax.tree.map(lambda a, b: a + share * (b - a), average, new)
 
 

@@ -106,7 +106,7 @@ def test_moving_norms_are_the_modules_around_bn(variables):
     assert len(fr.moving_norms(fr.make_freezing(variables, (), "train"), statistics)) == 20
 
 
-def test_phases_thaw_from_their_step_on(variables):
+def test_phases_unfreeze_from_their_step_on(variables):
     freeze = ("stem", "stage*")
     unfreeze = ("stage3@50", "stage4@10", "stage3/block1/conv1/bn@10", "stage[12]@50")
     found = fr.phases(variables, freeze, unfreeze, "train", 60)
@@ -127,7 +127,7 @@ def test_without_unfreeze_there_is_one_phase(variables):
     assert phase == fr.Phase(0, 7, fr.make_freezing(variables, ("stem",), "affine"))
 
 
-def test_norm_holds_what_is_thawed(variables):
+def test_norm_holds_what_is_unfrozen(variables):
     *_, last = fr.phases(variables, ("stage*",), ("stage4@3",), "frozen", 7)
     unfrozen = under(tree.leaves(variables["params"]), "stage4") - last.freezing.params
     assert unfrozen and all(path.endswith("/conv/kernel") for path in unfrozen)
@@ -156,7 +156,7 @@ def test_an_unusable_unfreeze_is_refused(variables, unfreeze, message):
         fr.phases(variables, ("stage*",), unfreeze, "train", 7)
 
 
-def test_thawing_what_norm_holds_is_refused(variables):
+def test_unfreezing_what_norm_holds_is_refused(variables):
     with pytest.raises(UserError, match=r"'\*/bn' unfreezes nothing .*norm=recalibrate` does not"):
         fr.phases(variables, ("stage*",), ("*/bn@3",), "recalibrate", 7)
 

@@ -200,7 +200,7 @@ def test_decay_is_of_kernels():
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "rmsprop", "lamb"])
-def test_a_thawed_leaf_starts_as_the_others_did_and_they_go_on(name):
+def test_an_unfrozen_leaf_starts_as_the_others_did_and_they_go_on(name):
     tx = optimizer({"stem/kernel": 1.0}, name=name, weight_decay=0.1, decay="l2sp")
     value, grads = jnp.asarray([1.0, -2.0]), [jnp.asarray([0.5, 3.0]), jnp.asarray([-1.0, 2.0])]
 

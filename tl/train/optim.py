@@ -161,13 +161,13 @@ def make_optimizer(
         ("multipliers", optax.stateless(scale_leaves)),
         ("learning_rate", optax.scale_by_learning_rate(schedule)),
     )
-    return optax.GradientTransformation(chain.init, promoting(chain.update))
+    return optax.GradientTransformation(chain.init, with_standard_promotion(chain.update))
 
 
-def promoting(function: Callable[P, T]) -> Callable[P, T]:
-    """Returns a function of Optax, which multiplies integer counts of steps with floats.
+def with_standard_promotion(function: Callable[P, T]) -> Callable[P, T]:
+    """Returns the function, run with JAX's standard type promotion.
 
-    JAX's strict type promotion, where a caller has switched it on, refuses that.
+    Optax needs it, since it multiplies integer counts of steps with floats.
     """
 
     @functools.wraps(function)

@@ -9,7 +9,7 @@ import optax
 from tl import tree
 from tl.errors import UserError
 from tl.models.registry import Backbone
-from tl.train.optim import Optim, promoting
+from tl.train.optim import Optim, with_standard_promotion
 
 FIELD = "optim.multipliers"
 
@@ -38,9 +38,9 @@ def make_schedule(optim: Optim, steps: int) -> optax.Schedule:
         ),
     }[optim.schedule]()
     if not rising:
-        return promoting(after)
+        return with_standard_promotion(after)
     rise = optax.linear_schedule(peak / rising, peak, rising - 1)
-    return promoting(optax.join_schedules([rise, after], [rising]))
+    return with_standard_promotion(optax.join_schedules([rise, after], [rising]))
 
 
 def multipliers(

@@ -176,10 +176,10 @@ def test_each_layer_can_be_frozen_and_the_rest_takes_a_step(name):
         "label": np.array([0, 1, 2, 0]),
         "mask": np.ones(4, bool),
     }
-    moving = freezing.moving_norms(frozen, variables["batch_stats"])
+    norms = freezing.train_mode_norms(frozen, variables["batch_stats"])
 
     def run(variables, inputs, key):
-        return forward(variables, inputs, key, model=model, moving=moving)
+        return forward(variables, inputs, key, model=model, train=norms)
 
     after, measured = jax.jit(
         lambda state, batch: train_step(

@@ -93,17 +93,17 @@ def test_what_cannot_be_frozen_is_refused(variables, freeze, norm, message):
         fr.make_freezing(variables, freeze, norm)
 
 
-def test_moving_norms_are_the_modules_around_bn(variables):
+def test_train_mode_norms_are_the_modules_around_bn(variables):
     statistics = variables["batch_stats"]
-    found = fr.moving_norms(fr.make_freezing(variables, ("stage*",), "train"), statistics)
+    found = fr.train_mode_norms(fr.make_freezing(variables, ("stage*",), "train"), statistics)
     assert found == {"stem"}
-    found = fr.moving_norms(
+    found = fr.train_mode_norms(
         fr.make_freezing(variables, ("stem", "stage[1-3]"), "train"), statistics
     )
     block = "stage4/block1"
     assert found == {f"{block}/{name}" for name in ("conv1", "conv2", "conv3", "downsample")}
-    assert fr.moving_norms(fr.make_freezing(variables, (), "affine"), statistics) == frozenset()
-    assert len(fr.moving_norms(fr.make_freezing(variables, (), "train"), statistics)) == 20
+    assert fr.train_mode_norms(fr.make_freezing(variables, (), "affine"), statistics) == frozenset()
+    assert len(fr.train_mode_norms(fr.make_freezing(variables, (), "train"), statistics)) == 20
 
 
 def test_phases_unfreeze_from_their_step_on(variables):

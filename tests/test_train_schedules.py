@@ -109,7 +109,9 @@ def test_without_patterns_and_decay_all_are_1():
     "text", ["head", "head=", "=3", "head=ten", "head=0", "head=-1", "head=nan"]
 )
 def test_a_malformed_multiplier_says_what_one_looks_like(text):
-    with pytest.raises(UserError, match=rf"multipliers: expected PATTERN=NUMBER .*{text!r}; what"):
+    with pytest.raises(
+        UserError, match=rf"multipliers: expected PATTERN=NUMBER .*{text!r}; leaves"
+    ):
         schedules.multipliers(PATHS, (text,), 1.0, BACKBONE)
 
 

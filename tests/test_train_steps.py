@@ -41,11 +41,11 @@ def step_of(variables, *, model=MODEL, freeze=(), norm="train", tx=TX, seed=0, *
     """Returns (state, step function) of the tiny network."""
     held = freezing.make_freezing(variables, freeze, norm)
     trained = frozenset(tree.leaves(variables["params"]).keys() - held.params)
-    moving = freezing.moving_norms(held, variables["batch_stats"])
+    norms = freezing.train_mode_norms(held, variables["batch_stats"])
     options = {"mixing": Mixing(), "schedule": lambda step: 0.1, "prepare": lambda x: x, **options}
     step = functools.partial(
         train_step,
-        forward=functools.partial(forward, model=model, moving=moving),
+        forward=functools.partial(forward, model=model, train=norms),
         tx=tx,
         trained=trained,
         num_classes=CLASSES,

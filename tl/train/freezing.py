@@ -135,7 +135,7 @@ def _parse(text: str, steps: int) -> tuple[str, int]:
     return pattern, int(step)
 
 
-def moving_norms(freezing: Freezing, batch_stats: tree.Tree) -> frozenset[str]:
+def train_mode_norms(freezing: Freezing, batch_stats: tree.Tree) -> frozenset[str]:
     """Returns the modules that normalise by the batch's statistics and update the running ones.
 
     Args:
@@ -145,8 +145,8 @@ def moving_norms(freezing: Freezing, batch_stats: tree.Tree) -> frozenset[str]:
     Returns:
       Paths of the modules that contain `bn`, such as `stem` and `stage1/block1/conv1`.
     """
-    moving = tree.leaves(batch_stats).keys() - freezing.statistics
-    return frozenset(_module(_module(path)) for path in moving)
+    updated = tree.leaves(batch_stats).keys() - freezing.statistics
+    return frozenset(_module(_module(path)) for path in updated)
 
 
 def frozen_prefix(variables: tree.Tree, freezing: Freezing, endpoints: Sequence[str]) -> str | None:

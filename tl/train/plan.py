@@ -83,11 +83,11 @@ class Plan:
         self, phase: freezing.Phase, inputs: Inputs, parallel: DataParallel
     ) -> CompiledPhase:
         recipe, trained = self.recipe, self.trained(phase)
-        moving = freezing.moving_norms(phase.freezing, self.network.variables["batch_stats"])
+        norms = freezing.train_mode_norms(phase.freezing, self.network.variables["batch_stats"])
         step = functools.partial(
             train_step,
             forward=functools.partial(
-                forward, model=self.network.model, moving=moving, start=inputs.start
+                forward, model=self.network.model, train=norms, start=inputs.start
             ),
             prepare=inputs.prepare_train,
             tx=self.tx,

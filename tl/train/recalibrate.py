@@ -44,7 +44,7 @@ def recalibrate(
     run_network = functools.partial(
         forward,
         model=network.model.clone(norm_momentum=0.0),  # the update keeps the batch's alone
-        moving=freezing.moving_norms(frozen, network.variables["batch_stats"]),
+        train=freezing.train_mode_norms(frozen, network.variables["batch_stats"]),
         start=inputs.start,
     )
 

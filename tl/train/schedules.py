@@ -80,7 +80,7 @@ def _parse(text: str) -> tuple[str, float]:
     if not pattern or not equals or not 0 < value < math.inf:
         raise UserError(
             f"expected PATTERN=NUMBER with a number above 0, such as 'head=10', got {text!r}; "
-            "what shall not move at all goes under `train.freeze`",
+            "leaves that are not to train go into `train.freeze`",
             field=FIELD,
         )
     return pattern, value

@@ -30,7 +30,7 @@ def forward(
     key: Key[Array, ""] | None = None,
     *,
     model: Network,
-    moving: Train = frozenset(),
+    train: Train = frozenset(),
     start: str = "",
 ) -> tuple[Float[Array, "n c"], Tree]:
     """Runs a network to its logits.
@@ -40,18 +40,18 @@ def forward(
       inputs: normalised images `[N, H, W, 3]` or, with `start`, the output of that endpoint.
       key: of the dropout before the head; with None nothing is dropped.
       model: the Flax module.
-      moving: modules that normalise by the batch's statistics and update the running ones.
+      train: modules that normalise by the batch's statistics and update the running ones.
       start: endpoint to start from, see `tl.models.resnet.ResNet`; '' for the images.
 
     Returns:
       (logits float32 `[N, C]`, batch_stats after the update).
     """
     rngs = {} if key is None else {"dropout": key}
-    if not moving:
+    if not train:
         outputs = model.apply(variables, inputs, start=start, rngs=rngs)
         return outputs[LOGITS], variables["batch_stats"]
     outputs, updated = model.apply(
-        variables, inputs, train=moving, start=start, rngs=rngs, mutable=["batch_stats"]
+        variables, inputs, train=train, start=start, rngs=rngs, mutable=["batch_stats"]
     )
     return outputs[LOGITS], updated["batch_stats"]
 

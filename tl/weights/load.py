@@ -193,8 +193,8 @@ def _implied_set(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
     of_backbone = [s for s in map(catalog.get, catalog.names()) if s.backbone == backbone]
     if not of_backbone:
         raise UserError(
-            f"it holds a {backbone}, of which the catalogue has no set, and does not say how its "
-            "images were made; expected a file or run that was trained here"
+            f"it holds a {backbone} and does not say how its images were made, and the catalogue "
+            f"has no {backbone}; expected a file or run that was trained here"
         )
     same_scheme = [spec.name for spec in of_backbone if spec.scheme == scheme]
     if same_scheme and naming.get(scheme).implies_preprocessing:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 from tqdm import tqdm
 
 from tl import devices, tree
@@ -78,7 +79,7 @@ def extract(
 
 def extract_parts(
     network: Pretrained,
-    parts: Mapping[str, tuple[Source, np.ndarray]],
+    parts: Mapping[str, tuple[Source, Int[np.ndarray, " _"]]],
     preprocessing: Preprocessing,
     extraction: Extraction,
     root: str | Path,
@@ -88,7 +89,7 @@ def extract_parts(
     """Returns the complete feature store of each part; parts of one source share a store.
 
     Args:
-      parts: name to (source, rows); every row of the source is extracted.
+      parts: name to (source, its rows); every row of the source is extracted.
       network, preprocessing, extraction, root, log: as in `extract`.
 
     Raises:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
 from tl.data import loader
 from tl.data.augment import Augmentation, augment
@@ -29,7 +30,7 @@ class Inputs:
       threads: of the loader.
     """
 
-    parts: Mapping[str, tuple[Examples, np.ndarray]]
+    parts: Mapping[str, tuple[Examples, Int[np.ndarray, " _"]]]
     augment: Callable[[np.ndarray, np.random.Generator], np.ndarray]
     transform: Callable[[np.ndarray], np.ndarray] | None
     prepare_train: Prepare
@@ -67,7 +68,7 @@ class Inputs:
 
 
 def image_inputs(
-    parts: Mapping[str, tuple[Source, np.ndarray]],
+    parts: Mapping[str, tuple[Source, Int[np.ndarray, " _"]]],
     augmentation: Augmentation,
     preprocessing: Preprocessing,
     threads: int,

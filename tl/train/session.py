@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
 from tl import devices
 from tl.checkpoint import Checkpoints
@@ -51,7 +52,9 @@ class Session:
     log: Log
 
 
-def identity(network: Pretrained, parts: Mapping[str, tuple[Source, np.ndarray]]) -> dict[str, Any]:
+def identity(
+    network: Pretrained, parts: Mapping[str, tuple[Source, Int[np.ndarray, " _"]]]
+) -> dict[str, Any]:
     """Returns, as JSON, what must be the same for an interrupted run to go on."""
     return {
         "weights": network.sha256,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jaxtyping import Float, Float32
 
 from tl.errors import UserError
 from tl.models.registry import Network
@@ -59,7 +60,9 @@ def initial_network(recipe: Recipe, classes: Sequence[str]) -> Pretrained:
     return started
 
 
-def with_head(network: Pretrained, head: Mapping[str, Any]) -> Pretrained:
+def with_head(
+    network: Pretrained, head: Mapping[str, Float[np.ndarray | jax.Array, "..."]]
+) -> Pretrained:
     """Returns the network with this head, `kernel` [D, C] and `bias` [C]."""
     params = {**network.variables["params"], "head": dict(head)}
     return dataclasses.replace(network, variables={**network.variables, "params": params})
@@ -97,7 +100,7 @@ def _initial_variables(model: Network, seed: int, size: int) -> dict[str, Any]:
     return {"batch_stats": {}} | dict(variables)
 
 
-def _initial_head(head: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:
+def _initial_head(head: Mapping[str, Any], seed: int) -> dict[str, Float32[np.ndarray, "..."]]:
     """Returns Flax's default for a dense layer: LeCun normal kernel, zero bias."""
     initializer = nn.initializers.lecun_normal()
     kernel = initializer(jax.random.key(seed), np.shape(head["kernel"]), jnp.float32)

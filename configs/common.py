@@ -13,6 +13,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.weights = "efficientnet_lite0"
     config.weights_like = ""
     config.weights_prefix = ""
+    # Names of the head's outputs, for a classifier of your own: a text file with a name a line, or
+    # JSON with a list of names or torchvision's class_to_idx.
+    config.weights_classes = ""
 
     # Data. name: `digits`, `folder` or any image classification set of TFDS. data_dir: the image
     # folder, or where TFDS keeps its sets ('' is its own default).

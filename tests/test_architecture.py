@@ -12,7 +12,8 @@ LEVELS = (
     {"experiments"},
     {"configs"},
     {"tl.studies", "tl.advice"},
-    {"tl.runs"},
+    {"tl.runs", "tl.sklearn"},
+    {"tl.inference"},
     {"tl.train", "tl.features", "tl.probes", "tl.report"},
     {"tl.results"},
     {"tl.data"},
@@ -20,6 +21,7 @@ LEVELS = (
     {"tl.models"},
     {"tl"},
 )
+RUNS = next(number for number, rooms in enumerate(LEVELS) if "tl.runs" in rooms)
 ROOT = Path(__file__).parents[1]
 TEXTS = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path.read_text()
@@ -28,7 +30,7 @@ TEXTS = {
     if path.name != "__init__.py"
 }
 # Tests of several modules together.
-ACROSS = {"architecture", "browser", "configs", "docs", "foreign", "multihost", "resume"}
+ACROSS = {"api", "architecture", "browser", "configs", "docs", "foreign", "multihost", "resume"}
 ACROSS |= {"weights_golden", "weights_lite0", "weights_peers"}  # networks against other frameworks
 
 
@@ -91,9 +93,7 @@ def test_few_modules_belong_to_no_room():
 
 def test_only_commands_know_flags():
     assert [
-        name
-        for name, text in TEXTS.items()
-        if level(name) > LEVELS.index({"tl.runs"}) and "--config." in text
+        name for name, text in TEXTS.items() if level(name) > RUNS and "--config." in text
     ] == []
 
 

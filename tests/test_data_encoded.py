@@ -47,7 +47,7 @@ def test_examples_are_decoded_in_the_order_asked():
 
 
 def test_an_image_that_does_not_decode_is_named():
-    message = r"^listed: the image id-1 cannot be decoded \(UnidentifiedImageError: .*\); repair"
+    message = r"^listed: the image id-1 cannot be decoded \(no image of a type that .*\); rep"
     with pytest.raises(UserError, match=message):
         Listed(skip_corrupt=False)[1]
 

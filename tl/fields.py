@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 # Fields of `configs/common.py` that are younger than some runs, and what those runs did, as JSON.
-ADDED = {"train.loss": "softmax", "extract.shared_endpoints": []}
+ADDED = {"train.loss": "softmax", "extract.shared_endpoints": [], "weights_classes": ""}
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Real, UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tl.data import resample
 from tl.errors import UserError, nearest
@@ -65,16 +65,26 @@ def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
             opened.load()
             with contextlib.suppress(Exception):  # malformed EXIF does not make an image unreadable
                 ImageOps.exif_transpose(opened, in_place=True)
-            image: Image.Image = opened
-            if image.mode.startswith("I"):
-                grey = np.clip(np.asarray(image).astype(np.int32) >> 8, 0, 255).astype(np.uint8)
-                return np.repeat(grey[:, :, None], 3, axis=2)
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+            return as_rgb(opened)
+    except UnidentifiedImageError as error:  # whose own text has an address in memory
+        raise UndecodableImage("no image of a type that Pillow reads") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on malformed bytes
         raise UndecodableImage(f"{type(error).__name__}: {error}") from error
+
+
+def as_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns a Pillow image in colour: transparent pixels on white, of 16-bit greys the high byte.
+
+    Args:
+      image: of any mode; its EXIF orientation has been applied.
+    """
+    if image.mode.startswith("I"):
+        grey = np.clip(np.asarray(image).astype(np.int32) >> 8, 0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,6 +33,7 @@ DTYPES = ("float32", "bfloat16")
 
 Features = dict[str, np.ndarray]
 Computed = Iterator[tuple[dict[str, Any], Features]]
+Compiled = devices.Mapped  # a batch of images -> endpoint to features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +148,7 @@ def compute_rows(
     *,
     log: Log = print,
 ) -> Computed:
-    """Yields the batches of some rows with their features, in order.
+    """Returns the batches of some rows with their features, in order.
 
     Out of memory on a device, the rest goes on in batches of half the size.
 
@@ -155,25 +156,49 @@ def compute_rows(
       network, source, preprocessing, extraction, log: as in `extract`.
       rows: int `[n]` of the source.
 
-    Yields:
-      A batch of `tl.data.loader.batches` and, of the same length, endpoint to float32 `[B, D]`.
+    Returns:
+      An iterator of a batch of `tl.data.loader.batches` and, of the same length, endpoint to
+      float32 `[B, D]`.
 
     Raises:
       UserError: too little memory for one image on each device; features that are not finite.
     """
-    transform = host_and_device(source.image_shape, preprocessing)[0]
-    mapped = compile_features(network, source.image_shape, preprocessing, extraction)
-    count = mapped.device_count
+    compiled = compile_features(network, source.image_shape, preprocessing, extraction)
     # By the source's length, not that of `rows`: all calls of a run share one compiled shape.
-    batch_size = -(-min(extraction.batch_size, len(source)) // count) * count
+    batch_size = min(extraction.batch_size, len(source))
+    return compute_with(
+        compiled, source, preprocessing, extraction, rows, batch_size=batch_size, log=log
+    )
+
+
+def compute_with(
+    compiled: Compiled,
+    source: Source,
+    preprocessing: Preprocessing,
+    extraction: Extraction,
+    rows: np.ndarray,
+    *,
+    batch_size: int,
+    log: Log = print,
+) -> Computed:
+    """As `compute_rows`, with a function that `compile_features` has made.
+
+    Args:
+      compiled: of a network, `source.image_shape`, `preprocessing` and `extraction`.
+      source, preprocessing, extraction, rows, log: as in `compute_rows`.
+      batch_size: images of all devices together, rounded up to a multiple of their number.
+    """
+    transform = host_and_device(source.image_shape, preprocessing)[0]
+    count = compiled.device_count
+    batch_size = -(-batch_size // count) * count
     while len(rows):
         loaded = batches(
             source, batch_size, indices=rows, transform=transform, threads=extraction.threads
         )
-        started = devices.prefetch(loaded, lambda batch: (batch, mapped(batch["image"])))
+        started = devices.prefetch(loaded, lambda batch: (batch, compiled(batch["image"])))
         try:
             for batch, outputs in started:
-                features = mapped.fetch(outputs)
+                features = compiled.fetch(outputs)
                 _check_finite(batch, features)
                 rows = rows[np.sum(batch["mask"]) :]
                 yield batch, features
@@ -198,12 +223,35 @@ def compile_features(
     image_shape: tuple[int, int, int] | None,
     preprocessing: Preprocessing,
     extraction: Extraction,
-) -> devices.Mapped:
+) -> Compiled:
     """Returns the function of a batch of images uint8 `[B, H, W, 3]` -> endpoint to `[B, D]`.
 
     Args:
       network, preprocessing, extraction: as in `extract`.
       image_shape: of the source.
+    """
+    function, variables = computing_function(
+        network,
+        preprocessing,
+        extraction,
+        host_and_device(image_shape, preprocessing)[1],
+        CHUNK_PIXELS if devices.is_cpu() else None,
+    )
+    return devices.map_over_devices(function, variables, extraction.mapper)
+
+
+def computing_function(
+    network: Pretrained,
+    preprocessing: Preprocessing,
+    extraction: Extraction,
+    prepare: Prepare,
+    chunk_pixels: int | None = None,
+) -> tuple[Callable[[Any, jax.Array], dict[str, jax.Array]], Any]:
+    """Returns a function as `feature_function` does, and the variables that it takes.
+
+    Args:
+      network, preprocessing, extraction: as in `extract`.
+      prepare, chunk_pixels: as in `feature_function`.
     """
     model: Any = network.model.clone(dtype=jnp.dtype(extraction.dtype))
     variables = network.variables
@@ -213,13 +261,13 @@ def compile_features(
     function = feature_function(
         model,
         preprocessing,
-        host_and_device(image_shape, preprocessing)[1],
+        prepare,
         extraction.endpoints,
         extraction.pooling,
-        CHUNK_PIXELS if devices.is_cpu() else None,
+        chunk_pixels,
         tuple(leading_tokens(network.backbone).items()),
     )
-    return devices.map_over_devices(function, variables, extraction.mapper)
+    return function, variables
 
 
 @functools.lru_cache(maxsize=16)
@@ -244,6 +292,8 @@ def feature_function(
       leading: (endpoint, number of class and register tokens), see `pool`.
     """
     leading_of = dict(leading)
+    last = [name for name in output_shapes(model, preprocessing.size) if name in endpoints][-1:]
+    stop = "" if last == ["logits"] else "".join(last)
 
     def in_chunks(variables: Any, images: jax.Array, pixels: int) -> dict[str, jax.Array]:
         """Runs the network unit by unit, up to the last of `endpoints`."""
@@ -267,8 +317,10 @@ def feature_function(
             if chunk_pixels and set(endpoints) != {PIXELS}:
                 outputs = in_chunks(variables, images, chunk_pixels)
             else:
-                outputs = model.apply(variables, prepare(images, preprocessing), train=False)
-            outputs[PIXELS] = images.reshape(len(images), -1)
+                x = prepare(images, preprocessing)
+                outputs = model.apply(variables, x, train=False, stop=stop)
+            if PIXELS in endpoints:
+                outputs[PIXELS] = images.reshape(len(images), -1)
             return {
                 name: pool(outputs[name], pooling, leading_of.get(name, 0)) for name in endpoints
             }
@@ -308,18 +360,18 @@ def pool(values: Shaped[Array, "n ..."], pooling: str, leading: int = 0) -> Floa
     if values.ndim == 2:
         return values
     if pooling == "none":
-        return values.reshape(len(values), -1)
+        return values.reshape(values.shape[0], -1)
     if values.ndim == 3:
         patches = values[:, leading:]
         side = math.isqrt(patches.shape[1])
-        values = patches.reshape(len(values), side, side, -1)
+        values = patches.reshape(values.shape[0], side, side, -1)
     if pooling == "mean":
         return values.mean((1, 2))
     if pooling == "max":
         return values.max((1, 2))
     cells = int(pooling.removeprefix("grid"))
     rows, columns = (_cell_means(side, cells) for side in values.shape[1:3])
-    return jnp.einsum("ih,jw,nhwc->nijc", rows, columns, values).reshape(len(values), -1)
+    return jnp.einsum("ih,jw,nhwc->nijc", rows, columns, values).reshape(values.shape[0], -1)
 
 
 def _cell_means(side: int, cells: int) -> Float32[np.ndarray, "cells side"]:

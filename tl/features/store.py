@@ -96,6 +96,10 @@ class FeatureStore:
                 f"the feature store {path} is not what its name says; delete it, or choose another "
                 "directory for the features:\n  " + "\n  ".join(lines)
             )
+        return cls._of_arrays(path, num_rows, widths)
+
+    @classmethod
+    def _of_arrays(cls, path: Path, num_rows: int, widths: Mapping[str, int]) -> "FeatureStore":
         with _disk("read", path):
             arrays = {
                 name: ts.open(_spec(path, name)).result()
@@ -201,6 +205,19 @@ class FeatureStore:
         with _disk("read", self.path):
             rows = self._arrays["ids"].read().result()
         return [name.decode() for name in rows.view(f"S{rows.shape[1]}")[:, 0].tolist()]
+
+
+def open_features(path: str | Path) -> FeatureStore:
+    """Opens a store that is there, whatever made it; `result.json` of a run says where its are.
+
+    Raises:
+      UserError: there is no store, or it is damaged.
+    """
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        raise UserError(f"there is no feature store {path}")
+    meta = _read_meta(path)
+    return FeatureStore._of_arrays(path, meta["num_rows"], meta["widths"])
 
 
 def _features(endpoint: str) -> str:

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tl.errors import UserError
 from tl.fields import config_fields, flat, nested
 from tl.report.blocks import Block, Command, Details, Facts, Text
 from tl.results import formats
@@ -42,7 +43,7 @@ def headline(run: Run) -> Headline:
         stored = sum(split["count"] for split in result["features"].values())
         return Headline(title, f"{stored:,}", "images, their features stored", [], seconds)
     tiles = {}
-    if selected := result.get("selected"):
+    if "val" in result and (selected := result.get("selected")):
         tiles["selected on val"] = formats.setting(selected)
     if val := result.get("val"):
         tiles["val top-1"] = f"{formats.percent(val['top1'])} of {val['count']:,}"
@@ -82,6 +83,22 @@ def command(run: Run) -> list[Block]:
     text = run.environment.get("command")
     about = Text("The command to repeat it; a click selects it whole:")
     return [about, Command(by_lines(text))] if text else []
+
+
+def use(run: Run) -> list[Block]:
+    """Returns how to predict with the classifier that a run has left.
+
+    Raises:
+      UserError: an older run left none.
+    """
+    if not any((run.path / name).exists() for name in ("head.safetensors", "model.safetensors")):
+        raise UserError("the run left no classifier; an older one does not. Make it again for one")
+    return [
+        Text("On photographs without labels; a click selects it whole:"),
+        Command(formats.predict_command(run.path)),
+        Text("From Python:"),
+        Command("\n".join(formats.predict_lines(run.path))),
+    ]
 
 
 def by_lines(command: str) -> str:

@@ -28,11 +28,12 @@ _EVIDENCE: Mapping[str, Blocks] = {
     "Likely mislabelled": partial(sections.gallery, "likely mislabelled"),
 }
 _WHAT_RAN: Mapping[str, Blocks] = {"What ran": facts.what_ran}
+_USE: Mapping[str, Blocks] = {"Use this model": facts.use}
 SECTIONS: Mapping[str, Mapping[str, Blocks]] = {  # of each kind of run, in reading order
     "extract": _WHAT_RAN,
-    "evaluate": _WHAT_RAN,
-    "probe": {**_WHAT_RAN, "Selection on val": sections.selection, **_EVIDENCE},
-    "finetune": {**_WHAT_RAN, "Learning curves": sections.learning_curves, **_EVIDENCE},
+    "evaluate": {**_EVIDENCE, **_WHAT_RAN},
+    "probe": {**_EVIDENCE, **_USE, "Selection on val": sections.selection, **_WHAT_RAN},
+    "finetune": {**_EVIDENCE, **_USE, "Learning curves": sections.learning_curves, **_WHAT_RAN},
     "advise": {
         "Verdict": advice_sections.verdict,
         "Measured": advice_sections.measured,

@@ -183,23 +183,28 @@ def _tested(run: Run) -> tuple[list[str], np.ndarray, str]:
 
 
 def reliability(run: Run) -> list[Block]:
-    """Returns accuracy over confidence on test, before and after temperature scaling on val."""
+    """Returns accuracy over confidence on test, before and after temperature scaling."""
     p = run.predictions
-    temperature = calibration.temperature(p.val_logits, p.val_labels, p.link)
-    before, after = (
-        calibration.reliability(calibration.probabilities(p.test_logits, t, p.link), p.test_labels)
-        for t in (1.0, temperature)
-    )
-    ece = f"{formats.percent(before.ece)} before and {formats.percent(after.ece)} after"
-    text = (
-        f"Expected calibration error on test: {ece} temperature scaling. The temperature, "
-        f"{temperature:.3g}, has the lowest loss on {len(p.val_labels):,} val images"
-        f"{_seed(run)}."
-    )
-    if temperature in calibration.TEMPERATURES:
-        text += " It is the bound of the search: these val images are too few or too easy for one."
+    found = p.scaling()
+    ece = f"{formats.percent(found.before.ece)} before and {formats.percent(found.after.ece)} after"
+    text = f"Expected calibration error on test: {ece} temperature scaling. "
+    if len(p.val_labels):
+        text += (
+            f"The temperature, {found.fitted:.3g}, has the lowest loss on {len(p.val_labels):,} "
+            f"val images{_seed(run)}."
+        )
+    else:
+        text += f"The temperature, {found.fitted:.3g}, is the model's own."
+    if found.fitted in calibration.TEMPERATURES:
+        text += (
+            " It is the bound of the search: these val images are too few or too easy for one. So "
+            "it is not applied: probabilities are as they come."
+        )
+    elif not found.helps:
+        text += " It makes the error larger, so it is not applied: probabilities are as they come."
     alt = f"Accuracy over confidence in bins, beside the diagonal. Calibration error {ece}."
-    return [Text(text), picture(partial(figures.reliability, before, after, temperature), alt)]
+    drawn = partial(figures.reliability, found.before, found.after, found.fitted)
+    return [Text(text), picture(drawn, alt)]
 
 
 def features(run: Run) -> list[Block]:
@@ -235,7 +240,8 @@ def gallery(group: str, run: Run) -> list[Block]:
     examples.sort(key=lambda example: example["rank"][group])
     if not examples:
         return [Text("There are none.")]
-    scaled = f" Probabilities after temperature scaling on val{_seed(run)}."
+    helps = run.predictions.scaling().helps
+    scaled = f" Probabilities {'after' if helps else 'without'} temperature scaling{_seed(run)}."
     return [Text(GROUPS[group] + scaled), Gallery([_image(run, e) for e in examples])]
 
 

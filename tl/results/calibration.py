@@ -36,6 +36,30 @@ class Reliability:
     ece: float
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """Temperature scaling, and what it does to other examples than it was fitted on.
+
+    Attributes:
+      fitted: the temperature.
+      before, after: reliability without and with it.
+    """
+
+    fitted: float
+    before: Reliability
+    after: Reliability
+
+    @property
+    def helps(self) -> bool:
+        """Whether it is a minimum, and the calibration error no larger with it than without."""
+        return self.fitted not in TEMPERATURES and self.after.ece <= self.before.ece
+
+    @property
+    def temperature(self) -> float:
+        """What to divide logits by: `fitted`, or 1 where that does not help."""
+        return self.fitted if self.helps else 1.0
+
+
 def probabilities(
     logits: Float[np.ndarray, "n c"], temperature: float = 1.0, link: Link = "softmax"
 ) -> Float[np.ndarray, "n c"]:
@@ -110,3 +134,23 @@ def reliability(
     confidence, accuracy = (total / filled for total in sums)
     ece = np.nansum(counts * np.abs(accuracy - confidence)) / len(labels)
     return Reliability(edges, confidence, accuracy, counts, float(ece))
+
+
+def scaling(
+    logits: Float[np.ndarray, "n c"],
+    labels: Int[np.ndarray, " n"],
+    temperature: float,
+    link: Link = "softmax",
+) -> Scaling:
+    """Returns what a temperature does to the calibration of some examples.
+
+    Args:
+      logits: float [N, C], of examples that the temperature was not fitted on.
+      labels: int [N], 0..C-1.
+      temperature: above 0, see the function of that name.
+      link: how logits become probabilities.
+    """
+    before, after = (
+        reliability(probabilities(logits, t, link), labels) for t in (1.0, temperature)
+    )
+    return Scaling(temperature, before, after)

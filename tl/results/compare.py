@@ -115,10 +115,10 @@ def read(folder: str) -> Contender:
             f"{folder} is a study of {len(runs)} runs; name those to compare, such as "
             + " and ".join(runs[:2])
         )
-    if found.kind not in ("probe", "finetune"):
+    if found.kind not in ("probe", "finetune", "evaluate"):
         raise UserError(
             f"{folder} is a run of the kind {found.kind!r}, which saves no predictions; expected "
-            "runs of experiments.probe or experiments.finetune"
+            "runs of experiments.probe, experiments.finetune or experiments.evaluate"
         )
     try:
         what = f"{found.result['weights']['name']}: {setting(found.result['selected'])}"

@@ -102,10 +102,10 @@ def telling_examples(predictions: Predictions) -> list[dict[str, Any]]:
 
     Confident mistakes and uncertain successes are sought among test images, likely wrong labels
     among test and val images. Probabilities are those of the first seed, after temperature scaling
-    on val.
+    (`Predictions.scaling`).
     """
     p = predictions
-    scale = calibration.temperature(p.val_logits, p.val_labels, p.link)
+    scale = p.scaling().temperature
     test, val = (
         calibration.probabilities(logits, scale, p.link) for logits in (p.test_logits, p.val_logits)
     )

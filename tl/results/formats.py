@@ -3,6 +3,7 @@
 import datetime
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 THIN = "\u202f"  # a narrow space that does not break: between a number and its unit
@@ -147,3 +148,17 @@ def setting(chosen: dict[str, Any]) -> str:
         return f"{item:.3g}" if isinstance(item, float) else value(item)
 
     return ", ".join(v if k in bare else f"{k} {text(v)}" for k, v in chosen.items())
+
+
+def predict_command(folder: Path) -> str:
+    """Returns the command that predicts with the classifier in a run's folder."""
+    return f"python -m experiments.predict {shlex.quote(str(folder))} PHOTOGRAPHS"
+
+
+def predict_lines(folder: Path) -> list[str]:
+    """Returns three lines of Python that predict with the classifier in a run's folder."""
+    return [
+        "import tl",
+        f"model = tl.load({str(folder)!r})",
+        'print(model.predict(["photograph.jpg"]).top(3))',
+    ]

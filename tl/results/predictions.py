@@ -1,5 +1,6 @@
 """A run's predictions for its test and val images."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from tl.errors import UserError
-from tl.results import arrays
+from tl.results import arrays, calibration
 from tl.weights.spec import LINKS, Link
 
 PREDICTIONS = "predictions.npz"
@@ -32,6 +33,7 @@ class Predictions:
       val_logits: float32 [M, C], from a head that was not fitted on these rows, as temperature
         scaling needs.
       link: how the logits become probabilities; files written before this field have softmax.
+      temperature: of an evaluated model, which has no val rows; NaN where val decides.
     """
 
     seeds: Int[np.ndarray, " s"]
@@ -44,6 +46,7 @@ class Predictions:
     val_labels: Int[np.ndarray, " m"]
     val_logits: Float[np.ndarray, "m c"]
     link: Link = "softmax"
+    temperature: float = math.nan
 
     def __post_init__(self) -> None:
         dtypes = {
@@ -73,6 +76,13 @@ class Predictions:
     def correct(self) -> Bool[np.ndarray, "s n"]:
         """Whether each seed's head was right, bool [S, N]."""
         return self.test_predicted == self.test_labels
+
+    def scaling(self) -> calibration.Scaling:
+        """Returns what temperature scaling does to the first seed's probabilities."""
+        fitted = self.temperature
+        if math.isnan(fitted):
+            fitted = calibration.temperature(self.val_logits, self.val_labels, self.link)
+        return calibration.scaling(self.test_logits, self.test_labels, fitted, self.link)
 
     def save(self, path: Path) -> None:
         """Writes the predictions to a file; the name is PREDICTIONS in a run's folder."""

@@ -1,7 +1,8 @@
-"""An evaluation run: the accuracy of a network's own head on a labelled test split."""
+"""An evaluation run: the accuracy of a finished classifier on labelled images."""
 
+import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,70 +12,179 @@ from ml_collections import ConfigDict
 from tl.data import imagenet, sources
 from tl.errors import UserError
 from tl.files import Log, write_json
-from tl.models.registry import LOGITS
+from tl.inference import model as inference
+from tl.inference.model import Model
 from tl.probes.held_out import score_logits
 from tl.report import tables
+from tl.results import evidence
+from tl.results.predictions import Predictions
+from tl.results.projection import project, spaced_rows
 from tl.results.run import SCHEMA
 from tl.runs import options
-from tl.runs.extract import load_network, stored_features
+from tl.runs.extract import stored_features
 from tl.runs.outcome import describe_data, describe_weights, left_out, write_report
 from tl.runs.workdir import begin
-from tl.weights.load import Pretrained
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """Outputs of a model for labelled images.
+
+    Attributes:
+      ids: names of the N images.
+      labels: int [N], 0..len(classes)-1.
+      classes: names of the labels.
+      logits: float32 [N, C].
+      features: some rows' numbers -> float32 [n, D], what the head acts on.
+      image: row -> uint8 [H, W, 3].
+    """
+
+    ids: Sequence[str]
+    labels: np.ndarray
+    classes: Sequence[str]
+    logits: np.ndarray
+    features: Callable[[np.ndarray], np.ndarray]
+    image: Callable[[int], np.ndarray]
 
 
 def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
-    """Measures top-1 and top-5 of a network's own head on the test split of labelled images.
+    """Measures a classifier on the test split of labelled images.
 
     Args:
-      config: see `configs/common.py`; `data.test` is the split.
-      workdir: the run's folder, which gets `result.json`.
+      config: see `configs/common.py`; `weights` is a weight set or a run, `data.test` the split.
+      workdir: the run's folder, which gets the evidence (`tl.results.evidence`), `result.json` and,
+        made from these, `report.html`.
       log: takes a line of text.
 
     Raises:
       UserError: as `probe`; or the data have classes that the head has not.
     """
     start = time.perf_counter()
-    data, wanted = options.data(config), options.features(config, endpoints=(LOGITS,))
-    network = load_network(options.weights(config))
+    data, weights = options.data(config), options.weights(config)
+    model = inference.load(
+        weights.name,
+        like=weights.like,
+        prefix=weights.prefix,
+        classes=weights.classes,
+        overrides=options.overrides(config),
+    )
+    model.check_head()
+    endpoints = model.extraction.endpoints
+    asked = options.features(config, endpoints=endpoints)
+    extraction = model.extraction
+    if model.head is None:  # a probe's features are made as those that it was fitted on
+        extraction = asked.extraction
+    else:
+        same = ("batch_size", "mapper", "threads")
+        extraction = dataclasses.replace(
+            extraction, **{name: getattr(asked.extraction, name) for name in same}
+        )
+    wanted = dataclasses.replace(asked, extraction=extraction)
+    network = model.network
     source = sources.open_source(data, data.test, field="data.test")
-    index = _outputs_of(network, source.classes)
+    outputs_of(model, source.classes)  # it checks
     stores = stored_features(wanted, network, {"test": source}, log)
     store = stores["test"]
     rows = np.flatnonzero(store.labels() >= 0)
-    logits, labels = store.read(LOGITS, rows), index[store.labels()[rows]]
+    found = Labelled(
+        ids=np.array(store.ids())[rows].tolist(),
+        labels=store.labels()[rows],
+        classes=source.classes,
+        logits=model.logits({name: store.read(name, rows) for name in endpoints}),
+        features=lambda chosen: store.read(model.endpoint, rows[chosen]),
+        image=lambda row: source[int(rows[row])]["image"],
+    )
+    described = {
+        **describe_data({"test": source}, {"test": len(rows)}),
+        "left_out": left_out(stores),
+    }
+    begin(workdir)
+    return conclude(model, found, described, workdir, config.report, start, log)
+
+
+def conclude(
+    model: Model,
+    found: Labelled,
+    data: Mapping[str, Any],
+    workdir: Path,
+    report: bool,
+    start: float,
+    log: Log,
+) -> dict[str, Any]:
+    """Scores a model's outputs and writes all that an evaluation leaves.
+
+    Args:
+      model: whose outputs.
+      found: these.
+      data: the `data` of the result.
+      workdir: the run's folder.
+      report: whether to make its page.
+      start: when the run began, by `time.perf_counter`.
+      log: takes a line of text.
+
+    Returns:
+      What `result.json` holds.
+
+    Raises:
+      UserError: labels that the model has no output for.
+    """
+    network = model.network
+    index = outputs_of(model, found.classes)
+    names = list(model.classes)
+    for output, name in zip(index, found.classes, strict=True):
+        names[output] = name  # what the data call it, so that runs on the same data compare
+    labels = index[found.labels]
+    predictions = Predictions(
+        seeds=np.array([0]),
+        classes=np.array(names),
+        test_ids=np.array(found.ids),
+        test_labels=labels,
+        test_predicted=found.logits.argmax(axis=1)[None],
+        test_logits=found.logits,
+        val_ids=np.array([], np.str_),
+        val_labels=np.zeros(0, np.int32),
+        val_logits=np.zeros((0, len(names)), np.float32),
+        link=network.spec.link,
+        temperature=model.temperature,
+    )
+    spaced = spaced_rows(len(labels))
+    projection = project(found.features(spaced), spaced, model.endpoint, standardise=False)
+    evidence.write(workdir, predictions, projection, lambda _, row: found.image(row))
     result = {
         "schema": SCHEMA,
         "kind": "evaluate",
-        "data": {
-            **describe_data({"test": source}, {"test": len(rows)}),
-            "left_out": left_out(stores),
-        },
-        "weights": describe_weights(network),
-        "test": score_logits(logits, labels, logits.shape[1]).as_dict(),
+        "data": data,
+        "weights": {**describe_weights(network), "name": model.name},
+        "selected": {"endpoint": model.endpoint},
+        "test": score_logits(found.logits, labels, len(names)).as_dict(),
         "published": {"top1": network.spec.top1, "top5": network.spec.top5},
         "seconds": {"total": time.perf_counter() - start},
     }
-    begin(workdir)
     write_json(workdir / "result.json", result)
     log("\n" + tables.evaluation_table(result))
     log(f"\nwritten: {workdir / 'result.json'}")
-    write_report(config.report, workdir, log)
+    write_report(report, workdir, log)
     return result
 
 
-def _outputs_of(network: Pretrained, classes: Sequence[str]) -> np.ndarray:
-    """Returns the number of the head's output, int64 [len(classes)], for each class of the data."""
-    known = network.spec.classes
-    if known:
-        if unknown := [name for name in classes if name not in known]:
+def outputs_of(model: Model, classes: Sequence[str]) -> np.ndarray:
+    """Returns the number of the model's output, int64 [len(classes)], for each class of the data.
+
+    Raises:
+      UserError: a class that the model does not know.
+    """
+    spec = model.network.spec
+    if model.head is None and not spec.classes:
+        if spec.num_classes != len(imagenet.wnids()):
             raise UserError(
-                f"{len(unknown)} of {len(classes)} classes are not {network.spec.name}'s: "
-                f"{', '.join(unknown[:5])}; expected some of {', '.join(known[:20])}"
+                f"{model.name} has {spec.num_classes or 'no'} classes without names; evaluate "
+                "takes weights with ImageNet's 1,000, such as resnet50.tv1, a run, or weights "
+                "whose classes `weights_classes=FILE` names"
             )
-        return np.array([known.index(name) for name in classes])
-    if network.spec.num_classes != len(imagenet.wnids()):
+        return imagenet.indices(classes)
+    if unknown := [name for name in classes if name not in model.classes]:
         raise UserError(
-            f"{network.spec.name} has {network.spec.num_classes or 'no'} classes; evaluate takes "
-            "weights with ImageNet's 1,000, such as resnet50.tv1, or a fine-tuning run"
+            f"{len(unknown)} of {len(classes)} classes are not {model.name}'s: "
+            f"{', '.join(unknown[:5])}; expected some of {', '.join(model.classes[:20])}"
         )
-    return imagenet.indices(classes)
+    return np.array([model.classes.index(name) for name in classes])

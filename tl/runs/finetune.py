@@ -19,7 +19,7 @@ from tl.probes.solvers import Logistic
 from tl.report import plots, tables
 from tl.results.run import SCHEMA
 from tl.runs import options, prefix, preview, testing
-from tl.runs.outcome import describe_data, describe_weights, write_report
+from tl.runs.outcome import describe_data, describe_weights, usage, write_report
 from tl.runs.parts import divide
 from tl.runs.probe_head import fit_head
 from tl.runs.workdir import CHECKPOINTS, begin, replaces
@@ -132,10 +132,17 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     saved, _ = checkpoint.read(workdir / CHECKPOINTS, best["step"])
     variables = trained.evaluated_variables(saved)
     before_test = time.perf_counter()
-    test = testing.score(
+    test, temperature = testing.score(
         evaluator, parallel.replicate(variables), parts, network.spec, recipe.seed, workdir
     )
-    trained.save(variables, workdir / WEIGHTS, network.spec, network.spec.classes, network.sha256)
+    trained.save(
+        variables,
+        workdir / WEIGHTS,
+        network.spec,
+        network.spec.classes,
+        network.sha256,
+        temperature,
+    )
     done = time.perf_counter()
     result = {
         "schema": SCHEMA,
@@ -162,6 +169,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     write_json(workdir / "result.json", result)
     log("\n" + tables.finetune_table(result))
     log("\nwritten: " + ", ".join(str(workdir / n) for n in ("result.json", CURVE, WEIGHTS)))
+    log(usage(workdir))
     write_report(config.report, workdir, log)
     return result
 

@@ -71,7 +71,12 @@ def check_lists(config: ConfigDict) -> None:
 
 def weights(config: ConfigDict) -> WeightChoice:
     """Returns which weights to load."""
-    return WeightChoice(config.weights, like=config.weights_like, prefix=config.weights_prefix)
+    return WeightChoice(
+        config.weights,
+        like=config.weights_like,
+        prefix=config.weights_prefix,
+        classes=config.weights_classes,
+    )
 
 
 def data(config: ConfigDict) -> Data:

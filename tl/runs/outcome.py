@@ -10,6 +10,7 @@ from tl import devices
 from tl.data.sources import Source
 from tl.features.store import CORRUPT, FeatureStore
 from tl.files import Log
+from tl.results import formats
 from tl.weights.load import Pretrained
 
 
@@ -26,6 +27,13 @@ def write_report(wanted: bool, workdir: Path, log: Log) -> None:
             f"warning: no report was made ({type(error).__name__}: {error}); try again with "
             f"python -m experiments.report {workdir}"
         )
+
+
+def usage(workdir: Path) -> str:
+    """Returns how to use the classifier that a run has left."""
+    return f"\nuse it:\n  {formats.predict_command(workdir)}\n" + "\n".join(
+        f"  {line}" for line in formats.predict_lines(workdir)
+    )
 
 
 def describe_data(opened: Mapping[str, Source], counts: Mapping[str, float]) -> dict[str, Any]:

@@ -8,16 +8,24 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from tl import devices
 from tl.data import sources
+from tl.data.sources import Source
 from tl.files import Log, append_jsonl, write_json
+from tl.inference.model import as_probe
 from tl.probes.seeds import warnings
 from tl.report import plots, tables
 from tl.results import evidence
 from tl.results.run import SCHEMA
 from tl.runs import options, probe_grid
 from tl.runs.extract import load_network, stored_features
-from tl.runs.outcome import describe_data, describe_weights, left_out, write_report
+from tl.runs.options import Features
+from tl.runs.outcome import describe_data, describe_weights, left_out, usage, write_report
+from tl.runs.probe_grid import Headline
 from tl.runs.workdir import begin
+from tl.weights.load import Pretrained
+from tl.weights.probe_head import name_of_seed
+from tl.weights.spec import WeightChoice
 
 PLOT = "accuracy_over_endpoint.png"
 
@@ -27,8 +35,9 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
 
     Args:
       config: see `configs/common.py`.
-      workdir: the run's folder, which gets `metrics.jsonl`, the plot, the evidence
-        (`tl.results.evidence`), `result.json` and, made from these, `report.html`.
+      workdir: the run's folder, which gets `metrics.jsonl`, the plot, each seed's
+        classifier (`tl.weights.probe_head`), the evidence (`tl.results.evidence`), `result.json`
+        and, made from these, `report.html`.
       log: takes a line of text.
 
     Returns:
@@ -42,7 +51,8 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     options.check_lists(config)
     solvers, data = options.solvers(config), options.data(config)
     wanted = options.features(config)
-    network = load_network(options.weights(config))
+    weights = options.weights(config)
+    network = load_network(weights)
     opened = sources.open_sources(data)
     stores = stored_features(wanted, network, opened, log)
     extracted = time.perf_counter()
@@ -70,6 +80,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         return source[int(headline.parts[split][1][row])]["image"]
 
     evidence.write(workdir, headline.predictions(classes), headline.projection(), image)
+    _save_heads(headline, wanted, network, weights, opened["train"], workdir)
     plots.accuracy_over_endpoint(
         summary["study"], f"{network.spec.name} on {opened['train'].name}: probes", workdir / PLOT
     )
@@ -93,5 +104,35 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     for warning in warnings(headline.results, result["selected"]["endpoint"]):
         log(f"warning: {warning}")
     log(f"\nwritten: {workdir / 'result.json'}, {workdir / PLOT}")
+    log(usage(workdir))
     write_report(config.report, workdir, log)
     return result
+
+
+def _save_heads(
+    headline: Headline,
+    wanted: Features,
+    network: Pretrained,
+    weights: WeightChoice,
+    source: Source,
+    workdir: Path,
+) -> None:
+    """Writes the selected classifier of each seed into the run's folder; only process 0 writes."""
+    if devices.process_share()[0]:
+        return
+    for place, (seed, result) in enumerate(headline.results.items()):
+        chosen = result.selected
+        head = as_probe(
+            chosen.fit.head,
+            setting=chosen.setting,
+            endpoint=chosen.endpoint,
+            extraction=wanted.extraction,
+            image_shape=source.image_shape,
+            preprocessing=wanted.overrides.of(network.spec.preprocessing),
+            weights=weights,
+            sha256=network.sha256,
+            classes=source.classes,
+            temperature=headline.temperature(result),
+            seed=seed,
+        )
+        head.save(workdir / name_of_seed(place, seed))

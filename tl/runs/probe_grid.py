@@ -10,6 +10,7 @@ from tl.probes import protocol
 from tl.probes.held_out import HeldOut
 from tl.probes.seeds import summarise
 from tl.probes.solvers import SOLVERS, Solver
+from tl.results import calibration
 from tl.results.predictions import Predictions
 from tl.results.projection import Projection, project, spaced_rows
 from tl.runs.parts import divide
@@ -52,6 +53,13 @@ class Headline(NamedTuple):
         features = store.read(selected.endpoint, rows[spaced])
         standardise = SOLVERS[selected.solver].standardises
         return project(features, spaced, selected.endpoint, standardise)
+
+    def temperature(self, result: protocol.Result) -> float:
+        """Returns the temperature of calibrated probabilities of one seed's selected head."""
+        (_, test_labels), (_, val_labels) = map(self._names, ("test", "val"))
+        test, val = _logits(result)
+        fitted = calibration.temperature(val, val_labels)
+        return calibration.scaling(test, test_labels, fitted).temperature
 
     def _names(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         store, rows = self.parts[split]

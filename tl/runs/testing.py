@@ -23,7 +23,7 @@ def score(
     spec: WeightSpec,
     seed: int,
     workdir: Path,
-) -> Score:
+) -> tuple[Score, float]:
     """Scores a network on the test rows, and saves its predictions for them and for val.
 
     Args:
@@ -34,6 +34,9 @@ def score(
       spec: of the network, for its classes and its link.
       seed: of the run.
       workdir: the run's folder; see `tl.results.evidence`.
+
+    Returns:
+      The score, and the temperature of calibrated probabilities.
     """
     outputs = {part: evaluator.outputs(variables, part) for part in ("val", "test")}
     val, test = outputs["val"], outputs["test"]
@@ -58,4 +61,5 @@ def score(
 
     projection = project(features, spaced, FINAL, standardise=False)
     evidence.write(workdir, predictions, projection, image)
-    return score_logits(test.logits, test.labels, len(spec.classes))
+    score = score_logits(test.logits, test.labels, len(spec.classes))
+    return score, predictions.scaling().temperature

@@ -34,6 +34,8 @@ OUTPUTS = (
     "parameters.txt",
     "tensorboard/events.*",
     "model.safetensors",
+    "head.safetensors",
+    "head.seed*.safetensors",
 )
 
 # By folder: the locks that this process holds, and the writes that `begin` has still to do.

@@ -10,10 +10,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from tl import tree
 from tl.errors import UserError
 from tl.models import registry
-from tl.models.registry import Backbone, Network
-from tl.weights import catalog, convert, fetch, naming, prefixes, trained
+from tl.models.registry import FINAL, Backbone, Network
+from tl.weights import catalog, convert, fetch, naming, prefixes, probe_head, trained
+from tl.weights import classes as class_files
+from tl.weights.probe_head import ProbeHead
 from tl.weights.readers import WeightFile
 from tl.weights.spec import LocalFile, WeightSpec
 
@@ -45,6 +48,7 @@ def load(
     *,
     like: str = "",
     prefix: str = "",
+    classes: str = "",
     num_classes: int | None = None,
     drop_head: bool = False,
     cache_dir: str = "",
@@ -55,10 +59,11 @@ def load(
     Args:
       name_or_path: a name of the catalogue, or a weight file of any supported format, or a
         directory with a `model.safetensors`; or a run that fine-tuned, its `checkpoints` (the best
-        one counts) or one of those.
+        one counts) or one of those; or a probe's run or file, if it acts on the last features.
       like: a name of the catalogue, whose architecture and preprocessing a local file takes;
         needed if the file does not say them.
       prefix: a key of `prefixes.PREFIXES`, for self-supervised and training checkpoints.
+      classes: a file that names the head's outputs, see `tl.weights.classes`.
       num_classes: number of classes the head must have; None accepts the file's.
       drop_head: leave the file's head out. The model gets a head of `num_classes` outputs with zero
         weights, as in BiT, or no head if num_classes is None.
@@ -69,6 +74,17 @@ def load(
       UserError: no such weights, or they do not fit the arguments.
     """
     path = Path(os.path.expanduser(name_or_path))
+    if file := probe_head.find(path):
+        probe = probe_head.read(file)
+        if drop_head:
+            wanted = num_classes or 0
+        else:
+            wanted = len(probe.classes)
+            _check_classes(wanted, num_classes)
+        base = load_probed(
+            probe, name_or_path, num_classes=wanted, cache_dir=cache_dir, dtype=dtype
+        )
+        return base if drop_head else _with_probe(base, probe, name_or_path)
     spec: WeightSpec | None
     if found := _checkpoint(path):
         spec, tensors, sha256 = trained.read_checkpoint(*found, name_or_path)
@@ -87,7 +103,19 @@ def load(
         logging.getLogger(__name__).warning(
             "%s is licensed %s: NOT for commercial use", spec.name, spec.licence
         )
+    if classes and not drop_head:
+        spec = dataclasses.replace(spec, classes=_named(classes, spec))
     return Pretrained(spec, registry.get(spec.backbone), model, variables, sha256)
+
+
+def _named(file: str, spec: WeightSpec) -> tuple[str, ...]:
+    names = class_files.read(file)
+    if len(names) != spec.num_classes:
+        raise UserError(
+            f"{file} names {len(names)} classes, the head of {spec.name} has {spec.num_classes}",
+            field="weights_classes",
+        )
+    return names
 
 
 def _build(
@@ -101,10 +129,8 @@ def _build(
     found = _head_classes(tensors, scheme)
     if spec.classes and found != len(spec.classes):
         raise UserError(f"its head has {found} classes, expected the {len(spec.classes)} it names")
-    if num_classes not in (None, found) and not drop_head:
-        raise UserError(
-            f"its head has {found} classes, expected {num_classes}; drop_head=True leaves it out"
-        )
+    if not drop_head:
+        _check_classes(found, num_classes)
     wanted = (num_classes or 0) if drop_head else found
     model = registry.build(spec.backbone, num_classes=wanted, dtype=dtype, **spec.model_args)
     shapes = convert.shapes(model, spec.preprocessing.size)
@@ -114,6 +140,94 @@ def _build(
         variables["params"]["head"] = {k: np.zeros(v.shape, np.float32) for k, v in head.items()}
     classes = () if drop_head else spec.classes
     return dataclasses.replace(spec, num_classes=wanted, classes=classes), model, variables
+
+
+def _check_classes(found: int, wanted: int | None) -> None:
+    if wanted not in (None, found):
+        raise UserError(
+            f"its head has {found} classes, expected {wanted}; drop_head=True leaves it out"
+        )
+
+
+def load_probed(
+    probe: ProbeHead,
+    name: str,
+    *,
+    num_classes: int = 0,
+    weights: str = "",
+    cache_dir: str = "",
+    dtype: Any = jnp.float32,
+) -> Pretrained:
+    """Returns the network whose features a probe was fitted on.
+
+    Args:
+      probe: see `ProbeHead`.
+      name: of the probe, for errors.
+      num_classes: outputs of its head, which are 0; none for 0.
+      weights: where the weights are now; '' for where they were.
+      cache_dir, dtype: as in `load`.
+
+    Raises:
+      UserError: the weights are not at hand, or others.
+    """
+    choice = probe.weights
+    try:
+        network = load(
+            weights or choice.name,
+            like=choice.like,
+            prefix=choice.prefix,
+            num_classes=num_classes,
+            drop_head=True,
+            cache_dir=cache_dir,
+            dtype=dtype,
+        )
+    except UserError as error:
+        raise UserError(
+            f"{name} is a probe of the weights {choice.name} (SHA-256 {probe.sha256[:12]}...), "
+            f"which cannot be had: {error}"
+        ) from error
+    if network.sha256 != probe.sha256:
+        raise UserError(
+            f"{name} is a probe of weights with the SHA-256 {probe.sha256}; "
+            f"{weights or choice.name} has {network.sha256}. Give the weights that it was fitted on"
+        )
+    # A probe's logits become probabilities by softmax, whatever its weights were trained with.
+    spec = dataclasses.replace(
+        network.spec, preprocessing=probe.preprocessing, link="softmax", temperature=1.0
+    )
+    return dataclasses.replace(network, spec=spec)
+
+
+def _with_probe(network: Pretrained, probe: ProbeHead, name: str) -> Pretrained:
+    """Returns the network with the probe in the place of its head.
+
+    Raises:
+      UserError: the probe does not act on the features that the head takes.
+    """
+    if (probe.kind, probe.endpoint) != ("linear", FINAL):
+        what = f"a {probe.kind} probe of the endpoint {probe.endpoint!r}"
+        raise UserError(
+            f"{name} is {what}, which cannot be the head of a network: that is linear and acts on "
+            f"{FINAL!r}. Predict with it, or give its weights, {probe.weights.name}"
+        )
+    params = {**network.variables["params"], "head": dict(probe.tensors)}
+    variables = {**network.variables, "params": params}
+    spec = dataclasses.replace(
+        network.spec,
+        name=name,
+        source=LocalFile(name),
+        num_classes=len(probe.classes),
+        classes=probe.classes,
+        temperature=probe.temperature,
+        top1=None,
+        top5=None,
+        measured="",
+        notes=f"a probe of {network.spec.name}",
+        other_files=(),
+    )
+    return dataclasses.replace(
+        network, spec=spec, variables=variables, sha256=tree.digest(variables)
+    )
 
 
 def save(variables: Mapping[str, Any], path: str | Path, scheme: str = "torchvision") -> None:

@@ -43,11 +43,13 @@ class WeightChoice:
       name: a name of the catalogue, or the path of a file, a run or a checkpoint.
       like: a name of the catalogue, whose architecture and preprocessing a file takes; '' for none.
       prefix: a key of `prefixes.PREFIXES`; '' for none.
+      classes: a file that names the head's outputs (`tl.weights.classes`); '' for none.
     """
 
     name: str
     like: str = ""
     prefix: str = ""
+    classes: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +122,7 @@ class WeightSpec:
       other_files: starts of the SHA-256 of other files with the same weights.
       classes: names of the head's outputs; empty if they are not known.
       link: how the head's logits become probabilities.
+      temperature: what these logits are divided by before, above 0.
     """
 
     name: str
@@ -137,6 +140,7 @@ class WeightSpec:
     other_files: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     link: Link = "softmax"
+    temperature: float = 1.0
 
     @property
     def non_commercial(self) -> bool:

@@ -22,13 +22,16 @@ _KEY = "tl"  # names the description in the file's metadata
 _STEP_FILE = "_CHECKPOINT_METADATA"  # Orbax writes one into the directory of each step
 
 
-def describe(spec: WeightSpec, classes: Sequence[str], sha256: str = "") -> dict[str, Any]:
+def describe(
+    spec: WeightSpec, classes: Sequence[str], sha256: str = "", temperature: float = 1.0
+) -> dict[str, Any]:
     """Returns all that its tensors do not say about a network, as JSON values.
 
     Args:
       spec: of the weights that training started from, with the preprocessing it trained with.
       classes: names of the head's outputs, in their order.
       sha256: of the weights that training started from.
+      temperature: what logits are divided by before they become probabilities.
     """
     return {
         "backbone": spec.backbone,
@@ -37,6 +40,7 @@ def describe(spec: WeightSpec, classes: Sequence[str], sha256: str = "") -> dict
         "num_classes": len(classes),
         "classes": list(classes),
         **({} if spec.link == "softmax" else {"link": spec.link}),
+        **({} if temperature == 1 else {"temperature": temperature}),
         "licence": spec.licence,
         "started_from": {"name": spec.name, "sha256": sha256},
     }
@@ -53,22 +57,19 @@ def parse_description(description: Any, name: str) -> WeightSpec:
       UserError: the description is damaged.
     """
     try:
-        preprocessing: dict[str, Any] = {
-            field: tuple(value) if isinstance(value, list) else value
-            for field, value in description["preprocessing"].items()
-        }
         spec = WeightSpec(
             name=name,
             backbone=description["backbone"],
             source=LocalFile(name),
             scheme=_scheme(description["backbone"]),
-            preprocessing=Preprocessing(**preprocessing),
+            preprocessing=preprocessing(description["preprocessing"]),
             licence=description["licence"],
             model_args=description["model_args"],
             num_classes=description["num_classes"],
             notes=f"trained from {description['started_from']['name']}",
             classes=tuple(description["classes"]),
             link=description.get("link", "softmax"),
+            temperature=description.get("temperature", 1.0),
         )
         registry.build(spec.backbone, num_classes=spec.num_classes, **spec.model_args)
         if len(spec.classes) != spec.num_classes:
@@ -83,19 +84,26 @@ def parse_description(description: Any, name: str) -> WeightSpec:
     return spec
 
 
+def preprocessing(fields: Mapping[str, Any]) -> Preprocessing:
+    """Returns the preprocessing whose fields JSON has given back, with lists for tuples."""
+    values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
+    return Preprocessing(**values)
+
+
 def save(
     variables: Mapping[str, Any],
     path: str | Path,
     spec: WeightSpec,
     classes: Sequence[str],
     sha256: str = "",
+    temperature: float = 1.0,
 ) -> None:
     """Writes a trained network and its description as safetensors, under torch's names.
 
     Args:
       variables: `{'params', 'batch_stats'}`, float32, with a head.
       path: of the file, which is replaced whole or not at all.
-      spec, classes, sha256: see `describe`.
+      spec, classes, sha256, temperature: see `describe`.
 
     Raises:
       UserError: the file cannot be written.
@@ -104,7 +112,8 @@ def save(
     if head != len(classes):
         raise ValueError(f"expected a name for each of the head's {head} classes, got {classes}")
     tensors = convert.from_variables(variables, _scheme(spec.backbone))
-    write_safetensors(tensors, path, {_KEY: json.dumps(describe(spec, classes, sha256))})
+    described = describe(spec, classes, sha256, temperature)
+    write_safetensors(tensors, path, {_KEY: json.dumps(described)})
 
 
 def write_safetensors(

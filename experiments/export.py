@@ -1,0 +1,69 @@
+"""Writes a classifier for other programs: torchvision, timm, transformers, StableHLO or ONNX.
+
+  python -m experiments.export RUN --format=onnx --output=FOLDER [--image_size=480x640]
+
+RUN is the folder of a run of experiments.probe or experiments.finetune, a weight file, or a name of
+`experiments.weights list`. The folder gets the file and, beside it, classes and preprocessing.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from tl.errors import UserError
+from tl.runs import cli
+
+FORMATS = ("torchvision", "timm", "transformers", "stablehlo", "onnx")
+FORMAT = flags.DEFINE_enum("format", None, FORMATS, "the program that will read it")
+OUTPUT = flags.DEFINE_string("output", "", "folder to write")
+IMAGE_SIZE = flags.DEFINE_string(
+    "image_size",
+    "",
+    "stablehlo, onnx: HEIGHTxWIDTH of the images, which are then resized and cropped inside; "
+    "default: they come as the square that the network sees",
+)
+WEIGHTS = flags.DEFINE_string("weights", "", "where the weights of a probe's network are now")
+LIKE = flags.DEFINE_string("like", "", "weight set whose preprocessing a local file takes")
+PREFIX = flags.DEFINE_string("prefix", "", "prefix rule of a self-supervised checkpoint")
+CLASSES = flags.DEFINE_string("classes", "", "file that names the outputs of a weight file")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Writes the classifier that the arguments name."""
+    if len(arguments) != 1 or not FORMAT.value or not OUTPUT.value:
+        raise UserError(
+            "expected a run, a format and a folder: python -m experiments.export RUN "
+            f"--format={'|'.join(FORMATS)} --output=FOLDER"
+        )
+    size = _size(IMAGE_SIZE.value)
+    if size and FORMAT.value not in ("stablehlo", "onnx"):
+        raise UserError(f"--image_size is for stablehlo and onnx; {FORMAT.value} resizes itself")
+    from tl.inference import export  # imports JAX, which a misspelt flag need not wait for
+    from tl.inference import model as inference
+
+    model = inference.load(
+        arguments[0],
+        weights=WEIGHTS.value,
+        like=LIKE.value,
+        prefix=PREFIX.value,
+        classes=CLASSES.value,
+    )
+    written = export.write(model, FORMAT.value, Path(OUTPUT.value).expanduser(), size)
+    print("written: " + ", ".join(map(str, written)))
+
+
+def _size(text: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    if not (match := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)):
+        raise UserError(f"--image_size expected HEIGHTxWIDTH, such as 480x640, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+if __name__ == "__main__":
+    cli.run(
+        main,
+        {"weights_like": "like", "weights_prefix": "prefix", "weights_classes": "classes"},
+    )

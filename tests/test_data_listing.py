@@ -1,0 +1,80 @@
+import io
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from tl.data.listing import Listed, listed
+from tl.errors import UserError
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("cat/b.jpg", "cat/a.PNG", "cat/deep/c.jpg", "dog/d.jpg", "cat/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "cat/.hidden.jpg").touch()
+    return tmp_path
+
+
+def paths(*names, **options):
+    return [item.path for item in listed(map(str, names), **options)]
+
+
+def test_folders_flat_and_nested(root):
+    nested = ["cat/a.PNG", "cat/b.jpg", "cat/deep/c.jpg", "dog/d.jpg"]
+    assert paths(root) == [str(root / name) for name in nested]
+    assert paths(root / "dog", root / "cat") == [
+        str(root / name) for name in ("dog/d.jpg", *nested[:3])
+    ]
+
+
+def test_labels_are_the_folders_below_the_one_given(root):
+    assert [item.label for item in listed([str(root)], labelled=True)] == ["cat"] * 3 + ["dog"]
+    with pytest.raises(UserError, match=r"d\.jpg has no label; expected it in a folder"):
+        list(listed([str(root / "dog")], labelled=True))
+
+
+def test_globs_and_files(root):
+    assert paths(root / "*" / "*.jpg") == [str(root / "cat/b.jpg"), str(root / "dog/d.jpg")]
+    assert len(paths(root / "**" / "*.jpg")) == 3
+    assert paths(root / "cat/notes.txt") == [str(root / "cat/notes.txt")]  # as it was asked for
+
+
+def test_standard_input(root):
+    assert paths("-", stdin=io.StringIO("a b.jpg\n\nc.jpg\r\n")) == ["a b.jpg", "c.jpg"]
+
+
+def test_tables(root):
+    (root / "t.csv").write_text('image,kind\n"cat/a, b.jpg",cat\ndog/d.jpg,dog\n')
+    assert paths(root / "t.csv") == [str(root / "cat/a, b.jpg"), str(root / "dog/d.jpg")]
+    labelled = listed([str(root / "t.csv")], labelled=True, label_column="kind")
+    assert [item.label for item in labelled] == ["cat", "dog"]
+    table = pyarrow.table({"where": ["/a.jpg", "b.jpg"], "label": [0, 1]})
+    parquet.write_table(table, root / "t.parquet")
+    found = listed(
+        [str(root / "t.parquet")], path_column="where", label_column="label", labelled=True
+    )
+    assert list(found) == [Listed("/a.jpg", "0"), Listed(str(root / "b.jpg"), "1")]
+
+
+def test_mistakes(root):
+    with pytest.raises(UserError, match=r"there is no file or folder .*/nowhere"):
+        paths(root / "nowhere")
+    (root / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no image is in .*/empty; expected files"):
+        paths(root / "empty")
+    (root / "t.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="has no column 'path'; there are 'a', 'b'"):
+        paths(root / "t.csv")
+    with pytest.raises(UserError, match="has no column 'label'"):
+        list(listed([str(root / "t.csv")], path_column="a", label_column="label", labelled=True))
+    (root / "t.csv").write_text("path,b\n,2\n")
+    with pytest.raises(UserError, match="has a row without a 'path'"):
+        paths(root / "t.csv")
+    (root / "t.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="cannot be read as Parquet"):
+        paths(root / "t.parquet")
+    (root / "t.csv").write_bytes(b"path\n\xff.jpg\n")
+    with pytest.raises(UserError, match="cannot be read as CSV in UTF-8"):
+        paths(root / "t.csv")

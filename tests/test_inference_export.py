@@ -1,0 +1,153 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import tiny
+from tl.data.transforms import host_transform, normalise
+from tl.errors import UserError
+from tl.inference import export
+from tl.inference import model as inference
+from tl.models import registry
+from tl.probes.heads import Linear
+from tl.weights import load
+from tl.weights.load import load as load_weights
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A tiny network of three classes, for squashed images of 16 pixels."""
+    with tiny.registered():
+        yield inference.load(
+            tiny.write_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+        )
+
+
+def probe_of(model, endpoint):
+    """Returns the model as a probe of an endpoint with random weights."""
+    parts = tuple(endpoint.split("+"))
+    width = sum(model.widths(parts).values())
+    rng = np.random.default_rng(1)
+    head = Linear(
+        rng.normal(size=(width, 2)).astype(np.float32), rng.normal(size=2).astype(np.float32)
+    )
+    return dataclasses.replace(
+        model, endpoint=endpoint, head=head, classes=("a", "b"), temperature=2.0,
+        extraction=model.extracting(parts, "mean"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("endpoint", ["logits", "stem+stage1"])
+def test_stablehlo_computes_what_the_model_predicts(model, endpoint, tmp_path):
+    exported = model if endpoint == "logits" else probe_of(model, endpoint)
+    files = export.write(exported, "stablehlo", tmp_path)
+    described = json.loads((tmp_path / "config.json").read_text())
+    assert described["classes"] == list(exported.classes)
+    assert described["input"] == "uint8 [batch, 16, 16, 3]"
+    assert described["temperature"] == exported.temperature
+    function = jax.export.deserialize(files[0].read_bytes())
+    assert function.platforms == ("cpu", "cuda", "tpu")
+    expected = exported.predict(IMAGES).probabilities
+    for count in (1, 2, 5):  # the batch is symbolic
+        found = function.call(IMAGES[:count])
+        np.testing.assert_allclose(found["probabilities"], expected[:count], rtol=1e-4, atol=1e-6)
+
+
+def test_stablehlo_resizes_inside(model, tmp_path):
+    p = dataclasses.replace(model.preprocessing, geometry="resize_crop", crop_pct=0.8)
+    resizing = dataclasses.replace(model, preprocessing=p)
+    (file, _) = export.write(resizing, "stablehlo", tmp_path, image_size=(24, 30))
+    images = np.random.default_rng(2).integers(0, 256, (3, 24, 30, 3), np.uint8)
+    found = jax.export.deserialize(file.read_bytes()).call(images)
+    expected = resizing.predict(images).probabilities
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_torchvision_loads_again_here(model, tmp_path):
+    probed = probe_of(model, registry.FINAL)
+    files = export.write(probed, "torchvision", tmp_path)
+    assert [file.name for file in files] == ["model.safetensors", "config.json"]
+    described = json.loads(files[1].read_text())
+    assert described["classes"] == ["a", "b"]
+    from safetensors.numpy import load_file
+
+    tensors = load_file(files[0])
+    np.testing.assert_array_equal(tensors["fc.weight"], probed.head.kernel.T)
+    np.testing.assert_array_equal(tensors["fc.bias"], probed.head.bias)
+
+
+def test_timms_config_has_classes_and_preprocessing(tmp_path):
+    model = inference.load("efficientnet_lite0")
+    export.write(model, "timm", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["architecture"] == "tf_efficientnet_lite0" and config["num_classes"] == 1000
+    pretrained = config["pretrained_cfg"]
+    assert pretrained["label_names"] == list(model.classes)
+    assert pretrained["input_size"] == [3, 224, 224] and pretrained["crop_mode"] == "center"
+    assert pretrained["mean"] == [127 / 255] * 3
+    again = load_weights(str(tmp_path / "model.safetensors"), like="efficientnet_lite0")
+    for ours, theirs in zip(
+        jax.tree.leaves(again.variables), jax.tree.leaves(model.network.variables), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_transformers_config_describes_the_network(tmp_path):
+    model = registry.build("resnet18", num_classes=3)
+    variables = jax.device_get(model.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32)))
+    load.save(variables, tmp_path / "r.safetensors")
+    (tmp_path / "c.txt").write_text("cat\ndog\nemu")
+    loaded = inference.load(
+        tmp_path / "r.safetensors", like="resnet18.tv1", classes=str(tmp_path / "c.txt")
+    )
+    export.write(loaded, "transformers", tmp_path / "out")
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    assert config["id2label"] == {"0": "cat", "1": "dog", "2": "emu"}
+    assert config["depths"] == [2, 2, 2, 2] and config["hidden_sizes"] == [64, 128, 256, 512]
+    processor = json.loads((tmp_path / "out/preprocessor_config.json").read_text())
+    assert processor["size"] == {"shortest_edge": 224} and processor["resample"] == 2
+    again = load_weights(str(tmp_path / "out/model.safetensors"), like="resnet18.tv1")
+    np.testing.assert_array_equal(
+        again.variables["params"]["head"]["bias"], variables["params"]["head"]["bias"]
+    )
+
+
+def test_what_a_format_cannot_hold(model, tmp_path):
+    with pytest.raises(UserError, match="acts on the endpoint 'stem'; the formats of torch hold"):
+        export.write(probe_of(model, "stem"), "timm", tmp_path)
+    with pytest.raises(UserError, match="transformers has no resnet_tiny; export it as stablehlo"):
+        export.write(model, "transformers", tmp_path)
+    pixels = dataclasses.replace(probe_of(model, "stem"), image_shape=(8, 8, 3))
+    with pytest.raises(UserError, match="a probe of pixels has no network to export"):
+        export.write(pixels, "stablehlo", tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file cannot be written: "):
+        export.write(model, "stablehlo", tmp_path / "file")
+    assert list((tmp_path).iterdir()) == [tmp_path / "file"]
+
+
+@pytest.mark.peers
+def test_timm_and_onnx_runtime_say_the_same(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
+    model = inference.load("efficientnet_lite0")
+    images = np.random.default_rng(3).integers(0, 256, (3, 300, 280, 3), np.uint8)
+    squares = np.stack([host_transform(image, model.preprocessing) for image in images])
+    expected = model.predict([Image.fromarray(image) for image in images]).probabilities
+    (file, _) = export.write(model, "onnx", tmp_path / "onnx")
+    session = onnxruntime.InferenceSession(file)
+    for count in (1, 3):
+        _, found = session.run(None, {session.get_inputs()[0].name: squares[:count]})
+        np.testing.assert_allclose(found, expected[:count], rtol=1e-4, atol=1e-6)
+    export.write(model, "timm", tmp_path / "timm")
+    network = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).eval()
+    assert network.pretrained_cfg["label_names"] == list(model.classes)
+    inputs = np.asarray(normalise(squares, model.preprocessing)).transpose(0, 3, 1, 2)
+    with torch.no_grad():
+        found = torch.softmax(network(torch.from_numpy(inputs.copy())), 1).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from tl.errors import UserError
+from tl.inference.probe import fit_probe
+from tl.probes.solvers import Logistic
+
+
+def blobs(count, seed=0, noise=0.3):
+    """Returns features [N, 2] and labels of two clouds, the second shifted by 2 along both axes."""
+    rng = np.random.default_rng(seed)
+    numbers = np.arange(count) % 2
+    return rng.normal(2.0 * numbers[:, None], noise, (count, 2)), np.array(["a", "b"])[numbers]
+
+
+def test_separable_rows():
+    features, labels = blobs(50)
+    probe = fit_probe(features, labels)
+    assert probe.classes.tolist() == ["a", "b"]
+    assert probe.test.top1 == 1.0 and probe.test.count == len(probe.test_rows) == 10
+    assert probe.predict([[0.0, 0.0], [2.0, 2.0]]).tolist() == ["a", "b"]
+    p = probe.probabilities([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
+    assert p[0, 0] > 0.9 and p[2, 1] > 0.9
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+
+
+def test_the_best_endpoint_is_chosen_on_val():
+    features, labels = blobs(60)
+    noise = np.random.default_rng(1).normal(size=(60, 3))
+    probe = fit_probe({"noise": noise, "blobs": features}, labels, solvers=("ridge", "knn"))
+    assert probe.endpoint == "blobs" and probe.solver in ("ridge", "knn")
+    assert probe.predict({"blobs": features[:2]}).tolist() == ["a", "b"]
+
+
+def test_test_rows_of_your_own_are_not_fitted():
+    features, labels = blobs(40)
+    other, flipped = blobs(20, seed=5)
+    probe = fit_probe(features, labels, test=(other, flipped[::-1]), solvers=(Logistic((0.1,)),))
+    assert probe.test.top1 == 0.0 and probe.test.count == 20 and len(probe.test_rows) == 0
+    assert probe.setting == {"l2": 0.1}
+
+
+def test_labels_may_be_numbers():
+    features, labels = blobs(40)
+    assert fit_probe(features, np.where(labels == "a", 7, 3)).predict(features[:2]).tolist() == [
+        7,
+        3,
+    ]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"labels": ["a"] * 40}, "expected labels of two classes or more, got 1"),
+        ({"labels": ["a", "b"]}, r"expected features \[N, D\] of the 2 labels, got \[40, 2\]"),
+        ({"solvers": ("svm",)}, "no solver is called 'svm'"),
+        ({"test": ([[0.0, 0.0]], ["c"])}, r"expected test labels that train has, got \['c'\]"),
+        ({"test": 1.5}, "fraction to hold out must lie between 0 and 1"),
+    ],
+)
+def test_mistakes(change, message):
+    features, labels = blobs(40)
+    with pytest.raises(UserError, match=message):
+        fit_probe(**{"features": features, "labels": labels, **change})
+
+
+def test_too_few_rows():
+    with pytest.raises(UserError, match="no row is left for val; give more rows of each class"):
+        fit_probe(np.zeros((4, 2)), ["a", "a", "b", "b"])

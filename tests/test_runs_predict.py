@@ -1,0 +1,173 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from tests import tiny
+from tl.data.listing import Listed, listed
+from tl.errors import UserError
+from tl.inference import model as inference
+from tl.runs import predict
+from tl.runs.predict import Wanted
+
+COUNT = 40
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A tiny network of three classes, 8 images a batch."""
+    with tiny.registered():
+        weights = tiny.write_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+        yield inference.load(weights, batch_size=8)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Forty images, the fourth damaged."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(COUNT):
+        Image.fromarray(rng.integers(0, 256, (20, 16 + i, 3), np.uint8)).save(
+            folder / f"{i:02}.png"
+        )
+    (folder / "03.png").write_bytes(b"damaged")
+    return folder
+
+
+TWO = Wanted(top_k=2)
+
+
+def run(model, images, output, wanted=TWO, **options):
+    lines = []
+    predict.run(model, listed([str(images)]), wanted, output, log=lines.append, **options)
+    return "\n".join(lines)
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_image_is_a_row_in_order(model, images, tmp_path):
+    log = run(model, images, tmp_path / "p.csv")
+    found = rows(tmp_path / "p.csv")
+    paths = sorted(images.iterdir())
+    assert [row["path"] for row in found] == list(map(str, paths))
+    assert found[3]["error"] == "no image of a type that Pillow reads" and found[3]["class_1"] == ""
+    good = [place for place in range(COUNT) if place != 3]
+    predicted = model.predict([paths[place] for place in good])
+    assert [found[place]["class_1"] for place in good] == predicted.names
+    np.testing.assert_allclose(
+        [float(found[place]["probability_1"]) for place in good],
+        predicted.probabilities.max(axis=1),
+        atol=1e-5,
+    )
+    assert "40 images in" in log and "; 1 could not be decoded" in log
+    assert not (tmp_path / "p.csv.parts").exists()
+
+
+def test_standard_output(model, images, capsys):
+    log = run(model, images, None)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "path,class_1,probability_1,class_2,probability_2,error"
+    assert len(printed) == COUNT + 1
+    assert "written" not in log
+
+
+def test_the_formats_hold_the_same(model, images, tmp_path):
+    for name in ("p.csv", "p.jsonl", "p.parquet"):
+        run(model, images, tmp_path / name)
+    first = [row["class_1"] for row in rows(tmp_path / "p.csv")]
+    lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert [line.get("class_1", "") for line in lines] == first
+    table = parquet.read_table(tmp_path / "p.parquet").to_pylist()
+    assert [row["class_1"] or "" for row in table] == first
+
+
+def test_features(model, images, tmp_path):
+    wanted = Wanted(features=("stem", "pooled"))
+    run(model, images, tmp_path / "f.npz", wanted)
+    found = np.load(tmp_path / "f.npz")
+    assert found["stem"].shape == (COUNT, 8) and found["pooled"].shape == (COUNT, 16)
+    assert np.isnan(found["pooled"][3]).all()
+    paths = sorted(images.iterdir())
+    direct = model.features([paths[0], paths[39]])["pooled"]
+    np.testing.assert_allclose(found["pooled"][[0, 39]], direct, rtol=1e-5, atol=1e-5)
+    with pytest.raises(UserError, match=r"a \.npy file holds one endpoint, got stem, pooled"):
+        run(model, images, tmp_path / "f.npy", wanted)
+
+
+def test_a_killed_run_goes_on(model, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "CHUNK_BATCHES", 1)
+    whole, resumed = tmp_path / "whole.csv", tmp_path / "p.csv"
+    run(model, images, whole)
+    computed = []
+
+    def killed(*arguments):
+        computed.append(len(arguments[1]))
+        if len(computed) == 3:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    original = predict._rows
+    monkeypatch.setattr(predict, "_rows", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, images, resumed)
+    assert not resumed.exists()
+    log = run(model, images, resumed)
+    assert computed == [8, 8, 8, 8, 8, 8]  # two, the killed one, and three that were missing
+    assert resumed.read_bytes() == whole.read_bytes()
+    assert "1 could not be decoded" in log
+
+
+def test_parts_of_another_prediction_are_not_joined(model, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict._Output, "finish", lambda self: None)
+    output = tmp_path / "p.csv"
+    run(model, images, output)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"p\.csv\.parts holds parts of another prediction; remove"):
+        run(model, images, output, Wanted(top_k=1))
+    run(model, images, output, Wanted(top_k=1), overwrite=True)
+    assert "class_2" not in rows(output)[0]
+
+
+def test_other_images_do_not_take_the_parts_of_the_first(model, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict._Output, "finish", lambda self: None)
+    output = tmp_path / "p.csv"
+    run(model, images, output)
+    monkeypatch.undo()
+    (images / "00.png").rename(images / "aa.png")
+    run(model, images, output)
+    assert [row["path"] for row in rows(output)] == list(map(str, sorted(images.iterdir())))
+
+
+def test_mistakes(model, images, tmp_path):
+    (tmp_path / "p.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"p\.csv is there; give another --output, or --overwrite"):
+        run(model, images, tmp_path / "p.csv")
+    assert (tmp_path / "p.csv").read_text() == "mine"
+    with pytest.raises(UserError, match=r"expected a file that ends in \.csv or \.jsonl or \.parq"):
+        run(model, images, tmp_path / "p.txt")
+    with pytest.raises(UserError, match="top_k: expected at least 1 class, got 0"):
+        run(model, images, None, Wanted(top_k=0))
+    with pytest.raises(UserError, match="no endpoint 'stage9'"):
+        run(model, images, tmp_path / "f.npz", Wanted(features=("stage9",)))
+
+
+def test_one_shape_is_compiled(model, images, monkeypatch):
+    monkeypatch.setattr(predict, "CHUNK_BATCHES", 1)
+    sizes = []
+    original = inference.Model.outputs
+
+    def outputs(self, paths, extraction, **options):
+        sizes.append((len(paths), options["batch_size"]))
+        return original(self, paths, extraction, **options)
+
+    monkeypatch.setattr(inference.Model, "outputs", outputs)
+    items = [Listed(str(path)) for path in sorted(images.iterdir())[:13]]
+    predict.run(model, iter(items), Wanted(), None, log=lambda line: None)
+    assert sizes == [(8, 8), (5, 8)]

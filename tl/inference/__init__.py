@@ -1,0 +1,1 @@
+"""Finished runs and weight sets as classifiers of new images."""

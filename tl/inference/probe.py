@@ -1,0 +1,148 @@
+"""A linear probe on features in memory, chosen on val and tested once."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from tl.data import splits
+from tl.errors import UserError, nearest
+from tl.probes import protocol
+from tl.probes.heads import Classifier
+from tl.probes.held_out import HeldOut, Score
+from tl.probes.solvers import SOLVERS, Solver
+from tl.results import calibration
+
+Arrays = Float[np.ndarray, "n d"] | Mapping[str, Float[np.ndarray, "n d"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """A fitted classifier of features, and how good it is.
+
+    Attributes:
+      classes: values of the labels, sorted: the order of the columns of `probabilities`.
+      endpoint: whose features were chosen; '' where there was one array.
+      solver, setting: chosen on val.
+      val_top1: of the choice, before it was refitted on train and val together.
+      test: scores on the test rows, seen once; their logits are left out.
+      test_rows: int64 [T], which rows of the features these are; empty for test rows of your own.
+      temperature: what logits are divided by before they become probabilities.
+      warnings: what to know before trusting the scores.
+      head: acts on raw features.
+    """
+
+    classes: Shaped[np.ndarray, " c"]
+    endpoint: str
+    solver: str
+    setting: Mapping[str, float]
+    val_top1: float
+    test: Score
+    test_rows: np.ndarray
+    temperature: float
+    warnings: tuple[str, ...]
+    head: Classifier = dataclasses.field(repr=False)
+
+    def predict(self, features: Arrays) -> Shaped[np.ndarray, " n"]:
+        """Returns the most probable class of each row."""
+        return self.classes[self._logits(features).argmax(axis=1)]
+
+    def probabilities(self, features: Arrays) -> Float[np.ndarray, "n c"]:
+        """Returns calibrated probabilities, float64 [N, C]."""
+        return calibration.probabilities(self._logits(features), self.temperature)
+
+    def _logits(self, features: Arrays) -> Float[np.ndarray, "n c"]:
+        return self.head.logits(_by_endpoint(features)[self.endpoint])
+
+
+def fit_probe(
+    features: Arrays,
+    labels: Sequence[Any] | np.ndarray,
+    *,
+    test: float | tuple[Arrays, Sequence[Any] | np.ndarray] = 0.2,
+    val: float = 0.2,
+    solvers: Sequence[str | Solver] = ("logistic",),
+    seed: int = 0,
+) -> Probe:
+    """Fits a probe as a run does: chosen on val, refitted on train and val, tested once.
+
+    Args:
+      features: float [N, D], or endpoint to these, of which the best on val is taken.
+      labels: N names or numbers.
+      test: share of each class to test on; or (features, labels) of other rows.
+      val: share of the remaining rows to choose on.
+      solvers: to choose from: names of `tl.probes.solvers.SOLVERS`, or solvers with settings of
+        your own, such as `Logistic(l2s=(1e-3, 1e-1))`.
+      seed: of the division, and of solvers that need one.
+
+    Raises:
+      UserError: too few rows; features that are not finite; labels of test that train lacks; no
+        such solver.
+    """
+    by_endpoint = _by_endpoint(features)
+    classes, numbers = np.unique(np.asarray(labels), return_inverse=True)
+    if len(classes) < 2:
+        raise UserError(f"expected labels of two classes or more, got {len(classes)}")
+    for name, values in by_endpoint.items():
+        if values.ndim != 2 or len(values) != len(numbers):
+            raise UserError(
+                f"expected features [N, D] of the {len(numbers)} labels, got {list(values.shape)}"
+                + (f" for {name!r}" if name else "")
+            )
+    held_rows = np.zeros(0, np.int64)
+    if isinstance(test, tuple):
+        tested, test_labels = _by_endpoint(test[0]), np.asarray(test[1])
+        if unknown := sorted(set(test_labels.tolist()) - set(classes.tolist())):
+            raise UserError(f"expected test labels that train has, got {unknown[:5]}")
+        test_numbers = np.searchsorted(classes, test_labels)
+        rest = np.arange(len(numbers))
+    else:
+        rest, held_rows = splits.holdout(numbers, test, seed)
+        tested = {name: values[held_rows] for name, values in by_endpoint.items()}
+        test_numbers = numbers[held_rows]
+    kept, held = splits.holdout(numbers[rest], val, seed)
+    parts = {"train": rest[kept], "val": rest[held]}
+    for part, rows in {**parts, "test": test_numbers}.items():
+        if not len(rows):
+            raise UserError(f"no row is left for {part}; give more rows of each class")
+    chosen = [_solver(named).with_seed(seed) for named in solvers]
+    result = protocol.run(
+        lambda endpoint, part: by_endpoint[endpoint][parts[part]],
+        {part: numbers[rows] for part, rows in parts.items()},
+        list(by_endpoint),
+        chosen,
+        HeldOut(lambda endpoint: tested[endpoint], test_numbers, len(classes)),
+        num_classes=len(classes),
+    )
+    selected = result.selected
+    test_logits, val_logits = selected.test.logits, selected.val_logits
+    assert test_logits is not None and val_logits is not None  # the protocol keeps the selected's
+    fitted = calibration.temperature(val_logits, numbers[parts["val"]])
+    return Probe(
+        classes=classes,
+        endpoint=selected.endpoint,
+        solver=selected.solver,
+        setting=dict(selected.setting),
+        val_top1=selected.val_top1,
+        test=dataclasses.replace(selected.test, logits=None),
+        test_rows=held_rows,
+        temperature=calibration.scaling(test_logits, test_numbers, fitted).temperature,
+        warnings=tuple(selected.warnings),
+        head=selected.fit.head,
+    )
+
+
+def _by_endpoint(features: Arrays) -> dict[str, np.ndarray]:
+    if isinstance(features, Mapping):
+        return {name: np.asarray(values, np.float32) for name, values in features.items()}
+    return {"": np.asarray(features, np.float32)}
+
+
+def _solver(named: str | Solver) -> Solver:
+    if isinstance(named, Solver):
+        return named
+    if named not in SOLVERS:
+        raise UserError(f"no solver is called {named!r}{nearest(named, SOLVERS)}")
+    return SOLVERS[named]()

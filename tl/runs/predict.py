@@ -1,0 +1,277 @@
+"""Predicts on images without labels: from listed paths to a table of classes or of features."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from tl.data.images import Images
+from tl.data.listing import Listed
+from tl.errors import UserError
+from tl.features.network import Extraction
+from tl.files import Log, read_json, write_json
+from tl.inference import rows as tables
+from tl.inference.model import Model
+from tl.runs.evaluate import Labelled, conclude
+from tl.runs.workdir import begin
+
+CHUNK_BATCHES = 16  # so many batches are one part of the output, and one step of a resumed run
+PROGRESS_SECONDS = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What to write of each image.
+
+    Attributes:
+      top_k: the number of classes, at most as many as there are.
+      features: endpoints to write instead of classes; empty for classes.
+      pooling: of these endpoints.
+    """
+
+    top_k: int = 5
+    features: tuple[str, ...] = ()
+    pooling: str = "mean"
+
+
+class Score:
+    """Collects logits with their labels, for the page of an evaluation."""
+
+    def __init__(self) -> None:
+        self._items: list[Listed] = []
+        self._logits: list[np.ndarray] = []
+        self._left_out = 0
+
+    def add(
+        self, items: Sequence[Listed], logits: Float[np.ndarray, "b c"], errors: Sequence[str]
+    ) -> None:
+        """Takes a batch; images with an error are counted and left out."""
+        good = [place for place, error in enumerate(errors) if not error]
+        self._items += [items[place] for place in good]
+        self._logits.append(logits[good])
+        self._left_out += len(errors) - len(good)
+
+    def conclude(self, model: Model, workdir: Path, start: float, log: Log) -> dict[str, Any]:
+        """Writes an evaluation's `result.json` and page into a folder and returns the former.
+
+        Args:
+          model: whose logits.
+          workdir: the run's folder, see `tl.runs.workdir.start`.
+          start: when the run began, by `time.perf_counter`.
+          log: takes a line of text.
+
+        Raises:
+          UserError: no image could be decoded; labels that the model has no class for.
+        """
+        if not self._items:
+            raise UserError("no image could be decoded, so there is nothing to score")
+        classes = sorted({item.label for item in self._items})
+        source = Images([item.path for item in self._items])
+        described = {
+            "name": "listed images",
+            "version": "",
+            "splits": {"test": ""},
+            "classes": len(classes),
+            "test": len(self._items),
+            "left_out": {"test": self._left_out},
+        }
+        found = Labelled(
+            ids=[item.path for item in self._items],
+            labels=np.array([classes.index(item.label) for item in self._items]),
+            classes=classes,
+            logits=np.concatenate(self._logits),
+            features=lambda rows: np.concatenate(self._logits)[rows],
+            image=lambda row: source[row]["image"],
+        )
+        begin(workdir)
+        return conclude(model, found, described, workdir, True, start, log)
+
+
+def run(
+    model: Model,
+    listed: Iterator[Listed],
+    wanted: Wanted,
+    output: Path | None,
+    *,
+    overwrite: bool = False,
+    score: Score | None = None,
+    log: Log = print,
+) -> None:
+    """Writes a row for each image, in order; an image that cannot be decoded is a row too.
+
+    A file is written in parts beside it, which the same command takes up after a kill, and appears
+    whole. Memory does not grow with the number of images.
+
+    Args:
+      model: see `tl.inference.model.load`.
+      listed: paths, read as they are needed.
+      wanted: what to write.
+      output: a file whose suffix says the format; None for CSV on standard output.
+      overwrite: whether an existing file may be replaced.
+      score: takes the logits and labels of each image that could be decoded; every image is then
+        computed, also where its row is there.
+      log: takes a line of text.
+
+    Raises:
+      UserError: an output that cannot be written or is there; no such endpoint; a model without a
+        head, asked for classes.
+    """
+    extraction = _extraction(model, wanted)
+    writer = _Output(output, _identity(model, wanted), wanted, overwrite) if output else None
+    done, failed, began = 0, 0, time.perf_counter()
+    shown = began
+    chunks = _chunks(listed, CHUNK_BATCHES * model.extraction.batch_size)
+    first = next(chunks)
+    batch_size = min(model.extraction.batch_size, len(first))
+    for number, chunk in enumerate(itertools.chain([first], chunks)):
+        if writer and score is None and (there := writer.count(number, chunk)) is not None:
+            done, failed = done + len(chunk), failed + there
+            continue
+        rows = list(_rows(model, chunk, wanted, extraction, batch_size, score, log))
+        bad = sum(bool(row["error"]) for row in rows)
+        done, failed = done + len(rows), failed + bad
+        if writer:
+            writer.write(number, chunk, rows, bad)
+        else:
+            suffix = tables.FORMAT_OF_STDOUT
+            tables.write_lines(rows, sys.stdout, suffix, header=number == 0)
+            sys.stdout.flush()
+        if (now := time.perf_counter()) - shown > PROGRESS_SECONDS:
+            log(f"{done:,} images, {done / (now - began):.0f} images/s")
+            shown = now
+    if writer:
+        writer.finish()
+    seconds = time.perf_counter() - began
+    summary = f"{done:,} images in {seconds:.1f} s ({done / seconds:.0f} images/s)"
+    log(summary + (f"; {failed:,} could not be decoded" if failed else ""))
+    if output:
+        log(f"written: {output}")
+
+
+def after(first: Listed, others: Iterator[Listed]) -> Iterator[Listed]:
+    """Yields an image that was listed before the others, then these."""
+    return itertools.chain([first], others)
+
+
+def _extraction(model: Model, wanted: Wanted) -> Extraction:
+    if wanted.features:
+        return model.extracting(wanted.features, wanted.pooling)
+    model.check_head()
+    if not wanted.top_k >= 1:
+        raise UserError(f"expected at least 1 class, got {wanted.top_k}", field="top_k")
+    return model.extraction
+
+
+def _chunks(listed: Iterator[Listed], size: int) -> Iterator[list[Listed]]:
+    while chunk := list(itertools.islice(listed, size)):
+        yield chunk
+
+
+def _rows(
+    model: Model,
+    chunk: Sequence[Listed],
+    wanted: Wanted,
+    extraction: Extraction,
+    batch_size: int,
+    score: Score | None,
+    log: Log,
+) -> Iterator[dict[str, Any]]:
+    paths = [item.path for item in chunk]
+    outputs = model.outputs(paths, extraction, skip_corrupt=True, batch_size=batch_size, log=log)
+    for batch in outputs:
+        errors = [batch.errors.get(place, "") for place in range(len(batch.ids))]
+        if wanted.features:
+            for place, (path, error) in enumerate(zip(batch.ids, errors)):
+                values = {name: v[place] for name, v in batch.values.items()}
+                if error:
+                    values = {name: np.full_like(v, np.nan) for name, v in values.items()}
+                yield {"path": path, **values, "error": error}
+            continue
+        logits = model.logits(batch.values)
+        if score:
+            score.add(chunk[batch.start : batch.start + len(logits)], logits, errors)
+        probabilities = model.probabilities(logits)
+        k = min(wanted.top_k, len(model.classes))
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+        for path, p, chosen, error in zip(batch.ids, probabilities, best, errors):
+            names = [model.classes[c] for c in chosen]
+            yield tables.predicted_row(path, names, p[chosen], error, k)
+
+
+def _identity(model: Model, wanted: Wanted) -> dict[str, Any]:
+    """Returns what the parts of an output must share."""
+    return json.loads(
+        json.dumps(
+            {
+                "weights": model.network.sha256,
+                "model": model.name,
+                "endpoint": model.endpoint,
+                "temperature": model.temperature,
+                "preprocessing": dataclasses.asdict(model.preprocessing),
+                "classes": model.classes,
+                "wanted": dataclasses.asdict(wanted),
+                "batch_size": model.extraction.batch_size,
+            }
+        )
+    )
+
+
+class _Output:
+    """A file that is written in parts, each with the digest of its paths in its name."""
+
+    def __init__(self, path: Path, identity: dict[str, Any], wanted: Wanted, overwrite: bool):
+        known = tables.FEATURES if wanted.features else tables.PREDICTIONS
+        tables.check_suffix(path, known)
+        if path.suffix == ".npy" and len(wanted.features) > 1:
+            raise UserError(f"a .npy file holds one endpoint, got {', '.join(wanted.features)}")
+        if path.exists() and not overwrite:
+            raise UserError(f"{path} is there; give another --output, or --overwrite to replace it")
+        self._path = path
+        self._folder = path.with_name(f"{path.name}.parts")
+        self._parts: list[Path] = []
+        if self._folder.exists() and read_json(self._folder / "made_by.json") != identity:
+            if not overwrite:
+                raise UserError(
+                    f"{self._folder} holds parts of another prediction; remove it, or replace it "
+                    "with --overwrite"
+                )
+            shutil.rmtree(self._folder)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_json(self._folder / "made_by.json", identity)
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}") from error
+
+    def count(self, number: int, chunk: Sequence[Listed]) -> int | None:
+        """Returns how many rows of a chunk failed, if its part is there, else None."""
+        for part in self._folder.glob(f"{self._stem(number, chunk)}-*{self._path.suffix}"):
+            self._parts.append(part)
+            return int(part.stem.rpartition("-")[2])
+        return None
+
+    def write(
+        self, number: int, chunk: Sequence[Listed], rows: Sequence[tables.Row], failed: int
+    ) -> None:
+        """Writes the part of a chunk."""
+        name = f"{self._stem(number, chunk)}-{failed}{self._path.suffix}"
+        tables.write_part(rows, self._folder / name)
+        self._parts.append(self._folder / name)
+
+    def finish(self) -> None:
+        """Joins the parts into the file and removes them."""
+        tables.join_parts(self._parts, self._path)
+        shutil.rmtree(self._folder)
+
+    @staticmethod
+    def _stem(number: int, chunk: Sequence[Listed]) -> str:
+        digest = hashlib.sha256("\0".join(item.path for item in chunk).encode(errors="replace"))
+        return f"{number:06}-{digest.hexdigest()[:16]}"

@@ -1,10 +1,14 @@
+import numpy as np
 import pytest
 import skimage.data
 from PIL import Image
 
 from configs import common
-from tests.lite0 import config, run
+from tests import tiny
+from tests.lite0 import config, photographs, run
 from tl.errors import UserError
+from tl.results import compare
+from tl.results.predictions import Predictions
 from tl.runs import evaluate
 
 PHOTOGRAPHS = {"coffee": "espresso", "chelsea": "tiger_cat", "rocket": "n04008634"}
@@ -35,3 +39,33 @@ def test_evaluate_on_photographs(lite0_features, tmp_path):
 def test_evaluate_needs_imagenets_classes(lite0_features, tmp_path):
     with pytest.raises(UserError, match="10 of 10 classes are not ImageNet's: 0, 1, 2"):
         run(evaluate.run, config(lite0_features), tmp_path)
+
+
+def test_a_probe_is_evaluated_as_it_predicted(probed, lite0_features, tmp_path):
+    folder, _, _ = probed
+    values = config(lite0_features, weights=str(folder))
+    result, _ = run(evaluate.run, values, tmp_path)
+    saved, found = Predictions.load(folder), Predictions.load(tmp_path)
+    np.testing.assert_array_equal(found.test_predicted[0], saved.test_predicted[0])
+    assert result["test"]["top1"] == np.mean(saved.correct[0])
+    assert found.classes.tolist() == saved.classes.tolist() and len(found.val_ids) == 0
+    (comparison,) = compare.compare([compare.read(str(path)) for path in (folder, tmp_path)])
+    assert abs(comparison.difference) < 0.1
+
+
+def test_names_of_a_classifier_of_your_own(tmp_path):
+    with tiny.registered():
+        weights = tiny.write_weights(tmp_path / "tiny.safetensors")
+        (tmp_path / "names.json").write_text('{"fox": 1, "bright": 0, "dark": 2}')
+        fields = photographs(tmp_path / "images", {"test": 3})
+        values = tiny.config(weights, tmp_path / "features", **fields)
+        with pytest.raises(UserError, match=r"2 of 2 classes are not .*: bright, dark; exp"):
+            run(evaluate.run, values, tmp_path / "run")
+        values.weights_classes = str(tmp_path / "names.json")
+        result, _ = run(evaluate.run, values, tmp_path / "run")
+        assert result["test"]["count"] == 6
+        found = Predictions.load(tmp_path / "run")
+        assert found.classes[found.test_labels].tolist() == ["bright"] * 3 + ["dark"] * 3
+        (tmp_path / "names.json").write_text('["bright", "dark"]')
+        with pytest.raises(UserError, match=r"^weights_classes: .* names 2 classes, the head of"):
+            run(evaluate.run, values, tmp_path / "other")

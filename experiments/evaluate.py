@@ -1,4 +1,4 @@
-"""Measures the ImageNet accuracy of a weight set on a labelled test split.
+"""Measures the accuracy of a weight set or of a run on labelled images.
 
   python -m experiments.evaluate --config=configs/imagenet_eval.py [--config.FIELD=VALUE ...]
 

@@ -96,6 +96,7 @@ def write_probe(folder: Path, classes=CLASSES, seeds=(3, 4), **changes) -> Path:
         **changes,
     }
     write_run(folder, "probe", result, endpoints=("stage2", "pooled"), seeds=tuple(seeds))
+    (folder / "head.safetensors").touch()
     write_evidence(folder, classes, seeds, predicted)
     return folder
 
@@ -130,6 +131,7 @@ def write_finetune(folder: Path, classes=CLASSES, **changes) -> Path:
         **changes,
     }
     write_run(folder, "finetune", result)
+    (folder / "model.safetensors").touch()
     write_evidence(folder, classes, (0,), predicted)
     return folder
 

@@ -12,7 +12,13 @@ from tl.report import page
 
 def test_every_part_is_there_in_reading_order(probe_page):
     _, shown = probe_page
-    assert list(shown.sections) == ["what-ran", "selection-on-val", *pages.EVIDENCE]
+    assert list(shown.sections) == [
+        "test-accuracy-by-endpoint",
+        *pages.EVIDENCE,
+        "use-this-model",
+        "selection-on-val",
+        "what-ran",
+    ]
     (links,) = [[a["href"] for a in shown.of("a")]]
     assert links == [f"#{name}" for name in shown.sections]
 
@@ -54,7 +60,13 @@ def test_what_a_run_lacks_is_named(undrawn, tmp_path):
     del result["kind"], result["grid"], result["warnings"]
     reported.write(folder / "result.json", {**result, "grid": []})
     shown = pages.Page(page.build(folder))
-    assert list(shown.sections) == ["what-ran", "selection-on-val", "not-shown"]
+    assert list(shown.sections) == [
+        "test-accuracy-by-endpoint",
+        "use-this-model",
+        "selection-on-val",
+        "what-ran",
+        "not-shown",
+    ]
     missing = shown.sections["not-shown"]
     assert f"Confusion matrix, Classes, Reliability, Features: {folder} has no predictions.npz"
     assert "examples.json is damaged" in missing

@@ -22,13 +22,14 @@ def run(*arguments, module="experiments.probe"):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "which run? Give --config=FILE; there are configs/"),
+        ([], "which run? Give --config=FILE; there are bit_hyperrule, cifar10_finetune"),
         (["--config=configs/quickstrt.py"], "no config file is called 'configs/quickstrt.py'"),
         (
             [QUICK, "--config.probe.l3=1"],
             "no field is called --config.probe.l3; the nearest are '--config.probe.l2'",
         ),
-        (["--config", "configs/quickstart.py", "--config.seed=1"], "'--config.seeds'"),
+        (["--config", "configs/quickstart.py", "--config.seed=1"], "it is --config.seeds"),
+        ([QUICK, "--config.train.lr=1"], "no field is called --config.train.lr; it is --config.op"),
         ([QUICK, "--config.seeds=a"], "takes int values such as (0, 1, 2), got 'a'"),
         ([QUICK, "--config.probe.l2=(1,x)"], "--config.probe.l2 takes float values"),
         ([QUICK, "--config.data.test_fraction=a"], "could not convert string to float: 'a'"),

@@ -208,6 +208,14 @@ def picture(draw: Callable[[], Figure], alt: str, caption: str = "") -> Picture:
     return Picture(data_uri(light), data_uri(dark), width, height, alt, caption)
 
 
+def image_file(path: Path, alt: str) -> Picture:
+    """Returns an image file of a run as a picture, as it is."""
+    content = path.read_bytes()
+    with Image.open(io.BytesIO(content)) as image:
+        width, height = image.size
+    return Picture(data_uri(content), data_uri(content), width, height, alt)
+
+
 def thumbnail(path: Path, alt: str, lines: dict[str, str]) -> Thumbnail:
     """Reads an image file of a run, a large one as JPEG.
 

@@ -181,7 +181,7 @@ def _protocol(run: Run) -> dict[str, str]:
             f"{c['extract']['pooling']}",
             "examples a class": ", ".join(formats.value(k) if k else "all" for k in ks),
             "solvers": formats.value(c["probe"]["solvers"]),
-            "selection": f"highest val top-1; val: {_val(c)}",
+            "selection": f"highest val top-1; val: {_val(run, c)}",
             "test": "the choice, refitted on train and val together, scored once for each seed; "
             + (
                 "the interval over test images is Wilson's"
@@ -203,7 +203,7 @@ def _protocol(run: Run) -> dict[str, str]:
             f"{optim['schedule']}, warm-up {100 * optim['warmup']:g} %, weight decay "
             f"{optim['weight_decay']:g} ({optim['decay']})",
             "augmentation": _augmentation(c["augment"]),
-            "selection": f"the evaluation with the highest val top-1; val: {_val(c)}",
+            "selection": f"the evaluation with the highest val top-1; val: {_val(run, c)}",
             "test": "the kept network, scored once; the interval over test images is Wilson's",
         }
     return facts | {"seeds": formats.value(c["seeds"])}
@@ -223,7 +223,9 @@ def _rule(run: Run) -> dict[str, str]:
     return {"rule": f"{name}: {filled or 'what it set was not recorded'}"} if name else {}
 
 
-def _val(config: Mapping[str, Any]) -> str:
+def _val(run: Run, config: Mapping[str, Any]) -> str:
+    if split := run.result["data"]["splits"].get("val"):  # a folder may have one by itself
+        return f"the split {split}"
     val = config["data"]["val"]
     try:
         return f"{100 * float(val):g} % of train, stratified"

@@ -32,8 +32,20 @@ _USE: Mapping[str, Blocks] = {"Use this model": facts.use}
 SECTIONS: Mapping[str, Mapping[str, Blocks]] = {  # of each kind of run, in reading order
     "extract": _WHAT_RAN,
     "evaluate": {**_EVIDENCE, **_WHAT_RAN},
-    "probe": {**_EVIDENCE, **_USE, "Selection on val": sections.selection, **_WHAT_RAN},
-    "finetune": {**_EVIDENCE, **_USE, "Learning curves": sections.learning_curves, **_WHAT_RAN},
+    "probe": {
+        "Test accuracy by endpoint": sections.endpoints,
+        **_EVIDENCE,
+        **_USE,
+        "Selection on val": sections.selection,
+        **_WHAT_RAN,
+    },
+    "finetune": {
+        **_EVIDENCE,
+        **_USE,
+        "Learning curves": sections.learning_curves,
+        "Augmented images": sections.augmented,
+        **_WHAT_RAN,
+    },
     "advise": {
         "Verdict": advice_sections.verdict,
         "Measured": advice_sections.measured,

@@ -18,6 +18,7 @@ from tl.report.blocks import (
     Table,
     Text,
     Thumbnail,
+    image_file,
     interval,
     paragraphs,
     percent,
@@ -54,13 +55,18 @@ def learning_curves(run: Run) -> list[Block]:
     return [picture(partial(figures.learning_curve, curve, kept, loss), alt, caption)]
 
 
-def selection(run: Run) -> list[Block]:
-    """Returns what a probe chose from: endpoints and strengths, on val."""
-    grid, study, endpoints = (run.result[key] for key in ("grid", "study", "endpoints"))
-    seeds = len(run.result["seeds"])
+def augmented(run: Run) -> list[Block]:
+    """Returns the first training images as the network saw them; nothing if none were drawn."""
+    if not (path := run.path / "augmented.png").exists():
+        return []
+    alt = "The first batch of training images, augmented."
+    return [image_file(path, alt)]
+
+
+def endpoints(run: Run) -> list[Block]:
+    """Returns a probe's test accuracy at each endpoint; nothing if there is one."""
+    study, endpoints = (run.result[key] for key in ("study", "endpoints"))
     best = max(endpoints, key=lambda row: row["val_top1"])
-    # A line needs two points.
-    pictures = []
     if len({row["endpoint"] for row in study}) > 1:
         low, high = (f(row["test"]["top1"] for row in endpoints) for f in (min, max))
         alt = (
@@ -68,7 +74,15 @@ def selection(run: Run) -> list[Block]:
             f"{formats.percent(high)} at the largest number of examples a class. The best on val "
             f"is {best['endpoint']}, with {formats.percent(best['test']['top1'])} on test."
         )
-        pictures.append(picture(partial(figures.accuracy_over_endpoint, study), alt))
+        return [picture(partial(figures.accuracy_over_endpoint, study), alt)]
+    return []
+
+
+def selection(run: Run) -> list[Block]:
+    """Returns what a probe chose from: endpoints and strengths, on val."""
+    grid, endpoints = (run.result[key] for key in ("grid", "endpoints"))
+    seeds = len(run.result["seeds"])
+    pictures = []
     if len({row["l2"] for row in grid if "l2" in row}) > 1:
         alt = (
             f"Val top-1 over the strength of the L2 penalty, a line for each of {len(endpoints)} "

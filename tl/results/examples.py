@@ -22,7 +22,7 @@ from tl.results.predictions import Predictions
 EXAMPLES = "examples.json"
 PICTURES = "examples"
 MOST_EXAMPLES = 24  # of a group
-LONGEST_SIDE = 128  # px, of a picture
+LONGEST_SIDE = 224  # px, of a picture
 
 
 def confident_mistakes(

@@ -1,6 +1,7 @@
 """What all commands share: flags, and errors that a person can read."""
 
 import errno
+import importlib
 import logging
 import os
 import re
@@ -22,6 +23,32 @@ from tl.runs import workdir
 
 # Errors of the disk that a user can mend.
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+# What other programs call a field, and people who are used to them.
+SYNONYMS = {
+    "lr": "optim.learning_rate",
+    "learning_rate": "optim.learning_rate",
+    "wd": "optim.weight_decay",
+    "weight_decay": "optim.weight_decay",
+    "optimizer": "optim.name",
+    "momentum": "optim.momentum",
+    "bs": "train.batch_size",
+    "batch_size": "train.batch_size",
+    "epochs": "train.epochs",
+    "steps": "train.steps",
+    "loss": "train.loss",
+    "model": "weights",
+    "network": "weights",
+    "backbone": "weights",
+    "dataset": "data.name",
+    "data_dir": "data.data_dir",
+    "image_size": "preprocess.size",
+    "seed": "seeds",
+    "layers": "endpoints",
+    "workers": "extract.threads",
+    "num_workers": "extract.threads",
+    "freeze": "train.freeze",
+    "mixup": "augment.mixup",
+}
 RUN_FLAGS = ("config", "workdir", "overwrite", "multihost")
 
 
@@ -143,6 +170,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         if "config" not in flags.FLAGS:
             return flags.FLAGS(argv)
+        argv = _with_config_files(argv)
         _check_config(argv)
         remaining = flags.FLAGS(argv)
         if remaining[1:]:  # such as `--config.data.download false`, which would switch it on
@@ -153,6 +181,29 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         _fail(f"no flag is called --{error.flagname}{nearest(error.flagname, names)}")
     except (flags.Error, UserError) as error:
         _fail(error)
+
+
+def _with_config_files(argv: Sequence[str]) -> list[str]:
+    """Returns the arguments with --config=NAME as the file of that name."""
+    found = list(argv)
+    for place, argument in enumerate(argv):
+        if argument.lstrip("-") == "config" and argument.startswith("-") and argv[place + 1 :]:
+            found[place + 1] = _config_file(argv[place + 1])
+        elif re.match(r"--?config=", argument):
+            flag, _, name = argument.partition("=")
+            found[place] = f"{flag}={_config_file(name)}"
+    return found
+
+
+def _config_file(name: str) -> str:
+    """Returns a config's file: a path, or a name in ./configs or among those that come with tl."""
+    ours = [Path(folder) for folder in importlib.import_module("configs").__path__]
+    candidates = [
+        Path(name),
+        *(folder / f"{name}.py" for folder in (Path("configs"), *ours)),
+        *(folder.parent / name for folder in ours),  # configs/NAME.py, from another folder
+    ]
+    return str(next((path for path in candidates if path.is_file()), name))
 
 
 def _check_config(argv: Sequence[str]) -> None:
@@ -187,17 +238,16 @@ def _read_config(path: str) -> ml_collections.ConfigDict:
 
 
 def _config_files() -> str:
-    folder = "configs"
-    files = (
-        sorted(f for f in os.listdir(folder) if f.endswith(".py")) if os.path.isdir(folder) else []
-    )
-    names = [os.path.join(folder, f) for f in files if not f.startswith("__")]
-    return "; there are " + ", ".join(names) if names else ""
+    folders = [Path("configs"), *map(Path, importlib.import_module("configs").__path__)]
+    names = {path.stem for folder in folders for path in folder.glob("[!_]*.py")}
+    return "; there are " + ", ".join(sorted(names)) if names else ""
 
 
 def _check_field(config: ml_collections.ConfigDict, field: str, value: str) -> None:
     fields = flat(config)
     if field not in fields:
+        if (meant := SYNONYMS.get(field.rpartition(".")[2])) in fields:
+            raise UserError(f"no field is called --config.{field}; it is --config.{meant}")
         near = nearest(f"--config.{field}", [f"--config.{name}" for name in fields])
         raise UserError(f"no field is called --config.{field}{near}")
     default = fields[field]

@@ -110,7 +110,7 @@ def test_config_dicts_end_where_a_run_or_a_study_is_planned():
 
 def test_every_module_has_its_test_file():
     modules = {
-        module.removeprefix("tl.").removesuffix(".__main__").replace(".", "_")
+        re.sub(r"(?<=\w)\.__main__$", "", module.removeprefix("tl.")).replace(".", "_")
         for module in TEXTS
         if room(module) != "configs"
     }

@@ -2,6 +2,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -99,7 +100,7 @@ def test_timms_config_has_classes_and_preprocessing(tmp_path):
 
 def test_transformers_config_describes_the_network(tmp_path):
     model = registry.build("resnet18", num_classes=3)
-    variables = jax.device_get(model.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32)))
+    variables = jax.device_get(model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3))))
     load.save(variables, tmp_path / "r.safetensors")
     (tmp_path / "c.txt").write_text("cat\ndog\nemu")
     loaded = inference.load(

@@ -55,7 +55,7 @@ def test_labels_may_be_numbers():
         ({"labels": ["a", "b"]}, r"expected features \[N, D\] of the 2 labels, got \[40, 2\]"),
         ({"solvers": ("svm",)}, "no solver is called 'svm'"),
         ({"test": ([[0.0, 0.0]], ["c"])}, r"expected test labels that train has, got \['c'\]"),
-        ({"test": 1.5}, "fraction to hold out must lie between 0 and 1"),
+        ({"test": 1.5}, "expected a share to hold out between 0 and 1, got 1.5"),
     ],
 )
 def test_mistakes(change, message):

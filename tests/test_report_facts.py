@@ -38,7 +38,12 @@ def test_finetuning(undrawn, tmp_path):
     shown = pages.Page(page.build(reported.write_finetune(tmp_path / "run")))
     assert "96.7 % test top-1 95 % interval 85.0-99.0 % 30 test images 1 seed" in shown.text
     assert "fine-tune, step 20, epoch 2" in shown.text
-    assert list(shown.sections) == ["what-ran", "learning-curves", *pages.EVIDENCE]
+    assert list(shown.sections) == [
+        *pages.EVIDENCE,
+        "use-this-model",
+        "learning-curves",
+        "what-ran",
+    ]
     ran = shown.sections["what-ran"]
     assert "12,810 of 3,383,818 trained" in ran
     assert "sgd, learning rate 0.01, cosine, warm-up 0 %, weight decay 0 (decoupled)" in ran
@@ -116,4 +121,7 @@ def test_runs_without_heads(undrawn, tmp_path, kind):
         result["published"] = {"top1": 0.76, "top5": None}
         expected = "published on ImageNet, top-1 76.0 %"
     shown = pages.Page(page.build(reported.write_run(tmp_path / "run", kind, result)))
-    assert expected in shown.text and list(shown.sections) == ["what-ran"]
+    sections = [name for name in shown.sections if name != "not-shown"]
+    assert expected in shown.text and sections == ["what-ran"]
+    # An evaluation from before it saved predictions.
+    assert ("Confusion matrix" in shown.text) == (kind == "evaluate")

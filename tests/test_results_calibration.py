@@ -135,3 +135,22 @@ def test_sigmoid_confidence_is_that_of_the_predicted_class():
     np.testing.assert_allclose(found.confidence, [0.2, 0.9])
     np.testing.assert_allclose(found.accuracy, [0, 1])
     assert found.ece == pytest.approx(0.15)
+
+
+def test_a_temperature_that_makes_the_error_larger_is_not_applied():
+    logits = np.log([[0.75, 0.25]] * 4)  # three of four are right: calibrated as they are
+    labels = np.array([0, 0, 0, 1])
+    sharper = calibration.scaling(logits, labels, 0.5)
+    assert sharper.before.ece == pytest.approx(0.0)
+    assert sharper.after.ece == pytest.approx(0.9 - 0.75)  # 0.75^2 / (0.75^2 + 0.25^2) = 0.9
+    assert not sharper.helps and sharper.temperature == 1.0
+    # Of logits twice as large, the temperature 2 gives the same probabilities.
+    softer = calibration.scaling(2 * logits, labels, 2.0)
+    assert softer.helps and softer.temperature == 2.0
+
+
+def test_a_temperature_at_the_bound_is_not_applied():
+    logits, labels = np.array([[3.0, 0.0], [0.0, 3.0]]), np.array([0, 1])
+    fitted = calibration.temperature(logits, labels)  # all are right: sharper is always better
+    assert fitted == calibration.TEMPERATURES[0]
+    assert calibration.scaling(logits, labels, fitted).temperature == 1.0

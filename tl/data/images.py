@@ -83,7 +83,7 @@ class Images:
     @property
     def id_bytes(self) -> int:
         """Length in UTF-8 that no id exceeds."""
-        return max(len(self._id(row).encode()) for row in range(len(self)))
+        return max((len(self._id(row).encode()) for row in range(len(self))), default=0)
 
     def _id(self, row: int) -> str:
         image = self._images[row]

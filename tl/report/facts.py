@@ -3,6 +3,7 @@
 import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tl.errors import UserError
@@ -93,11 +94,14 @@ def use(run: Run) -> list[Block]:
     """
     if not any((run.path / name).exists() for name in ("head.safetensors", "model.safetensors")):
         raise UserError("the run left no classifier; an older one does not. Make it again for one")
+    words = shlex.split(run.environment.get("command") or "")
+    given = [word.partition("=")[2] for word in words if word.startswith("--workdir=")]
+    folder = Path(given[-1] if given else f"runs/{run.name}")
     return [
         Text("On photographs without labels; a click selects it whole:"),
-        Command(formats.predict_command(run.path)),
+        Command(formats.predict_command(folder)),
         Text("From Python:"),
-        Command("\n".join(formats.predict_lines(run.path))),
+        Command("\n".join(formats.predict_lines(folder))),
     ]
 
 

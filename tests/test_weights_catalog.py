@@ -89,3 +89,9 @@ def test_a_known_sha256_needs_no_md5():
         raise AssertionError("the file is read a second time")
 
     assert catalog.recognise("0676ba61" + "0" * 56, md5).name == "resnet50.tv1"
+
+
+def test_the_probabilities_of_a_published_head_follow_the_loss_it_was_trained_with():
+    sigmoid = {name for name in catalog.names() if catalog.get(name).link == "sigmoid"}
+    depths = (18, 34, 50, 101, 152)
+    assert sigmoid == {f"resnet{depth}.a{number}" for depth in depths for number in (1, 2, 3)}

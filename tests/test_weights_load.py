@@ -45,6 +45,7 @@ def test_a_local_file_takes_the_preprocessing_and_not_the_accuracy(file):
     spec = load.load(str(file), like="resnet18.a1").spec
     assert spec.preprocessing == catalog.get("resnet18.a1").preprocessing
     assert (spec.name, spec.top1, spec.licence) == (str(file), None, "")
+    assert (catalog.get("resnet18.a1").link, spec.link) == ("sigmoid", "softmax")
 
 
 def test_a_file_that_does_not_tell_its_preprocessing(file):

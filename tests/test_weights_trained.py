@@ -112,7 +112,7 @@ def test_the_description_is_json_and_comes_back(spec_and_variables):
 
 def test_the_link_is_said_where_it_is_not_softmax(spec_and_variables, tmp_path):
     spec, variables = spec_and_variables
-    description = trained.describe(spec, CLASSES)
+    description = trained.describe(dataclasses.replace(spec, link="softmax"), CLASSES)
     assert "link" not in description
     assert trained.parse_description(description, "x").link == "softmax"
     other = dataclasses.replace(spec, link="sigmoid")

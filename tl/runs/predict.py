@@ -21,6 +21,7 @@ from tl.features.network import Extraction
 from tl.files import Log, read_json, write_json
 from tl.inference import rows as tables
 from tl.inference.model import Model
+from tl.results import formats
 from tl.runs.evaluate import Labelled, conclude
 from tl.runs.workdir import begin
 
@@ -151,7 +152,8 @@ def run(
     if writer:
         writer.finish()
     seconds = time.perf_counter() - began
-    summary = f"{done:,} images in {seconds:.1f} s ({done / seconds:.0f} images/s)"
+    images = formats.plural(done, "image")
+    summary = f"{images} in {seconds:.1f} s ({done / seconds:.3g} images/s)"
     log(summary + (f"; {failed:,} could not be decoded" if failed else ""))
     if output:
         log(f"written: {output}")

@@ -70,6 +70,8 @@ _TIMM_SETS = {
     "fb_swsl_ig1b_ft": "fb_swsl",
     "ra4_e3600_r224": "ra4",
 }
+# Trained with a binary cross-entropy for each class (Wightman et al. 2021, arXiv:2110.00476).
+_BINARY = ("a1", "a2", "a3")
 _HALF = (127.5, 127.5, 127.5)
 
 
@@ -97,6 +99,7 @@ def _timm() -> Iterator[WeightSpec]:
             measured="timm 1.0.31, results/results-imagenet.csv",
             notes="" if also[0] == "-" else "at size/crop_pct {}: {} / {} %".format(*also),
             other_files=() if sha256 == "-" else (sha256,),
+            link="sigmoid" if tag in _BINARY else "softmax",
         )
 
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from tl import files
 
@@ -37,3 +38,24 @@ def test_jsonl_appends(tmp_path):
         files.append_jsonl(tmp_path / "m.jsonl", {"step": np.int32(step)})
     lines = (tmp_path / "m.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [{"step": 1}, {"step": 2}]
+
+
+def test_progress_is_lines_where_there_is_no_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(files, "PROGRESS_SECONDS", 0.0)
+    with tqdm(total=4, desc="features", unit=" images", **files.progress_options()) as bar:
+        bar.update(1)
+        bar.update(3)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in lines if line][-2:] == [
+        "features: 1 of 4",
+        "features: 4 of 4",
+    ]
+    assert all("\r" not in line for line in lines)
+    with tqdm(total=4, **(files.progress_options() | {"mininterval": 9, "delay": 9})) as bar:
+        bar.update(4)
+    assert capsys.readouterr().err == ""
+
+
+def test_on_a_terminal_there_is_a_bar(monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert files.progress_options() == {}

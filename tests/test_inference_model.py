@@ -69,6 +69,18 @@ def test_a_probe_of_the_last_features_is_a_network(photograph_probe):
     assert again.variables["params"]["head"]["bias"].tolist() == [0] * 7
 
 
+def test_a_probe_of_a_probes_network_is_loaded_again(photograph_probe, lite0_features, tmp_path):
+    folder, images = photograph_probe
+    fields = {"data.name": "folder", "data.data_dir": str(images), "endpoints": ("stem",)}
+    fields |= {"data.examples_per_class": (0,), "seeds": (0,), "weights": str(folder)}
+    run(probe.run, config(lite0_features, **fields), tmp_path)
+    model = inference.load(tmp_path)
+    assert model.network.sha256 == probe_head.read(folder / "head.safetensors").digest()
+    saved = Predictions.load(tmp_path)
+    test = sorted(images.glob("test/*/*.png"))
+    assert model.predict(test).names == saved.classes[saved.test_predicted[0]].tolist()
+
+
 def test_another_probe_is_not(probed):
     folder, _, _ = probed
     with pytest.raises(UserError, match="cannot be the head of a network: that is linear and acts"):
@@ -82,6 +94,8 @@ def test_weights_that_are_not_at_hand(probed, tmp_path):
     with pytest.raises(UserError, match=r"is a probe of the weights .*moved\.pth \(SHA-256 57934"):
         inference.load(tmp_path)
     assert inference.load(tmp_path, weights="efficientnet_lite0").classes == head.classes
+    with pytest.raises(UserError, match="is a probe, which says itself how its weights are read"):
+        inference.load(tmp_path, like="efficientnet_lite0")
     dataclasses.replace(head, sha256="0" * 64).save(tmp_path / "head.safetensors")
     with pytest.raises(UserError, match="Give the weights that it was fitted on"):
         inference.load(tmp_path)

@@ -1,14 +1,45 @@
-"""Files that are whole or not there, whatever kills the writer; JSON in them; lines of a log."""
+"""Files that are whole or not there, whatever kills the writer; JSON in them; logs and progress."""
 
 import contextlib
 import json
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 Log = Callable[[str], object]  # takes a line of text, as `print` does
+PROGRESS_SECONDS = 30.0  # between lines of progress where standard error is no terminal
+
+
+class _Lines:
+    """Standard error, where each state of a progress bar is a line of its own."""
+
+    def write(self, text: str) -> None:
+        if text := text.strip():
+            sys.stderr.write(text + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def progress_options() -> dict[str, Any]:
+    """Returns options of `tqdm.tqdm`: on a terminal its bar, elsewhere a line now and then.
+
+    A log in a file or of a cluster then shows that the work goes on, and how long it will take.
+    """
+    if sys.stderr.isatty():
+        return {}
+    return {
+        "file": _Lines(),
+        "bar_format": "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {remaining} left",
+        "mininterval": PROGRESS_SECONDS,
+        "maxinterval": PROGRESS_SECONDS,
+        "miniters": 1,
+        "delay": PROGRESS_SECONDS,  # what takes less needs none
+        "leave": False,
+    }
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from tl.errors import UserError
 from tl.features.fingerprint import Fingerprint, code_version, fingerprint
 from tl.features.network import Computed, Extraction, Features, compute_rows, widths
 from tl.features.store import CORRUPT, UNWRITTEN, FeatureStore, nearest_store
-from tl.files import Log
+from tl.files import Log, progress_options
 from tl.weights.load import Pretrained
 from tl.weights.spec import Preprocessing
 
@@ -161,7 +161,7 @@ def _fill(
     start = time.perf_counter()
     written = None
     with (
-        tqdm(total=len(rows), unit=" images", disable=None) as bar,  # None: only on a terminal
+        tqdm(total=len(rows), desc="features", unit=" images", **progress_options()) as bar,
         concurrent.futures.ThreadPoolExecutor(1) as writer,
     ):
         for chunk in _complete_chunks(store, _with_progress(compute(rows), bar)):

@@ -300,7 +300,11 @@ def load(
     name = str(name_or_path)
     file = probe_head.find(Path(name).expanduser())
     if file is not None:
-        return of_probe(probe_head.read(file), name, weights, batch_size, threads)
+        if like or prefix or classes:
+            raise UserError(f"{name} is a probe, which says itself how its weights are read")
+        model = of_probe(probe_head.read(file), name, weights, batch_size, threads)
+        preprocessing = (overrides or Overrides()).of(model.preprocessing)
+        return dataclasses.replace(model, preprocessing=preprocessing)
     if weights:
         raise UserError(f"{name} is no probe, so it holds its weights itself; leave `weights` out")
     network = load_weights(name, like=like, prefix=prefix, classes=classes)

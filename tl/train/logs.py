@@ -2,13 +2,14 @@
 
 import json
 import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from tl.files import append_jsonl, replacing
+from tl.files import append_jsonl, progress_options, replacing
 
 _FLUSH_SECONDS = 5
 
@@ -98,13 +99,14 @@ class ProgressBar(tqdm):
           n: images of the step.
           loss: to show from now on; None keeps the one shown.
         """
-        if loss is not None and not self.disable:  # reading it may wait for the device
+        # Reading the loss may wait for the device, and lines do not show it.
+        if loss is not None and not self.disable and sys.stderr.isatty():
             self.set_postfix(loss=f"{loss:.4g}", refresh=False)
         return super().update(n)
 
 
 def progress_bar(total: int, initial: int = 0, *, enabled: bool = True) -> ProgressBar:
-    """Returns a bar on standard error, which shows only on a terminal.
+    """Returns a bar on standard error (`tl.files.progress_options`).
 
     Args:
       total: images of the whole run.
@@ -114,7 +116,9 @@ def progress_bar(total: int, initial: int = 0, *, enabled: bool = True) -> Progr
     return ProgressBar(
         total=total,
         initial=initial,
+        desc="training",
         unit=" images",
         unit_scale=True,
-        disable=None if enabled else True,
+        disable=not enabled,
+        **progress_options(),
     )

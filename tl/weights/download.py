@@ -13,6 +13,7 @@ import requests
 from tqdm import tqdm
 
 from tl.errors import UserError
+from tl.files import progress_options
 
 CONNECT_SECONDS = 4  # for each address of a host
 ANSWER_SECONDS = 8  # for the first answer, host name looked up; an offline machine fails by then
@@ -83,7 +84,7 @@ def _write(response: requests.Response, part: Path, have: int) -> None:
                 unit="B",
                 unit_scale=True,
                 desc=part.stem,
-                disable=None,  # unless on a terminal
+                **progress_options(),
             ) as bar,
         ):
             for chunk in response.iter_content(_CHUNK):

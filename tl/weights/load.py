@@ -10,7 +10,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from tl import tree
 from tl.errors import UserError
 from tl.models import registry
 from tl.models.registry import FINAL, Backbone, Network
@@ -84,7 +83,8 @@ def load(
         base = load_probed(
             probe, name_or_path, num_classes=wanted, cache_dir=cache_dir, dtype=dtype
         )
-        return base if drop_head else _with_probe(base, probe, name_or_path)
+        network = base if drop_head else _with_probe(base, probe, name_or_path)
+        return dataclasses.replace(network, sha256=probe.digest())
     spec: WeightSpec | None
     if found := _checkpoint(path):
         spec, tensors, sha256 = trained.read_checkpoint(*found, name_or_path)
@@ -225,9 +225,7 @@ def _with_probe(network: Pretrained, probe: ProbeHead, name: str) -> Pretrained:
         notes=f"a probe of {network.spec.name}",
         other_files=(),
     )
-    return dataclasses.replace(
-        network, spec=spec, variables=variables, sha256=tree.digest(variables)
-    )
+    return dataclasses.replace(network, spec=spec, variables=variables)
 
 
 def save(variables: Mapping[str, Any], path: str | Path, scheme: str = "torchvision") -> None:

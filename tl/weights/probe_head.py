@@ -11,6 +11,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from tl import tree
 from tl.errors import UserError
 from tl.weights import trained
 from tl.weights.spec import Preprocessing, WeightChoice
@@ -55,6 +56,12 @@ class ProbeHead:
     classes: tuple[str, ...]
     temperature: float = 1.0
     seed: int = 0
+
+    def digest(self) -> str:
+        """Returns the SHA-256, in hex, of the network's weights and of the classifier's tensors."""
+        return tree.digest(
+            {"weights": np.frombuffer(self.sha256.encode(), np.uint8), **self.tensors}
+        )
 
     def save(self, path: Path) -> None:
         """Writes the file, whole or not at all.

@@ -49,6 +49,11 @@ def test_a_mistake_is_one_message(arguments, message, tmp_path):
     assert "Traceback" not in done.stderr + done.stdout
 
 
+def test_a_start_that_fails_leaves_no_folder(tmp_path):
+    done = run(QUICK, "--config.weights=resnet5", f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 2 and not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("broken", "message"),
     [

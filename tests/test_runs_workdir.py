@@ -292,3 +292,22 @@ def test_new_folders_do_not_collide(tmp_path, monkeypatch):
     paths = {workdir.start(CONFIG, None, "quick") for _ in range(3)}
     assert len(paths) == 3
     assert all(str(p).startswith("runs/quick-") for p in paths)
+
+
+def test_a_start_in_vain_leaves_no_folder(tmp_path):
+    new, used, there = (tmp_path / name for name in ("new", "used", "there"))
+    there.mkdir()
+    for path in (new, used, there):
+        workdir.start(CONFIG, str(path), "name")
+    (used / "metrics.jsonl").touch()
+    workdir.remove_new()
+    assert not new.exists()
+    assert [path.name for path in used.iterdir()] == ["metrics.jsonl"]
+    assert (there / "config.json").exists()  # the user made the folder
+
+
+def test_what_a_run_has_begun_stays(tmp_path):
+    path = workdir.start(CONFIG, str(tmp_path / "run"), "name")
+    workdir.begin(path)
+    workdir.remove_new()
+    assert (path / "config.json").exists()

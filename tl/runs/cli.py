@@ -111,11 +111,13 @@ def run(
         try:
             main(argv[1:])
         except UserError as error:
+            workdir.remove_new()
             _fail(with_flags(error, field_flags or _flags_of_fields()))
         except Stopped as stopped:
             print(stopped, file=sys.stderr)
             sys.exit(stopped.status)
         except KeyboardInterrupt:
+            workdir.remove_new()
             sys.exit(130)
         except BrokenPipeError:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

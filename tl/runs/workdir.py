@@ -41,6 +41,7 @@ OUTPUTS = (
 # By folder: the locks that this process holds, and the writes that `begin` has still to do.
 _locks: dict[Path, FileLock] = {}
 _waiting: dict[Path, Callable[[], None]] = {}
+_new: set[Path] = set()  # folders that `start` made and no run has begun in
 
 
 def start(
@@ -75,10 +76,13 @@ def start(
     with _written(path):
         if not folder:
             path = _new_folder(name)
+        new = not folder or not path.exists()
         path.mkdir(parents=True, exist_ok=True)
         first, study = not devices.process_share()[0], "axes" in config
         if first and not study:
             _lock(path)
+            if new:
+                _new.add(path.resolve())
         if (path / RESULT).exists() and not overwrite:
             raise UserError(
                 f"{path} holds a finished run; give another --workdir, or --overwrite to replace it"
@@ -123,11 +127,23 @@ def begin(path: Path) -> None:
     """
     from tl import devices
 
+    _new.discard(path.resolve())
     devices.barrier("begin")  # every process has seen in `start` what is there
     if write := _waiting.pop(path.resolve(), None):
         with _written(path):
             write()
     devices.barrier("begun")
+
+
+def remove_new() -> None:
+    """Removes the folders that `start` has made in vain, since no run began in them."""
+    for path in list(_new):
+        leave(path)
+        for name in (CONFIG, ENVIRONMENT, ".lock"):
+            (path / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it holds what is not ours
+            path.rmdir()
+        _new.discard(path)
 
 
 def leave(path: Path) -> None:

@@ -49,6 +49,12 @@ def test_a_mistake_is_one_message(arguments, message, tmp_path):
     assert "Traceback" not in done.stderr + done.stdout
 
 
+def test_help_of_a_config_lists_its_fields():
+    done = run("--config=quickstart", "--help")
+    assert done.stdout.startswith("Fields of configs/quickstart.py:\n  --config.weights=efficient")
+    assert "--config.endpoints=('pixels', 'stem'" in done.stdout
+
+
 def test_a_start_that_fails_leaves_no_folder(tmp_path):
     done = run(QUICK, "--config.weights=resnet5", f"--workdir={tmp_path / 'run'}")
     assert done.returncode == 2 and not (tmp_path / "run").exists()

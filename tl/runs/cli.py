@@ -20,6 +20,7 @@ from tl.errors import Stopped, UserError, nearest
 from tl.fields import flat
 from tl.results.formats import shell_word
 from tl.runs import workdir
+from tl.runs.field_help import field_help
 
 # Errors of the disk that a user can mend.
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -183,6 +184,9 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         _fail(f"no flag is called --{error.flagname}{nearest(error.flagname, names)}")
     except (flags.Error, UserError) as error:
         _fail(error)
+    except BrokenPipeError:  # the reader of --help has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
 
 
 def _with_config_files(argv: Sequence[str]) -> list[str]:
@@ -210,8 +214,7 @@ def _config_file(name: str) -> str:
 
 def _check_config(argv: Sequence[str]) -> None:
     """Checks file, field names and the types inside tuples, which ml_collections leaves open."""
-    if any(a.lstrip("-").startswith("help") for a in argv[1:] if a.startswith("-")):
-        return
+    wants_help = any(a.lstrip("-").startswith("help") for a in argv[1:] if a.startswith("-"))
     given = [
         (name.lstrip("-"), value if equals else following)  # --name=value or --name value
         for argument, following in zip(argv[1:], [*argv[2:], ""])
@@ -219,6 +222,12 @@ def _check_config(argv: Sequence[str]) -> None:
         for name, equals, value in [argument.partition("=")]
     ]
     files = [value for name, value in given if name == "config"]
+    if wants_help:
+        if files:
+            common = Path(importlib.import_module("configs.common").__file__ or "")
+            print(f"Fields of {files[-1]}:")
+            print(field_help(_read_config(files[-1]), common.read_text()) + "\n")
+        return
     if not files:
         raise UserError(f"which run? Give --config=FILE{_config_files()}")
     config = _read_config(files[-1])

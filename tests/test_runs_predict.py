@@ -102,7 +102,7 @@ def test_features(model, images, tmp_path):
 
 
 def test_a_killed_run_goes_on(model, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "CHUNK_BATCHES", 1)
+    monkeypatch.setattr(predict, "CHUNK_IMAGES", 8)
     whole, resumed = tmp_path / "whole.csv", tmp_path / "p.csv"
     run(model, images, whole)
     computed = []
@@ -159,7 +159,7 @@ def test_mistakes(model, images, tmp_path):
 
 
 def test_one_shape_is_compiled(model, images, monkeypatch):
-    monkeypatch.setattr(predict, "CHUNK_BATCHES", 1)
+    monkeypatch.setattr(predict, "CHUNK_IMAGES", 8)
     sizes = []
     original = inference.Model.outputs
 

@@ -13,20 +13,23 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from tqdm import tqdm
 
 from tl.data.images import Images
 from tl.data.listing import Listed
 from tl.errors import UserError
 from tl.features.network import Extraction
-from tl.files import Log, read_json, write_json
+from tl.files import Log, progress_options, read_json, write_json
 from tl.inference import rows as tables
 from tl.inference.model import Model
 from tl.results import formats
 from tl.runs.evaluate import Labelled, conclude
 from tl.runs.workdir import begin
 
-CHUNK_BATCHES = 16  # so many batches are one part of the output, and one step of a resumed run
-PROGRESS_SECONDS = 10.0
+# Images of one part of the output, which is what a kill can lose. Between two parts the devices
+# wait for the first images of the next.
+CHUNK_IMAGES = 8192
+FEATURE_IMAGES = 1024  # of features, which are held in memory for a whole part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,26 +132,32 @@ def run(
     extraction = _extraction(model, wanted)
     writer = _Output(output, _identity(model, wanted), wanted, overwrite) if output else None
     done, failed, began = 0, 0, time.perf_counter()
-    shown = began
-    chunks = _chunks(listed, CHUNK_BATCHES * model.extraction.batch_size)
+    batch_size = model.extraction.batch_size
+    size = FEATURE_IMAGES if wanted.features else CHUNK_IMAGES
+    chunks = _chunks(listed, max(1, size // batch_size) * batch_size)
     first = next(chunks)
-    batch_size = min(model.extraction.batch_size, len(first))
-    for number, chunk in enumerate(itertools.chain([first], chunks)):
-        if writer and score is None and (there := writer.count(number, chunk)) is not None:
-            done, failed = done + len(chunk), failed + there
-            continue
-        rows = list(_rows(model, chunk, wanted, extraction, batch_size, score, log))
-        bad = sum(bool(row["error"]) for row in rows)
-        done, failed = done + len(rows), failed + bad
-        if writer:
-            writer.write(number, chunk, rows, bad)
-        else:
-            suffix = tables.FORMAT_OF_STDOUT
-            tables.write_lines(rows, sys.stdout, suffix, header=number == 0)
-            sys.stdout.flush()
-        if (now := time.perf_counter()) - shown > PROGRESS_SECONDS:
-            log(f"{done:,} images, {done / (now - began):.0f} images/s")
-            shown = now
+    batch_size = min(batch_size, len(first))
+    with tqdm(desc="images", unit=" images", **progress_options()) as bar:
+        for number, chunk in enumerate(itertools.chain([first], chunks)):
+            if writer and score is None and (there := writer.count(number, chunk)) is not None:
+                done, failed = done + len(chunk), failed + there
+                continue
+            bad = 0
+            rows = []
+            for batch in _rows(model, chunk, wanted, extraction, batch_size, score, log):
+                bar.update(len(batch))
+                bad += sum(bool(row["error"]) for row in batch)
+                if writer:
+                    rows += batch
+                    continue
+                header = number == 0 and not done
+                tables.write_lines(batch, sys.stdout, tables.FORMAT_OF_STDOUT, header)
+                sys.stdout.flush()
+                done += len(batch)
+            if writer:
+                writer.write(number, chunk, rows, bad)
+                done += len(rows)
+            failed += bad
     if writer:
         writer.finish()
     seconds = time.perf_counter() - began
@@ -186,17 +195,19 @@ def _rows(
     batch_size: int,
     score: Score | None,
     log: Log,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[list[dict[str, Any]]]:
+    """Yields the rows of a chunk, batch by batch."""
     paths = [item.path for item in chunk]
     outputs = model.outputs(paths, extraction, skip_corrupt=True, batch_size=batch_size, log=log)
     for batch in outputs:
         errors = [batch.errors.get(place, "") for place in range(len(batch.ids))]
         if wanted.features:
-            for place, (path, error) in enumerate(zip(batch.ids, errors)):
-                values = {name: v[place] for name, v in batch.values.items()}
-                if error:
-                    values = {name: np.full_like(v, np.nan) for name, v in values.items()}
-                yield {"path": path, **values, "error": error}
+            bad = np.array([bool(error) for error in errors])[:, None]
+            values = {name: np.where(bad, np.nan, v) for name, v in batch.values.items()}
+            yield [
+                {"path": path, **{name: v[place] for name, v in values.items()}, "error": error}
+                for place, (path, error) in enumerate(zip(batch.ids, errors))
+            ]
             continue
         logits = model.logits(batch.values)
         if score:
@@ -204,9 +215,10 @@ def _rows(
         probabilities = model.probabilities(logits)
         k = min(wanted.top_k, len(model.classes))
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-        for path, p, chosen, error in zip(batch.ids, probabilities, best, errors):
-            names = [model.classes[c] for c in chosen]
-            yield tables.predicted_row(path, names, p[chosen], error, k)
+        yield [
+            tables.predicted_row(path, [model.classes[c] for c in chosen], p[chosen], error, k)
+            for path, p, chosen, error in zip(batch.ids, probabilities, best, errors)
+        ]
 
 
 def _identity(model: Model, wanted: Wanted) -> dict[str, Any]:

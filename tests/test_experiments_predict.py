@@ -54,7 +54,7 @@ def test_labels_are_scored_and_the_score_compares(fitted, tmp_path):
         ((), "expected a run and one path or more"),
         (("nowhere", "pyproject.toml"), "no weight set is called 'nowhere'"),
         (("efficientnet_lite0", "nowhere.jpg"), "there is no file or folder nowhere.jpg"),
-        (("efficientnet_lite0", "configs"), "no image is in configs"),
+        (("efficientnet_lite0", "experiments"), "no image is in experiments"),
         (("efficientnet_lite0", "x", "--labels"), "--labels needs --workdir=FOLDER"),
     ],
 )

@@ -29,7 +29,11 @@ def test_a_config_from_before_a_field_has_what_its_run_did():
 def test_fields_that_were_added_are_in_the_config_and_off():
     default = as_json(flat(common.get_config()))
     assert {name: default[name] for name in ADDED} == ADDED
-    assert ADDED == {"train.loss": "softmax", "extract.shared_endpoints": []}
+    assert ADDED == {
+        "train.loss": "softmax",
+        "extract.shared_endpoints": [],
+        "weights_classes": "",
+    }
 
 
 def test_differences_name_nested_fields_and_both_sides():

@@ -49,8 +49,8 @@ def test_pictures_are_small_and_never_enlarged(tmp_path):
     files = {str(path.relative_to(tmp_path)) for path in (tmp_path / "examples").iterdir()}
     assert files == {example["file"] for example in written}
     with Image.open(tmp_path / "examples" / "test-1.png") as picture:
-        assert max(picture.size) == 128
-        assert picture.size[0] == round(128 * 41 / 300)
+        assert max(picture.size) == 224
+        assert picture.size[0] == round(224 * 41 / 300)
         assert np.unique(np.asarray(picture)).tolist() == [10]
     with Image.open(tmp_path / "examples" / "val-2.png") as picture:
         assert np.unique(np.asarray(picture)).tolist() == [21]

@@ -54,7 +54,7 @@ def plain(rows):
 
 
 def test_the_score_is_that_of_the_labelled_rows(tested):
-    _, score = tested
+    _, (score, _) = tested
     rows = TEST[TEST != 4]
     predicted = np.asarray(plain(rows)["logits"]).argmax(axis=1)
     assert score.count == 8
@@ -62,13 +62,14 @@ def test_the_score_is_that_of_the_labelled_rows(tested):
 
 
 def test_predictions_are_saved(tested):
-    folder, score = tested
+    folder, (score, temperature) = tested
     saved = Predictions.load(folder)
     rows = TEST[TEST != 4]
     assert saved.seeds.tolist() == [5] and saved.classes.tolist() == list(tiny.CLASSES)
     assert saved.test_ids.tolist() == [f"id{row}" for row in rows]
     assert saved.test_labels.tolist() == (rows % 3).tolist()
     assert saved.correct[0].tolist() == score.correct.tolist()
+    assert temperature == saved.scaling().temperature
     assert saved.val_ids.tolist() == [f"id{row}" for row in range(20, 26)]
     np.testing.assert_allclose(saved.test_logits, plain(rows)["logits"], rtol=1e-4, atol=1e-5)
 

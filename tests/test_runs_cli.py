@@ -51,7 +51,7 @@ def test_a_mistake_is_one_message(arguments, message, tmp_path):
 
 def test_help_of_a_config_lists_its_fields():
     done = run("--config=quickstart", "--help")
-    assert done.stdout.startswith("Fields of configs/quickstart.py:\n  --config.weights=efficient")
+    assert done.stdout.startswith("Fields of configs/quickstart.py:\n  --config.augment.crop=none")
     assert "--config.endpoints=('pixels', 'stem'" in done.stdout
 
 

@@ -42,5 +42,5 @@ def _comments(source: str) -> Iterator[tuple[str, str]]:
 
 def _value(value: Any) -> str:
     if isinstance(value, tuple) and len(value) > 6:
-        return f"({value[0]}, {value[1]}, ... {value[-1]})"
+        return f"({value[0]!r}, {value[1]!r}, ... {value[-1]!r})"
     return str(value)

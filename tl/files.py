@@ -24,16 +24,21 @@ class _Lines:
         sys.stderr.flush()
 
 
-def progress_options() -> dict[str, Any]:
+def progress_options(*, known: bool = True) -> dict[str, Any]:
     """Returns options of `tqdm.tqdm`: on a terminal its bar, elsewhere a line now and then.
 
     A log in a file or of a cluster then shows that the work goes on, and how long it will take.
+
+    Args:
+      known: whether the bar has a total.
     """
     if sys.stderr.isatty():
         return {}
     return {
         "file": _Lines(),
-        "bar_format": "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {remaining} left",
+        "bar_format": "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {remaining} left"
+        if known
+        else "{desc}: {n_fmt}, {rate_fmt}",
         "mininterval": PROGRESS_SECONDS,
         "maxinterval": PROGRESS_SECONDS,
         "miniters": 1,

@@ -137,7 +137,7 @@ def run(
     chunks = _chunks(listed, max(1, size // batch_size) * batch_size)
     first = next(chunks)
     batch_size = min(batch_size, len(first))
-    with tqdm(desc="images", unit=" images", **progress_options()) as bar:
+    with tqdm(desc="images", unit=" images", **progress_options(known=False)) as bar:
         for number, chunk in enumerate(itertools.chain([first], chunks)):
             if writer and score is None and (there := writer.count(number, chunk)) is not None:
                 done, failed = done + len(chunk), failed + there

@@ -160,11 +160,13 @@ def test_a_compiled_function_sees_the_whole_batch(donate):
 
     compiled = parallel.compile(traced, donate=donate)
     state = parallel.replicate({"sum": jnp.int32(0)})
-    for number in range(1, 4):
+    for _ in range(3):
         before, state = state, compiled(state, parallel.put(example_batch()))
-        assert int(state["sum"]) == number * sum(range(15))
         assert state["sum"].is_fully_replicated and state["sum"].sharding.num_devices == 8
+        # Nobody has read it. On a CPU what was read shares its memory with the host's array, which
+        # JAX from 0.11 on leaves alone: it copies then, and does not donate.
         assert before["sum"].is_deleted() == donate
+    assert int(state["sum"]) == 3 * sum(range(15))
     assert traces == [(16, 2, 3)]
 
 

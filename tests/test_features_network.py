@@ -1,10 +1,12 @@
-"""Pooling by hand, widths, and batches computed again when memory runs out."""
+"""Pooling by hand, widths, batches computed again when memory runs out, and programs for CUDA."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.benchmark.synthetic import random_network
+from tests.lowered import operations
 from tests.toy import PLAIN, RESNET, SIZE, NoiseSource, Source, pretrained, resnet, toy
 from tl import devices
 from tl.data import transforms
@@ -251,3 +253,26 @@ def test_features_that_are_not_finite_name_endpoint_and_example(value):
     broken = compute_rows(toy(value), Source(3), PLAIN, extraction("stem", "pooled"), np.array([2]))
     with pytest.raises(UserError, match="endpoint 'pooled' of example 'id2' has values"):
         list(broken)
+
+
+@pytest.mark.parametrize("dtype", endpoints.DTYPES)
+@pytest.mark.parametrize(
+    ("backbone", "convolutions", "depthwise"),
+    [("resnet50", 53, 0), ("efficientnet_lite0", 49, 16)],
+)
+def test_elsewhere_than_on_a_cpu_a_network_is_its_convolutions(
+    backbone, convolutions, depthwise, dtype
+):
+    network = random_network(backbone, 64)
+    preprocessing = network.spec.preprocessing
+    function, variables = endpoints.computing_function(
+        network,
+        preprocessing,
+        Extraction(tuple(network.backbone.outputs), dtype=dtype),
+        transforms.device_transform,
+    )
+    images = jax.ShapeDtypeStruct((4, 64, 64, 3), jnp.uint8)
+    found, groups = operations(function, variables, images)
+    assert (found["convolution"], len(groups)) == (convolutions, depthwise)
+    # What a CPU's forms are made of.
+    assert not found.keys() & {"dot_general", "pad", "gather", "optimization_barrier"}

@@ -8,9 +8,12 @@ import numpy as np
 import optax
 import pytest
 
+from tests.lowered import operations
 from tests.networks import random_variables, tiny_resnet
 from tl import metrics, tree
 from tl.devices import DataParallel
+from tl.models import efficientnet_lite, registry
+from tl.models.resnet import ResNet
 from tl.train import freezing
 from tl.train.losses import LOSSES
 from tl.train.mixing import Mixing, mix, one_hot_targets
@@ -537,6 +540,31 @@ def convolutions(jaxpr):
 def test_no_gradient_is_computed_for_a_frozen_prefix(variables, freeze, expected):
     state, step = step_of(variables, freeze=freeze)
     assert convolutions(jax.make_jaxpr(step)(state, image_batch()).jaxpr) == expected
+
+
+SHORT = ResNet((1, 1, 1, 1), num_classes=CLASSES)  # has every shape of ResNet-50's convolutions
+LITE = registry.build("efficientnet_lite0", num_classes=CLASSES)
+LITE_STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (1, 5, 2, 6, 40))
+
+
+@pytest.mark.parametrize(
+    ("model", "dtype", "convolutions", "depthwise"),
+    [(SHORT, "float32", 17, 0), (SHORT, "bfloat16", 17, 0), (LITE, "float32", 13, 4)],
+)
+def test_elsewhere_than_on_a_cpu_a_step_has_the_native_gradients(
+    monkeypatch, model, dtype, convolutions, depthwise
+):
+    monkeypatch.setattr(efficientnet_lite, "STAGES", LITE_STAGES)
+    state, step = step_of(random_variables(model, size=64), model=model.clone(dtype=dtype))
+    batch = image_batch(size=4)
+    batch["image"] = jax.ShapeDtypeStruct((4, 64, 64, 3), jnp.float32)
+    found, groups = operations(step, state, batch)
+    # Forward, the gradient of the kernel and, but for the first, that of the input. The gradient of
+    # a depthwise kernel is a sum over groups of the batch.
+    assert found["convolution"] == 3 * convolutions - 1
+    assert len(groups) == 2 * depthwise
+    assert found["dot_general"] == 3  # those of the head
+    assert found["select_and_scatter"] == isinstance(model, ResNet)  # of the maximum
 
 
 def test_bfloat16_computes_and_float32_remembers(variables, exact):

@@ -68,11 +68,12 @@ def unknown_fields(text):
 
 
 def known_flags(command):
+    file = ROOT / "experiments" / f"{command}.py"
+    source = (file if file.exists() else file.with_suffix("") / "__main__.py").read_text()
+    flags = {*DEFINED.findall(source), *(RUN_FLAGS if "define_run_flags" in source else ())}
     if command == "benchmark":
-        source = (ROOT / "experiments" / "benchmark" / "__main__.py").read_text()
-        return {field.name for field in dataclasses.fields(Options)} | {*DEFINED.findall(source)}
-    source = (ROOT / "experiments" / f"{command}.py").read_text()
-    return {*DEFINED.findall(source), *(RUN_FLAGS if "define_run_flags" in source else ())}
+        flags |= {field.name for field in dataclasses.fields(Options)}
+    return flags
 
 
 def wrong_commands(text):
@@ -172,9 +173,15 @@ class TestTheChecks:
             "python -m experiments.advise --images=3 --json=x\n"
             "`python -m experiments.compare A B --json=x` --workdir=y\n"
             "python -m experiments.benchmark --sizes=3 --size=3\n"
+            "python -m experiments.gpu --out=x --into=x\n"
             "python -m experiments.nothing --workdir=x"
         )
-        assert wrong_commands(text) == ["advise --json", "benchmark --size", "nothing"]
+        assert wrong_commands(text) == [
+            "advise --json",
+            "benchmark --size",
+            "gpu --into",
+            "nothing",
+        ]
 
     def test_continued_commands(self):
         text = (

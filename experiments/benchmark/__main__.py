@@ -10,6 +10,7 @@ alone meanwhile, and look at the spread. Parts and more:
 
   --sections=features,train --sizes=64,112,224 --train_sizes=64,128 --backbone=efficientnet_lite0
   --sections=pipeline --images=1000,5000,20000 --data_dir=TFDS [--guide]
+  --sections=gpu --gpu_parts=features,train --gpu_backbones=resnet50
   --sections=probe --probe_rows=50000 --probe_features=2048 --peers=
 
 Peers: `flax` (our networks as anybody would write them), `keras` (JAX backend), `torch` (timm),
@@ -47,6 +48,14 @@ HELP = {
     "images": "numbers of images for pipeline",
     "devices": "numbers of fake CPU devices for pipeline",
     "data_dir": "where TFDS keeps CIFAR-10, for pipeline; '': noise instead of images",
+    "gpu_parts": "of the section gpu",
+    "gpu_backbones": "for gpu",
+    "gpu_dtypes": "of compute, for gpu; training has no float32",
+    "gpu_batches": "images of a batch, for gpu's features",
+    "gpu_train_batches": "images of a batch, for gpu's train",
+    "gpu_compiled_batches": "for which torch.compile compiles, in bfloat16; the largest: trace",
+    "gpu_modes": "of torch.compile; '' for none",
+    "gpu_images": "numbers of images for gpu's arrays and files",
     "guide": "also the guide's whole job, some minutes (pipeline)",
     "guide_images": "of CIFAR-10 for --guide",
 }

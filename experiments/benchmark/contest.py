@@ -15,7 +15,7 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,12 @@ class Outcome:
 
 
 def run(
-    contestants: Sequence[Contestant], *, rounds: int, seconds: float, log: Log = print
+    contestants: Sequence[Contestant],
+    *,
+    rounds: int,
+    seconds: float,
+    log: Log = print,
+    together: Collection[str] = (),
 ) -> dict[str, Outcome]:
     """Lets contestants take turns and returns what was measured of each, by name.
 
@@ -88,17 +93,19 @@ def run(
       rounds: turns of each.
       seconds: a turn repeats the work until these have passed; 0 for once.
       log: takes a line of text.
+      together: names of those who build at the same time, after all others: compilers of minutes.
     """
     outcomes = {c.name: Outcome(error=absent(c)) for c in contestants}
     with contextlib.ExitStack() as stack:
-        workers = {}
-        for contestant in contestants:
+        workers: dict[str, _Worker] = {}
+        building: dict[str, _Worker] = {}
+        for contestant in sorted(contestants, key=lambda c: c.name in together):
             if outcomes[contestant.name].error:
                 continue
-            worker = stack.enter_context(_started(contestant))
-            with _noting_failure(outcomes, contestant.name):
-                worker.receive()  # one after the other: none builds while another does
-                workers[contestant.name] = worker
+            building[contestant.name] = stack.enter_context(_started(contestant))
+            if contestant.name not in together:  # none builds while another does
+                _receive_built(building, workers, outcomes)
+        _receive_built(building, workers, outcomes)
         rates: dict[str, list[float]] = {name: [] for name in workers}
         for _ in range(rounds):
             for name, worker in workers.items():
@@ -113,6 +120,18 @@ def run(
         if outcome.error:
             log(f"{name}: {outcome.error}")
     return outcomes
+
+
+def _receive_built(
+    building: dict[str, "_Worker"], workers: dict[str, "_Worker"], outcomes: dict[str, Outcome]
+) -> None:
+    """Waits for all who build; those who have built are workers then."""
+    while building:
+        name = next(iter(building))
+        worker = building.pop(name)
+        with _noting_failure(outcomes, name):
+            worker.receive()
+            workers[name] = worker
 
 
 def alone(

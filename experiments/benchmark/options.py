@@ -7,6 +7,9 @@ from typing import Any
 from tl.errors import UserError, nearest
 
 SECTIONS = ("features", "train", "probe", "pipeline", "startup")
+GPU_PARTS = ("features", "train", "trace", "arrays", "files", "probe")
+GPU_DTYPES = ("float32", "tfloat32", "bfloat16")
+GPU_MODES = ("reduce-overhead", "max-autotune")
 PEERS = ("flax", "keras", "torch", "onnxruntime", "sklearn")
 
 
@@ -43,6 +46,14 @@ class Options:
     images: tuple[int, ...] = (500, 1000, 2000)
     devices: tuple[int, ...] = (1, 2, 4, 8)
     data_dir: str = ""
+    gpu_parts: tuple[str, ...] = GPU_PARTS
+    gpu_backbones: tuple[str, ...] = ("resnet50", "efficientnet_lite0")
+    gpu_dtypes: tuple[str, ...] = GPU_DTYPES
+    gpu_batches: tuple[int, ...] = (64, 256, 1024)
+    gpu_train_batches: tuple[int, ...] = (64, 256)
+    gpu_compiled_batches: tuple[int, ...] = (256,)
+    gpu_modes: tuple[str, ...] = GPU_MODES
+    gpu_images: int = 16384
     guide: bool = False
     guide_images: int = 2000
 
@@ -52,12 +63,17 @@ class Options:
         from tl.models import registry
 
         registry.get(self.backbone)
-        for flag, known in {"sections": SECTIONS, "dtypes": DTYPES, "peers": PEERS}.items():
+        for flag, known in {
+            "sections": (*SECTIONS, "gpu"), "dtypes": DTYPES, "peers": PEERS,
+            "gpu_parts": GPU_PARTS, "gpu_backbones": registry.names(), "gpu_dtypes": GPU_DTYPES,
+            "gpu_modes": GPU_MODES,
+        }.items():  # fmt: skip
             _check_names(flag, getattr(self, flag), known)
         for flag, low in {
             "sizes": 1, "train_sizes": 1, "batch_size": 0, "rounds": 1, "seconds": 0,
             "limit_side": 1, "probe_rows": 1, "probe_features": 1, "probe_classes": 2,
             "pipeline_size": 1, "images": 1, "devices": 1, "guide_images": 10,
+            "gpu_batches": 1, "gpu_train_batches": 1, "gpu_compiled_batches": 1, "gpu_images": 1,
         }.items():  # fmt: skip
             value = getattr(self, flag)
             values = value if isinstance(value, tuple) else (value,)
@@ -76,7 +92,7 @@ def _check_names(flag: str, names: Collection[str], known: Collection[str]) -> N
     for name in names:
         if name not in known:
             raise UserError(f"--{flag}: there is no {name!r}{nearest(name, known)}")
-    if len(set(names)) < len(names) or not (names or flag == "peers"):
+    if len(set(names)) < len(names) or not (names or flag in ("peers", "gpu_modes")):
         raise UserError(f"expected --{flag} to name one or more, each once, got {_shown(names)}")
 
 

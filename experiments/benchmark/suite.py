@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmark import features, guide, limit, pipeline, probe, rows, startup, train
+from experiments.benchmark import features, gpu, guide, limit, pipeline, probe, rows, startup, train
 from experiments.benchmark.contest import Log
 from experiments.benchmark.options import Options
 from tl import files
@@ -21,6 +21,7 @@ MEASURES: dict[str, Callable[[Options, dict[str, float], Log], list[rows.Row]]] 
     "probe": probe.measure,
     "pipeline": pipeline.measure,
     "startup": startup.measure,
+    "gpu": gpu.measure,
 }
 PEER_PACKAGES = ("keras", "torch", "timm", "onnxruntime")
 

@@ -1,11 +1,20 @@
 """Images a second of fine-tuning: one whole update, forward, backward, momentum and statistics."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.benchmark import contest, features, peers, rows
 from experiments.benchmark.contest import Contestant
 from experiments.benchmark.options import Options
+
+if TYPE_CHECKING:  # they import JAX, which peers need not wait for
+    from tl.devices import DataParallel
+    from tl.train.loop import CompiledPhase
+    from tl.train.state import TrainState
+
+Batch = dict[str, np.ndarray]
 
 # The backward pass computes two products, for kernels and for inputs, where the forward has one.
 PASSES = 3
@@ -46,6 +55,26 @@ def measure(options: Options, limits: dict[str, float], log: contest.Log) -> lis
 
 def ours(backbone: str, size: int, batch_size: int, config: ConfigDict) -> peers.Work:
     """Ours: the compiled step of a fine-tuning run, from bytes, on all devices."""
+    phase, state, batch, parallel = prepared(backbone, size, batch_size, config)
+
+    def work() -> float:
+        nonlocal state
+        state, measured = phase.step(state, parallel.put(batch))
+        return float(measured["loss"])
+
+    return peers.warm(work)
+
+
+def prepared(
+    backbone: str, size: int, batch_size: int, config: ConfigDict, dtype: str = "float32"
+) -> tuple["CompiledPhase", "TrainState", Batch, "DataParallel"]:
+    """Returns the step of a fine-tuning run, its first state on the devices, a batch and these.
+
+    Args:
+      backbone, size, batch_size: what is trained on what.
+      config: `configs/common.py`; stays as it is.
+      dtype: of compute.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -65,7 +94,7 @@ def ours(backbone: str, size: int, batch_size: int, config: ConfigDict) -> peers
     )
     config.train.steps = 1000
     recipe = options.recipe(config, batch_size, (size, size, 3))
-    network = random_network(backbone, size, peers.CLASSES)
+    network = random_network(backbone, size, peers.CLASSES, dtype=jnp.dtype(dtype))
     parts = {"train": (NoiseSource(batch_size, size), np.arange(batch_size))}
     inputs = image_inputs(parts, recipe.augmentation, network.spec.preprocessing, threads=0)
     plan, parallel = make_plan(recipe, network), DataParallel.over()
@@ -77,10 +106,4 @@ def ours(backbone: str, size: int, batch_size: int, config: ConfigDict) -> peers
         "label": peers.labels(batch_size),
         "mask": np.ones(batch_size, bool),
     }
-
-    def work() -> float:
-        nonlocal state
-        state, measured = phase.step(state, parallel.put(batch))
-        return float(measured["loss"])
-
-    return peers.warm(work)
+    return phase, state, batch, parallel

@@ -112,9 +112,10 @@ def run(command: Sequence[str], log_file: Path, seconds: float) -> Ended:
             command,
             cwd=ROOT,
             env={**os.environ, "COLUMNS": "160"},  # to which pytest cuts the reasons of failures
+            stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            process_group=0,  # so that all that it starts can be killed
         )
         status: int | None
         try:

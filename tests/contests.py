@@ -11,7 +11,7 @@ from experiments.benchmark.options import Options
 from tests import tiny
 
 
-def here(contestants, *, rounds, seconds, log=print):
+def here(contestants, *, rounds, seconds, log=print, together=()):
     """As `contest.run`, one call a turn; a unit of work takes half a second."""
     outcomes = {}
     for contestant in contestants:

@@ -1,9 +1,10 @@
 """On an accelerator: features and training beside torch's compiler, where the time goes, the rest.
 
 Networks take images that lie on the device and leave results there, so that their rates are those
-of the device. The parts `arrays` and `files` then start from the host's memory and from JPEG files.
+of one device. The parts `arrays` and `files` then start from the host's memory and from JPEG files.
 """
 
+import os
 from collections.abc import Callable, Sequence
 
 from experiments.benchmark import contest, features, gpu_host, gpu_ours, gpu_torch, gpu_trace, rows
@@ -17,7 +18,8 @@ SIZE = 224  # of the images, pixels
 DTYPES = ("float32", "tfloat32", "bfloat16")
 TRAIN_DTYPES = ("tfloat32", "bfloat16")
 PROBE = 50_000, 2048, 10  # rows, features, classes
-LIMITS = "limits"
+# The first card that this process may use.
+ONE = {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]}
 
 Log = contest.Log
 
@@ -49,7 +51,7 @@ def measure(options: Options, limits: dict[str, float], log: Log) -> list[rows.R
 
 def _limits(options: Options, log: Log) -> tuple[list[rows.Row], dict[str, float]]:
     """Returns rows, and operations or bytes a second by name."""
-    contestant = Contestant("ours", gpu_host.limits, (options.seconds,))
+    contestant = _contestant("ours", gpu_host.limits, (options.seconds,))
     outcome = contest.run([contestant], rounds=1, seconds=0, log=log)["ours"]
     limits = outcome.value or {}
     found = []
@@ -58,6 +60,10 @@ def _limits(options: Options, log: Log) -> tuple[list[rows.Row], dict[str, float
         row = rows.make("gpu", unit, {"ours": contest.Outcome((rate / 1e12,))}, case=name, dtype="")
         found.append(row)
     return found, limits
+
+
+def _contestant(name: str, factory: Callable, arguments: tuple, needs: tuple = ()) -> Contestant:
+    return Contestant(name, factory, arguments, needs, ONE)
 
 
 def _settings(dtypes: Sequence[str], batches: Sequence[int]) -> tuple[Setting, ...]:
@@ -74,11 +80,11 @@ def _contestants(
     """Returns ours, torch, and torch compiled in each mode for one batch and type."""
     arguments = backbone, SIZE, settings, options.seconds
     function, more = ours
-    found = [Contestant("ours", function, (*arguments, *more))]
+    found = [_contestant("ours", function, (*arguments, *more))]
     if "torch" not in options.peers:
         return found
     needs = ("torch", "timm")
-    found.append(Contestant("torch", peer, (*arguments, ""), needs))
+    found.append(_contestant("torch", peer, (*arguments, ""), needs))
     # It compiles for minutes: only what is compared last.
     compiled = tuple(
         (dtype, batch)
@@ -86,7 +92,7 @@ def _contestants(
         if dtype == "bfloat16" and batch in options.gpu_compiled_batches
     )
     found += [
-        Contestant(mode, peer, (backbone, SIZE, compiled, options.seconds, mode), needs)
+        _contestant(mode, peer, (backbone, SIZE, compiled, options.seconds, mode), needs)
         for mode in options.gpu_modes
         if compiled
     ]
@@ -166,7 +172,7 @@ def _traces(options: Options, backbone: str, log: Log) -> list[rows.Row]:
     }
     found = []
     for kind, (function, arguments) in calls.items():
-        outcome = contest.alone(function, backbone, SIZE, *arguments, log=log)
+        outcome = contest.alone(function, backbone, SIZE, *arguments, environment=ONE, log=log)
         case, operations = f"{backbone}, {kind}, kernels", outcome.value or []
         if operations:
             log(f"\n{case}, bfloat16, {arguments[1]} images:\n{gpu_trace.table(operations)}\n")
@@ -184,9 +190,9 @@ def _from_host(options: Options, backbone: str, kind: str, log: Log) -> list[row
     batch_size = max(options.gpu_compiled_batches)
     arguments = backbone, SIZE, ("bfloat16", batch_size), options.gpu_images
     contestants = [
-        Contestant("ours", gpu_host.extraction, (*arguments, kind)),
-        Contestant("compute alone", gpu_host.compute, arguments),
-        Contestant("loading alone", gpu_host.loading, (*arguments, kind)),
+        _contestant("ours", gpu_host.extraction, (*arguments, kind)),
+        _contestant("compute alone", gpu_host.compute, arguments),
+        _contestant("loading alone", gpu_host.loading, (*arguments, kind)),
     ]
     outcomes = contest.run(contestants, rounds=options.rounds, seconds=0, log=log)
     row = rows.make(
@@ -201,7 +207,7 @@ def _probe(options: Options, log: Log) -> rows.Row:
     settings = options.train_config.probe
     arguments = PROBE, tuple(settings.l2), settings.search_tolerance
     outcomes = contest.run(
-        [Contestant("ours", probes.ours, arguments)], rounds=1, seconds=0, log=log
+        [_contestant("ours", probes.ours, arguments)], rounds=1, seconds=0, log=log
     )
     case = f"probe, {len(settings.l2)} strengths"
     return rows.make("gpu", "s", outcomes, case=case, size="x".join(map(str, PROBE)))

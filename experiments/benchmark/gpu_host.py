@@ -1,6 +1,5 @@
 """What the GPU section measures around the network: the card's limits, the way from the host."""
 
-import dataclasses
 import functools
 import tempfile
 from collections.abc import Callable, Iterator
@@ -50,32 +49,8 @@ def limits(seconds: float) -> Callable[[], dict[str, float]]:
     return measure
 
 
-@dataclasses.dataclass(frozen=True)
-class Repeated:
-    """A source (`tl.data.sources`) that shows the images of another one again and again."""
-
-    source: "Source"
-    length: int
-    name: str = "repeated"
-    version: str = "1"
-    split: str = "train"
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.source, name)
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, row: int) -> Any:
-        return self.source[row % len(self.source)]
-
-    def labels(self) -> np.ndarray:
-        """Returns theirs."""
-        return np.resize(self.source.labels(), self.length)
-
-
-def arrays(size: int) -> "Source":
-    """Returns images of one size that lie in memory."""
+def arrays(size: int, count: int) -> "Source":
+    """Returns so many images of one size that lie in memory, the same again and again."""
     from experiments.benchmark.synthetic import NoiseSource
 
     noise = NoiseSource(DIFFERENT, size)
@@ -83,13 +58,13 @@ def arrays(size: int) -> "Source":
 
     class InMemory(NoiseSource):
         def __getitem__(self, row: int) -> Any:
-            return examples[row]
+            return examples[row % DIFFERENT]
 
-    return InMemory(DIFFERENT, size)
+    return InMemory(count, size)
 
 
-def files(folder: str) -> "Source":
-    """Writes photographs, as large as ImageNet's, into a folder and opens it."""
+def files(folder: str, count: int) -> "Source":
+    """Writes photographs as large as ImageNet's; returns so many, the same again and again."""
     from PIL import Image
 
     from tl.data.folder import open_folder
@@ -101,14 +76,14 @@ def files(folder: str) -> "Source":
         # Smooth, as photographs are: noise would take longer to decode.
         small = rng.integers(0, 256, (12, 16, 3), np.uint8)
         Image.fromarray(small).resize(PHOTOGRAPH, Image.Resampling.BICUBIC).save(path, quality=90)
-    return open_folder(folder, "")
+    return open_folder(folder, "").subset(np.resize(np.arange(DIFFERENT), count), "train")
 
 
 @functools.cache
 def _opened(kind: str, size: int, count: int) -> tuple["Source", tempfile.TemporaryDirectory]:
     folder = tempfile.TemporaryDirectory()
-    source = arrays(size) if kind == "arrays" else files(folder.name)
-    return Repeated(source, count), folder
+    source = arrays(size, count) if kind == "arrays" else files(folder.name, count)
+    return source, folder  # which is there as long as it is named
 
 
 def _network(backbone: str, size: int, setting: Setting) -> tuple[Any, Any, Any]:

@@ -42,9 +42,10 @@ def test_exit_status(monkeypatch, tmp_path, passed, status):
         "processes": "2",
     }
     with flagsaver.as_parsed(**flags), pytest.raises(SystemExit) as stopped:
-        command.main([])
+        command.main(["--gpu_parts=features"])
     assert stopped.value.code == status
     del given["log"]
     assert given == {
-        "out": tmp_path, "test_seconds": 60, "benchmark_seconds": 70, "processes": 2
+        "out": tmp_path, "test_seconds": 60, "benchmark_seconds": 70, "processes": 2,
+        "benchmark_flags": ["--gpu_parts=features"]
     }  # fmt: skip

@@ -57,7 +57,7 @@ def checked(tmp_path, monkeypatch):
 
     def checked(tests, tests_status=0, benchmark=None, benchmark_status=0):
         def run(command, log_file, seconds):
-            checked.calls.append((command[2], seconds))
+            checked.calls.append((command[2], seconds, command[-1]))
             if command[2] == "pytest":
                 log_file.write_text(tests)
                 return check.Ended(tests_status, 83.4)
@@ -68,7 +68,12 @@ def checked(tmp_path, monkeypatch):
         lines = []
         monkeypatch.setattr(check, "run", run)
         passed = check.check(
-            tmp_path / "out", test_seconds=60, benchmark_seconds=70, processes=3, log=lines.append
+            tmp_path / "out",
+            test_seconds=60,
+            benchmark_seconds=70,
+            processes=3,
+            benchmark_flags=["--peers="],
+            log=lines.append,
         )
         return passed, lines
 
@@ -79,7 +84,10 @@ def checked(tmp_path, monkeypatch):
 
 def test_a_check_where_all_goes_well(checked, tmp_path):
     passed, lines = checked(GOOD, benchmark={"rows": [ROW]})
-    assert passed and checked.calls == [("pytest", 60), ("experiments.benchmark", 70)]
+    assert passed
+    assert checked.calls == [
+        ("pytest", 60, "no:cacheprovider"), ("experiments.benchmark", 70, "--peers=")
+    ]  # fmt: skip
     assert lines[0] == "1 x NVIDIA H100 (gpu), jax 0.11.2"
     assert (tmp_path / "out" / "summary.txt").read_text() == SUMMARY
     assert (tmp_path / "out" / "summary.txt").read_text() in f"{lines[-1]}\n"

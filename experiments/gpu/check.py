@@ -28,6 +28,10 @@ import jax
 for device in jax.devices():
     print(jax.__version__, device.platform, device.device_kind, sep=chr(9))
 """
+ENVIRONMENT = {
+    "COLUMNS": "160",  # to which pytest cuts the reasons of failures
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # several processes share the GPU
+}
 DEVICE_SECONDS = 120
 GRACE_SECONDS = 30  # to write what it has, of a command that is over its time
 
@@ -55,6 +59,7 @@ def check(
     test_seconds: float,
     benchmark_seconds: float,
     processes: int,
+    benchmark_flags: Sequence[str] = (),
     log: Log = print,
 ) -> bool:
     """Runs both and logs the summary; the second runs also where the first fails.
@@ -63,6 +68,7 @@ def check(
       out: folder for FILES.
       test_seconds, benchmark_seconds: time limits.
       processes: of pytest.
+      benchmark_flags: more flags for the benchmark.
       log: takes a line of text.
 
     Returns:
@@ -88,7 +94,7 @@ def check(
     tested = run([*python, "pytest", *arguments], out / TESTS, test_seconds)
     log(f"benchmark: up to {benchmark_seconds:.0f} s, {out / BENCHMARK}")
     measured = run(
-        [*python, "experiments.benchmark", f"--workdir={out}", "--sections=gpu"],
+        [*python, "experiments.benchmark", f"--workdir={out}", "--sections=gpu", *benchmark_flags],
         out / BENCHMARK,
         benchmark_seconds,
     )
@@ -111,7 +117,7 @@ def run(command: Sequence[str], log_file: Path, seconds: float) -> Ended:
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**os.environ, "COLUMNS": "160"},  # to which pytest cuts the reasons of failures
+            env={**os.environ, **ENVIRONMENT},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -1,16 +1,10 @@
 """Eight fake CPU devices for every test, no programs kept, and types checked at run time.
 
-All of it is set before `tl` or JAX is first imported.
+With `-m gpu` the devices are those that JAX finds.
 """
 
 import os
-
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-)
-os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
-os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # commands under test would write into the user's
+import re
 
 import pytest
 from jaxtyping import install_import_hook
@@ -35,6 +29,32 @@ CHECKED += ["tl.advice", "tl.studies", "tl.runs.cost"]
 install_import_hook(CHECKED, f"{tests.typechecker.__name__}.check")
 
 collect_ignore = ["make_golden.py"]  # a script, which changes what may be imported after it
+
+
+def pytest_configure(config):
+    """Sets what JAX reads when it is first imported, which is later, by the tests."""
+    os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # commands under test would write into the user's
+    if _on_accelerator(config):
+        # Workers of `-n` and the processes that tests start share the card's memory.
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+        return
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    )
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Says on which devices the tests of an accelerator ran; JAX falls back to a CPU in silence."""
+    if _on_accelerator(config):
+        import jax
+
+        terminalreporter.write_line(f"devices: {jax.devices()}")
+
+
+def _on_accelerator(config):
+    return re.search(r"(?<!not )\bgpu\b", config.option.markexpr)
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ TEXTS = {
 }
 # Tests of several modules together.
 ACROSS = {"api", "architecture", "browser", "configs", "docs", "foreign", "multihost", "resume"}
+ACROSS |= {"gpu_features", "gpu_probes", "gpu_train"}  # what an accelerator computes
 ACROSS |= {"weights_golden", "weights_lite0", "weights_peers"}  # networks against other frameworks
 
 

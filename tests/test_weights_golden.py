@@ -51,7 +51,7 @@ def errors(case, **arguments):
         endpoints = jax.jit(model.apply)(variables(files[0]), golden.pop("x"))
     assert endpoints.keys() == golden.keys()
     return {
-        name: np.max(np.abs(endpoints[name] - value)) / np.max(np.abs(value))
+        name: np.max(np.abs(np.float32(endpoints[name]) - value)) / np.max(np.abs(value))
         for name, value in golden.items()
     }
 

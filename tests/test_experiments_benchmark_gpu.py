@@ -34,7 +34,7 @@ def by_case(found):
 
 
 def test_limits_come_first_and_features_are_held_against_them():
-    found = gpu.measure(options(gpu_parts=("features",)), {}, str)
+    found = list(gpu.measure(options(gpu_parts=("features",)), {}, str))
     assert [row["case"] for row in found[:4]] == ["float32", "tfloat32", "bfloat16", "copy"]
     assert [row["unit"] for row in found[:4]] == ["TFLOP/s"] * 3 + ["TB/s"]
     rows = by_case(found)
@@ -51,7 +51,7 @@ def test_limits_come_first_and_features_are_held_against_them():
 def test_every_part_has_its_rows():
     lines = []
     parts = ("train", "trace", "arrays", "files", "probe")
-    found = gpu.measure(options(gpu_parts=parts, gpu_dtypes=("bfloat16",)), {}, lines.append)
+    found = list(gpu.measure(options(gpu_parts=parts, gpu_dtypes=("bfloat16",)), {}, lines.append))
     rows = by_case(found)
     assert rows["resnet_tiny, training", 8, "bfloat16"]["ours"] > 0
     for kind in ("arrays", "files"):

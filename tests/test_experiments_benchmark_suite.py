@@ -32,6 +32,17 @@ def test_the_file_is_there_after_every_section(monkeypatch, tmp_path):
     assert any("45 strengths" in line for line in lines)
 
 
+def test_the_file_is_there_after_every_row_of_a_section(monkeypatch, tmp_path):
+    def broken(options, limits, log):
+        yield {"case": "a", "unit": "s"}
+        assert json.loads((tmp_path / "benchmark.json").read_text())["rows"][0]["case"] == "a"
+        raise RuntimeError("the second row")
+
+    monkeypatch.setitem(suite.MEASURES, "gpu", broken)
+    with pytest.raises(RuntimeError, match="the second row"):
+        suite.run(contests.options(sections=("gpu",)), tmp_path, str)
+
+
 def test_no_limit_is_measured_where_none_is_needed(monkeypatch, tmp_path):
     monkeypatch.setattr(limit, "measure", None)
     result = suite.run(contests.options(sections=("probe",)), tmp_path, str)

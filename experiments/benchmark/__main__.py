@@ -5,7 +5,7 @@
 measures five sections in some eleven minutes on two cores: `features` and `train` (images a second
 of ResNet-50, and the share of what this machine's matrix products reach), `probe`, `pipeline` (end
 to end over compute alone; images and devices grow) and `startup`. It prints a table of each and
-writes benchmark.json, anew after every section. Where a number decides something, leave the machine
+writes benchmark.json, anew after every row. Where a number decides something, leave the machine
 alone meanwhile, and look at the spread. Parts and more:
 
   --sections=features,train --sizes=64,112,224 --train_sizes=64,128 --backbone=efficientnet_lite0

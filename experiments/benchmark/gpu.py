@@ -5,7 +5,7 @@ of one device. The parts `arrays` and `files` then start from the host's memory 
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from experiments.benchmark import contest, features, gpu_host, gpu_ours, gpu_torch, gpu_trace, rows
 from experiments.benchmark import probe as probes
@@ -24,8 +24,8 @@ ONE = {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split
 Log = contest.Log
 
 
-def measure(options: Options, limits: dict[str, float], log: Log) -> list[rows.Row]:
-    """Returns the rows of `gpu_parts`; those of the limits come first.
+def measure(options: Options, limits: dict[str, float], log: Log) -> Iterator[rows.Row]:
+    """Yields the rows of `gpu_parts`, each part once it is measured; the limits come first.
 
     Args:
       options: what to measure.
@@ -33,6 +33,7 @@ def measure(options: Options, limits: dict[str, float], log: Log) -> list[rows.R
       log: takes a line of text.
     """
     found, limits = _limits(options, log)
+    yield from found
     parts: dict[str, Callable[[str], list[rows.Row]]] = {
         "features": lambda backbone: _features(options, backbone, limits, log),
         "train": lambda backbone: _training(options, backbone, limits, log),
@@ -43,10 +44,9 @@ def measure(options: Options, limits: dict[str, float], log: Log) -> list[rows.R
     for backbone in options.gpu_backbones:
         for name, part in parts.items():
             if name in options.gpu_parts:
-                found += part(backbone)
+                yield from part(backbone)
     if "probe" in options.gpu_parts:
-        found.append(_probe(options, log))
-    return found
+        yield _probe(options, log)
 
 
 def _limits(options: Options, log: Log) -> tuple[list[rows.Row], dict[str, float]]:

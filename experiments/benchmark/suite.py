@@ -1,9 +1,9 @@
-"""A whole benchmark: the limit, then each section; its file is written anew after every one."""
+"""A whole benchmark: the limit, then each section; its file is written anew after every row."""
 
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tl.runs.environment import environment
 
 SCHEMA = 1
 FILE = "benchmark.json"
-MEASURES: dict[str, Callable[[Options, dict[str, float], Log], list[rows.Row]]] = {
+MEASURES: dict[str, Callable[[Options, dict[str, float], Log], Iterable[rows.Row]]] = {
     "features": features.measure,
     "train": train.measure,
     "probe": probe.measure,
@@ -50,11 +50,14 @@ def run(options: Options, folder: Path, log: Log = print) -> dict[str, Any]:
     }  # fmt: skip
     for section in options.sections:
         began = time.perf_counter()
-        found = MEASURES[section](options, limits, log)
+        measuring = MEASURES[section](options, limits, log)
         if section == "pipeline" and options.guide:
-            found.append(guide.measure(options, log))
-        measured += found
-        files.write_json(folder / FILE, result)
+            measuring = [*measuring, guide.measure(options, log)]
+        found = []
+        for row in measuring:  # `gpu` takes long and yields each once it is measured
+            found.append(row)
+            measured.append(row)
+            files.write_json(folder / FILE, result)
         log(f"\n{rows.table(found)}\n\n{section}: {time.perf_counter() - began:.0f} s\n")
     log(f"written: {folder / FILE}")
     return result

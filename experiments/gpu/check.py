@@ -19,6 +19,7 @@ from tl.errors import UserError
 from tl.files import Log
 
 ROOT = Path(__file__).parents[2]
+MARK = "pytest.mark.gpu"
 # RESULT is `FILE` of `experiments.benchmark.suite`, which imports JAX.
 FILES = ("tests.log", "benchmark.log", "benchmark.json", "summary.txt")
 TESTS, BENCHMARK, RESULT, SUMMARY = FILES
@@ -89,7 +90,9 @@ def check(
     device, version = _device()
     log(f"{device}, jax {version}")
     python = [sys.executable, "-m"]
-    arguments = ["-m", "gpu", "-n", str(processes), "-p", "no:cacheprovider"]
+    # Only files with such tests, since each process would import all of the others.
+    marked = [file for file in sorted(ROOT.glob("tests/test_*.py")) if MARK in file.read_text()]
+    arguments = [*map(str, marked), "-m", "gpu", "-n", str(processes), "-p", "no:cacheprovider"]
     log(f"tests: up to {test_seconds:.0f} s, {out / TESTS}")
     tested = run([*python, "pytest", *arguments], out / TESTS, test_seconds)
     log(f"benchmark: up to {benchmark_seconds:.0f} s, {out / BENCHMARK}")

@@ -16,8 +16,10 @@ from tl.weights.readers import WeightFile
 
 pytestmark = pytest.mark.gpu
 
+# SGD, since Adam blows the rounding errors of small gradients up to steps of full length.
+SGD = {"optim.name": "sgd", "optim.learning_rate": 0.02, "train.head": "random"}
 RUNS = {
-    "20 steps of SGD": {"train.epochs": 10.0, "optim.name": "sgd"},
+    "20 steps": {"train.epochs": 10.0},
     "norm=train, averaged": {"train.ema_decay": 0.5},
     "norm=affine, accumulated": {"train.norm": "affine", "train.accumulate": 2},
     "norm=frozen, thawed": {
@@ -37,7 +39,7 @@ def weights(tmp_path_factory):
 
 def run(weights, path, fields):
     """Returns the loss of every step, val's accuracies, and the weights of a whole run."""
-    values = tiny.config(weights, path / "features", **{"optim.learning_rate": 0.01, **fields})
+    values = tiny.config(weights, path / "features", **SGD, **fields)
     with jax.default_matmul_precision("highest"):
         result, _ = tiny.run(values, path)
     tensors = WeightFile(path / finetune.WEIGHTS).tensors()
@@ -52,12 +54,14 @@ def test_a_run_is_that_of_the_cpu(fields, weights, tmp_path, monkeypatch):
     with jax.default_device(jax.devices("cpu")[0]):
         expected, expected_val, expected_tensors = run(weights, tmp_path / "cpu", fields)
     assert len(losses) == len(expected) >= 10
+    # A share of 1e-6 added to every weight at the start changes a loss by 5e-7 of it at most, and a
+    # tensor by 5e-6 of its largest value.
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
     np.testing.assert_allclose(val, expected_val, rtol=1e-4)
     assert tensors.keys() == expected_tensors.keys()
     for name, value in expected_tensors.items():
         largest = np.abs(value).max()
-        np.testing.assert_allclose(tensors[name], value, 0, 1e-3 * largest, err_msg=name)
+        np.testing.assert_allclose(tensors[name], value, 0, 1e-4 * largest, err_msg=name)
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,13 @@
 """Commands as a user types them; each one is a process of its own."""
 
+import json
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import ml_collections
 import pytest
 
 from tl.errors import UserError
@@ -142,3 +145,24 @@ def test_import_costs_nothing():
     code = "import sys, tl; print(sorted(m for m in ('jax', 'numpy', 'flax') if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_run_that_lacks_only_its_page_gets_it(probed, tmp_path, monkeypatch, capsys):
+    path = shutil.copytree(probed[0], tmp_path / "run")
+    written = json.loads((path / "config.json").read_text())
+    config = ml_collections.ConfigDict({**written, "report": True})
+    (path / "config.json").write_text(json.dumps(config.to_dict()))
+    before = (path / "result.json").read_bytes()
+
+    class Values(dict):
+        multihost, overwrite, workdir = False, False, str(path)
+
+    values = Values()
+    values.config = config
+    monkeypatch.setattr(cli.flags, "FLAGS", values)
+    with pytest.raises(SystemExit) as ended:
+        cli.start_run()
+    assert not ended.value.code
+    assert f"{path} holds this run, finished but for its page\nreport: " in capsys.readouterr().out
+    assert (path / "report.html").read_text().startswith("<!doctype html>")
+    assert (path / "result.json").read_bytes() == before

@@ -311,3 +311,21 @@ def test_what_a_run_has_begun_stays(tmp_path):
     workdir.begin(path)
     workdir.remove_new()
     assert (path / "config.json").exists()
+
+
+@pytest.mark.parametrize("kept", ["result.json", "config.json", "no page wanted", "report.html"])
+def test_a_page_is_made_later_for_a_finished_run_of_the_same_config_alone(kept, tmp_path):
+    config = ml_collections.ConfigDict({"a": 1, "report": True})
+    path = workdir.start(config, str(tmp_path / "run"), "name")
+    assert not workdir.lacks_page(config, path)  # it is not finished
+    files.write_json(path / "result.json", {"number": 1})
+    assert workdir.lacks_page(config, path)
+    other = ml_collections.ConfigDict({"a": 2, "report": True})
+    assert not workdir.lacks_page(other, path)
+    if kept == "report.html":
+        (path / kept).touch()
+    elif kept == "no page wanted":
+        config.report = False
+    else:
+        (path / kept).write_text("{")
+    assert not workdir.lacks_page(config, path)

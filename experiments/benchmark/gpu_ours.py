@@ -3,7 +3,6 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest import mock
 
@@ -119,9 +118,8 @@ def compile_all(lowered: dict[Setting, Any]) -> tuple[dict[Setting, Any], dict[S
         except Exception as error:
             return first_line(error)
 
-    # XLA tries kernels on the device one program at a time, whatever the number of threads.
-    with ThreadPoolExecutor() as pool:
-        found = dict(zip(lowered, pool.map(compiled, lowered), strict=True))
+    # One after the other: XLA tries kernels on the device, one program at a time.
+    found = {setting: compiled(setting) for setting in lowered}
     timings = {
         setting: Timing(error=program)
         if isinstance(program, str)

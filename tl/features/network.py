@@ -256,7 +256,7 @@ def computing_function(
     model: Any = network.model.clone(dtype=jnp.dtype(extraction.dtype))
     variables = network.variables
     if extraction.fold_batch_norm and network.backbone.batch_stats:
-        variables = fold_batch_norm(variables, model.norm_epsilon)
+        variables = fold_batch_norm(variables, model.norm_epsilon, model.dtype)
         model = model.clone(folded=True)
     function = feature_function(
         model,

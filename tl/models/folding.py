@@ -11,24 +11,29 @@ from typing import Any
 import numpy as np
 
 
-def fold_batch_norm(variables: Mapping[str, Any], epsilon: float) -> dict[str, Any]:
+def fold_batch_norm(
+    variables: Mapping[str, Any], epsilon: float, dtype: Any = np.float32
+) -> dict[str, Any]:
     """Returns the variables of the same module with `folded=True`.
 
     Args:
       variables: `params` and `batch_stats` of a backbone built of `ConvBN`.
       epsilon: the module's `norm_epsilon`.
+      dtype: that the module computes in; it need not round the kernels in every call then.
 
     Returns:
       `{'params': ...}`: every `conv` has a kernel and a bias, computed in float64 and rounded to
-      the kernel's type; no `bn` is left; other leaves are the same objects.
+      the kernel's type, then to `dtype`; no `bn` is left; other leaves are the same objects.
     """
-    return {"params": _fold(variables["params"], variables["batch_stats"], epsilon)}
+    return {"params": _fold(variables["params"], variables["batch_stats"], epsilon, dtype)}
 
 
-def _fold(params: Mapping[str, Any], stats: Mapping[str, Any], epsilon: float) -> dict[str, Any]:
+def _fold(
+    params: Mapping[str, Any], stats: Mapping[str, Any], epsilon: float, dtype: Any
+) -> dict[str, Any]:
     if "bn" not in params:
         return {
-            name: _fold(child, stats[name], epsilon) if name in stats else child
+            name: _fold(child, stats[name], epsilon, dtype) if name in stats else child
             for name, child in params.items()
         }
     kernel = np.asarray(params["conv"]["kernel"])
@@ -44,7 +49,7 @@ def _fold(params: Mapping[str, Any], stats: Mapping[str, Any], epsilon: float) -
     gain = scale / np.sqrt(var + epsilon)
     return {
         "conv": {
-            "kernel": (kernel * gain).astype(kernel.dtype),
-            "bias": (bias - mean * gain).astype(kernel.dtype),
+            "kernel": (kernel * gain).astype(kernel.dtype).astype(dtype),
+            "bias": (bias - mean * gain).astype(kernel.dtype).astype(dtype),
         }
     }

@@ -70,10 +70,11 @@ def define_run_flags() -> None:
 def start_run(*, resumable: bool = False) -> tuple[ml_collections.ConfigDict, Path]:
     """Returns the config and the run's folder (`tl.runs.workdir.start`).
 
-    From now on compiled programs are kept for later runs (`tl.runs.compile_cache`).
+    From now on compiled programs are kept for later runs (`tl.runs.compile_cache`). Where the run
+    is finished but for its page, makes that and ends the process.
     """
     from tl import devices  # import JAX, which a misspelt flag need not wait for
-    from tl.runs import compile_cache
+    from tl.runs import compile_cache, outcome
     from tl.weights.fetch import cache_root
 
     values = flags.FLAGS
@@ -82,6 +83,11 @@ def start_run(*, resumable: bool = False) -> tuple[ml_collections.ConfigDict, Pa
         if not values.workdir:
             raise UserError("--multihost needs --workdir=FOLDER, one that all hosts can write")
         devices.join_hosts()
+    asked = Path(values.workdir or "").expanduser()
+    if values.workdir and not values.overwrite and workdir.lacks_page(values.config, asked):
+        print(f"{asked} holds this run, finished but for its page")
+        outcome.write_report(True, asked, print)
+        sys.exit()
     name = Path(config_flags.get_config_filename(values["config"])).stem
     path = workdir.start(
         values.config, values.workdir, name, overwrite=values.overwrite, resumable=resumable

@@ -17,13 +17,14 @@ from tl.runs.environment import environment
 
 CHECKPOINTS = "checkpoints"
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
+PAGE = "report.html"
 # Files that runs of all kinds write beside these; a new run in the folder removes them. The first
 # two make a run finished or resumable. They go first, so that a kill leaves no half of a run.
 OUTPUTS = (
     RESULT,
     CHECKPOINTS,
     "metrics.jsonl",
-    "report.html",
+    PAGE,
     "predictions.npz",
     "features.npz",
     "examples.json",
@@ -114,6 +115,15 @@ def start(
 def replaces(path: Path) -> bool:
     """Returns whether `begin` will replace a run in a folder."""
     return path.resolve() in _waiting
+
+
+def lacks_page(config: ml_collections.ConfigDict, path: Path) -> bool:
+    """Returns whether a folder holds a finished run of this config that ended before its page."""
+    if (path / PAGE).exists() or files.read_json(path / RESULT) is None:
+        return False
+    there = files.read_json(path / CONFIG) or {}
+    asked = config_fields(files.as_json(config.to_dict()))
+    return bool(config.get("report")) and not differences(asked, config_fields(there))
 
 
 def begin(path: Path) -> None:

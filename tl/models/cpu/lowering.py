@@ -11,6 +11,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from tl.models.gpu import stem
+
 # Winograd's transforms pay off from this many output pixels and this many channels on.
 WINOGRAD_PIXELS = 512
 WINOGRAD_CHANNELS = 64
@@ -54,7 +56,8 @@ def conv(
         the native convolution does not use, 1.7 to 4.5 times as fast over ResNet-50's 3x3;
       - the kernel is 3x3 at stride 1: `_winograd`, 1.1 to 1.9 times as fast.
 
-    All other shapes and platforms keep the native convolution. Sums are at least float32, for
+    On a GPU a network's first convolution in 16 bits has another form (`tl.models.gpu.stem`). All
+    other shapes and platforms keep the native convolution. Sums are at least float32, for
     narrower types too.
 
     Args:
@@ -123,9 +126,12 @@ def conv(
         lowered = winograd
     else:
         lowered = native
-    if lowered is native:
+    forms = {} if lowered is native else {"cpu": lowered}
+    if feature_group_count == 1 and stem.pays_off(kernel, strides):
+        forms["cuda"] = functools.partial(stem.space_to_depth, pads=pads)
+    if not forms:
         return native(x, kernel)
-    return lax.platform_dependent(x, kernel, cpu=lowered, default=native)
+    return lax.platform_dependent(x, kernel, **forms, default=native)
 
 
 def out_shape(shape: Sequence[int], sides: Sequence[int], strides: Sequence[int]) -> Pair:

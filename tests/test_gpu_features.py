@@ -83,10 +83,10 @@ def errors(found, expected):
 @pytest.mark.parametrize("name", registry.names()[::-1])
 def test_every_endpoint_of_every_backbone(name):
     expected = exact(name)
-    found = errors(extracted(name, "float32"), expected)
-    assert max(found.values()) <= FLOAT32, found
-    half = errors(extracted(name, "bfloat16"), expected)
-    assert FLOAT32 < half["pooled"] <= BFLOAT16.get(name, 0.02), half
+    found, half = (errors(extracted(name, dtype), expected) for dtype in features.DTYPES)
+    print(f"{name}: float32 {found}, bfloat16 {half}")  # with `-rP` also where it passes
+    assert max(found.values()) <= FLOAT32
+    assert FLOAT32 < half["pooled"] <= BFLOAT16.get(name, 0.02)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

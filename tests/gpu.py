@@ -61,7 +61,8 @@ def too_large() -> None:
 
     Only 32 rows are wanted, so that the smaller batch is the only one.
     """
-    limit = jax.local_devices()[0].memory_stats()["bytes_limit"]
+    devices = jax.local_devices()
+    limit = sum(device.memory_stats()["bytes_limit"] for device in devices)
     width = int(1.5 * limit) // (64 * 4)
     backbone = Backbone(
         name="wide",

@@ -74,7 +74,7 @@ def extracted(name, dtype):
 def errors(found, expected):
     assert found.keys() == expected.keys()
     return {
-        name: np.abs(found[name] - value).max() / np.abs(value).max()
+        name: float(np.abs(found[name] - value).max() / np.abs(value).max())
         for name, value in expected.items()
     }
 

@@ -256,12 +256,32 @@ def test_features_that_are_not_finite_name_endpoint_and_example(value):
 
 
 @pytest.mark.parametrize("dtype", endpoints.DTYPES)
+def test_kernels_of_another_order_give_the_same_features(dtype):
+    images = np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE, 3), np.uint8)
+    extraction = Extraction(("stem", "pooled"), dtype=dtype)
+    arguments = resnet(), PLAIN, extraction, transforms.device_transform
+    function, variables = endpoints.computing_function(*arguments)
+    expected = jax.jit(function)(variables, images)
+    on_gpu, reordered = endpoints.computing_function(*arguments, "gpu")
+    kernel = variables["params"]["stem"]["conv"]["kernel"]
+    assert kernel.dtype == dtype
+    np.testing.assert_array_equal(
+        reordered["params"]["stem"]["conv"]["kernel"], kernel.transpose(3, 0, 1, 2)
+    )
+    found = jax.jit(on_gpu)(reordered, images)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
+    assert endpoints.computing_function(*arguments, "gpu")[0] is on_gpu  # compiled once
+
+
+@pytest.mark.parametrize("dtype", endpoints.DTYPES)
+@pytest.mark.parametrize("platform", ["", "gpu"])
 @pytest.mark.parametrize(
     ("backbone", "convolutions", "depthwise"),
     [("resnet50", 53, 0), ("efficientnet_lite0", 49, 16)],
 )
 def test_elsewhere_than_on_a_cpu_a_network_is_its_convolutions(
-    backbone, convolutions, depthwise, dtype
+    backbone, convolutions, depthwise, platform, dtype
 ):
     network = random_network(backbone, 64)
     preprocessing = network.spec.preprocessing
@@ -270,9 +290,12 @@ def test_elsewhere_than_on_a_cpu_a_network_is_its_convolutions(
         preprocessing,
         Extraction(tuple(network.backbone.outputs), dtype=dtype),
         transforms.device_transform,
+        platform,
     )
     images = jax.ShapeDtypeStruct((4, 64, 64, 3), jnp.uint8)
     found, groups = operations(function, variables, images)
     assert (found["convolution"], len(groups)) == (convolutions, depthwise)
     # What a CPU's forms are made of.
-    assert not found.keys() & {"dot_general", "pad", "gather", "optimization_barrier"}
+    assert not found.keys() & {"dot_general", "gather", "optimization_barrier"}
+    # In 16 bits the first convolution pads its images and its kernel (`tl.models.gpu.stem`).
+    assert found.get("pad", 0) == (2 if dtype == "bfloat16" else 0)

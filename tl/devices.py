@@ -31,9 +31,14 @@ def divide_cpu() -> None:
         jax.config.update("jax_num_cpu_devices", min(os.cpu_count() or 1, MOST_CPU_DEVICES))
 
 
+def platform() -> str:
+    """Returns what this process computes on, as JAX calls it: `cpu`, `gpu` or `tpu`."""
+    return jax.local_devices()[0].platform
+
+
 def is_cpu() -> bool:
     """Returns whether this process computes on a CPU."""
-    return jax.local_devices()[0].platform == "cpu"
+    return platform() == "cpu"
 
 
 @dataclasses.dataclass(frozen=True)

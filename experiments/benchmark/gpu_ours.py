@@ -35,6 +35,7 @@ def lower_features(backbone: str, size: int, setting: Setting) -> tuple[Any, tup
     import jax.numpy as jnp
 
     from experiments.benchmark.synthetic import random_images
+    from tl import devices
     from tl.data.transforms import host_and_device
     from tl.features.network import Extraction, computing_function
 
@@ -43,7 +44,9 @@ def lower_features(backbone: str, size: int, setting: Setting) -> tuple[Any, tup
     preprocessing = network.spec.preprocessing
     extraction = Extraction(("pooled",), dtype="float32" if dtype == "tfloat32" else dtype)
     prepare = host_and_device(None, preprocessing)[1]
-    function, variables = computing_function(network, preprocessing, extraction, prepare)
+    function, variables = computing_function(
+        network, preprocessing, extraction, prepare, devices.platform()
+    )
     arguments = jax.device_put(variables), jnp.asarray(random_images(batch_size, size))
     with precision_of_platform() if dtype == "tfloat32" else contextlib.nullcontext():
         # A new function, as JAX keeps what it has traced of an old one.

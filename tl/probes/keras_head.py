@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
+from tl.devices import in_full_precision
 from tl.errors import UserError
 from tl.probes.heads import Fit, Linear
 
@@ -90,6 +91,7 @@ def _adam(learning_rate: float | Float[Array, ""]) -> optax.GradientTransformati
 
 
 @partial(jax.jit, static_argnames="batch_size")
+@in_full_precision
 def _epoch(
     params: Params,
     opt_state: optax.OptState,

@@ -122,14 +122,14 @@ class Evaluator:
     @functools.cached_property
     def _step(self) -> Step:
         run_network = functools.partial(forward, model=self.model, start=self.inputs.start)
-        return self.parallel.compile(
-            functools.partial(
-                eval_step, forward=run_network, prepare=self.inputs.prepare_eval, loss=self.loss
-            )
+        step = functools.partial(
+            eval_step, forward=run_network, prepare=self.inputs.prepare_eval, loss=self.loss
         )
+        return self.parallel.compile(devices.in_full_precision(step))
 
     @functools.cached_property
     def _pool(self) -> Step:
+        @devices.in_full_precision
         def pooled(variables: Tree, batch: dict[str, jax.Array]) -> jax.Array:
             inputs = self.inputs.prepare_eval(batch["image"])
             outputs = self.model.apply(variables, inputs, start=self.inputs.start, stop=FINAL)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from tl import tree
-from tl.devices import DataParallel
+from tl.devices import DataParallel, in_full_precision
 from tl.errors import UserError
 from tl.train import freezing
 from tl.train.inputs import Inputs
@@ -48,6 +48,7 @@ def recalibrate(
         start=inputs.start,
     )
 
+    @in_full_precision
     def statistics(variables: Tree, batch: Any) -> Tree:
         return run_network(variables, inputs.prepare_eval(batch["image"]))[1]
 

@@ -41,16 +41,16 @@ def nearest_store(root: str | Path, fingerprint: Fingerprint) -> tuple[Path, lis
 
 @dataclasses.dataclass(frozen=True)
 class FeatureStore:
-    """The features, labels and ids of one split, addressed by example index.
+    """The features, labels and ids of one split, with a row for each example.
 
     A chunk's labels are written last, when everything else of the chunk is on disk. So a row with a
     label is complete even if the writer was killed. Any number of processes may write one store.
 
     Attributes:
       path: its directory, `<data set>-<split>-<digest>`.
-      num_rows: examples N.
+      num_rows: number of examples N.
       chunk_rows: rows of a chunk; the last one may have fewer.
-      widths: endpoint to features D.
+      widths: number of features D of each endpoint, by its name.
     """
 
     path: Path
@@ -171,14 +171,14 @@ class FeatureStore:
     def read(
         self, endpoint: str, rows: Int[np.ndarray, " n"] | None = None
     ) -> Float32[np.ndarray, "n d"]:
-        """Returns features as float32 `[n, D]`; each chunk is read once, straight into the result.
+        """Returns features as float32 [n, D]; each chunk is read once, straight into the result.
 
         Args:
           endpoint: its name, or several joined by '+' to concatenate them along D.
-          rows: integer `[n]` in [0, N), in any order; default all.
+          rows: which of the N rows, in any order; None for all.
 
         Raises:
-          UserError: no such endpoint; or the files are damaged (each chunk has a checksum).
+          UserError: there is no such endpoint, or the files are damaged (chunks have checksums).
         """
         names = endpoint.split("+")
         for name in names:
@@ -196,7 +196,7 @@ class FeatureStore:
         return result
 
     def labels(self) -> Int32[np.ndarray, " n"]:
-        """Returns int32 `[N]`: class, CORRUPT or UNWRITTEN."""
+        """Returns int32 [N]: the class's number; -1 for a skipped image, -2 for a missing row."""
         with _disk("read", self.path):
             return self._arrays["labels"].read().result()
 
@@ -208,7 +208,10 @@ class FeatureStore:
 
 
 def open_features(path: str | Path) -> FeatureStore:
-    """Opens a store that is there, whatever made it; `result.json` of a run says where its are.
+    """Opens a feature store that a run has written.
+
+    Args:
+      path: its directory; the run's `result.json` says where it is.
 
     Raises:
       UserError: there is no store, or it is damaged.

@@ -31,14 +31,14 @@ BATCH_SIZE = 64
 
 
 class Predicted(NamedTuple):
-    """What a model says of N images, in their order.
+    """The classes of N images, in the order in which the images were given.
 
     Attributes:
-      names: the most probable class of each.
-      probabilities: float64 [N, C], calibrated where the model knows its temperature; NaN for an
-        image that could not be decoded.
-      classes: names of the C classes.
-      errors: row to what is wrong with its image.
+      names: the most probable class of each image; '' for an image that could not be decoded.
+      probabilities: float64 [N, C], calibrated where the model has a temperature; NaN for an image
+        that could not be decoded.
+      classes: names of the C classes, in the order of the columns.
+      errors: for each image that could not be decoded, its row and what is wrong with it.
     """
 
     names: list[str]
@@ -47,7 +47,15 @@ class Predicted(NamedTuple):
     errors: Mapping[int, str]
 
     def top(self, k: int = 5) -> list[list[tuple[str, float]]]:
-        """Returns the k most probable classes of each image with their probabilities."""
+        """Returns the most probable classes of each image with their probabilities.
+
+        Args:
+          k: how many classes; all of them if there are fewer.
+
+        Returns:
+          For each image (class, probability) pairs, the most probable first; none for an image that
+          could not be decoded.
+        """
         k = min(k, len(self.classes))
         best = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
         return [
@@ -74,18 +82,18 @@ class Outputs(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A classifier of images, and of what its network computes on the way.
+    """A network with its weights, its preprocessing and, where it has one, its classifier.
 
     Attributes:
-      name: of the weight set, or the path that it was loaded from.
-      network: with its weights.
-      preprocessing: from an image to what the network sees.
-      classes: names of the outputs; empty where there is no head.
-      endpoint: what `head` acts on; 'a+b' are concatenated.
-      head: a probe's; None where `endpoint` is the network's own logits.
+      name: the weight set's name, or the path that the model was loaded from.
+      network: the network and its weights.
+      preprocessing: how an image becomes what the network sees.
+      classes: names of the outputs, in their order; empty where the network has no head.
+      endpoint: the network's output that the classifier acts on; 'a+b' are two, concatenated.
+      head: a probe's classifier; None where `endpoint` is the network's own logits.
       extraction: how `endpoint` is computed; its batch size and threads hold for all calls.
-      temperature: what logits are divided by before they become probabilities.
-      image_shape: of the images that it takes, where they must share one shape.
+      temperature: logits are divided by it before they become probabilities.
+      image_shape: the one shape of image that a probe of pixels takes; None for any shape.
     """
 
     name: str
@@ -104,16 +112,17 @@ class Model:
         *,
         skip_corrupt: bool = False,
     ) -> Predicted:
-        """Returns the classes of images.
+        """Classifies images.
 
         Args:
-          images: paths, Pillow images or arrays uint8 [H, W, 3] in RGB, of one size or of several;
-            one of these, or an array [N, H, W, 3]; or a folder, with all images below it.
+          images: a list of paths, Pillow images or arrays uint8 [H, W, 3] in RGB, of one size or of
+            several; one of these alone; an array uint8 [N, H, W, 3]; or a folder, which stands for
+            all images below it in the order of their paths.
           skip_corrupt: whether an image that cannot be decoded gets NaN and a row of `errors`
             rather than a UserError.
 
         Raises:
-          UserError: the model has no head; an image that cannot be used.
+          UserError: the model has no head, or an image cannot be used.
         """
         self.check_head()
         chosen = _images(images)
@@ -136,15 +145,20 @@ class Model:
         endpoints: Sequence[str] = (FINAL,),
         pooling: str = "mean",
     ) -> dict[str, Float[np.ndarray, "n d"]]:
-        """Returns features of images, endpoint to float32 [N, D].
+        """Computes features of images.
 
         Args:
           images: as in `predict`.
-          endpoints: of the network; `all_endpoints` has them.
-          pooling: of spatial ones, see `tl.features.network.Extraction`.
+          endpoints: names of the network's outputs; `all_endpoints` lists them, and 'pixels' is the
+            image itself.
+          pooling: how an endpoint [H, W, D] becomes a vector: 'mean' or 'max' over its places,
+            'gridN' for means over an N x N grid of cells, or 'none' for all values.
+
+        Returns:
+          The features of each endpoint by its name, float32 [N, D].
 
         Raises:
-          UserError: no such endpoint or pooling; an image that cannot be used.
+          UserError: there is no such endpoint or pooling, or an image cannot be used.
         """
         extraction = self.extracting(endpoints, pooling)
         chosen = _images(images)
@@ -156,14 +170,18 @@ class Model:
 
     @property
     def all_endpoints(self) -> tuple[str, ...]:
-        """Names of the network's endpoints, in the order of computation."""
+        """Names of the network's endpoints, from the first layer to the last."""
         return tuple(computing.output_shapes(self.network.model, self.preprocessing.size))
 
     def widths(self, endpoints: Sequence[str], pooling: str = "mean") -> dict[str, int]:
-        """Returns the number of features of some endpoints.
+        """Returns how many features D each of some endpoints has, without computing any.
+
+        Args:
+          endpoints: as in `features`.
+          pooling: as in `features`.
 
         Raises:
-          UserError: no such endpoint or pooling.
+          UserError: there is no such endpoint or pooling.
         """
         extraction = self.extracting(endpoints, pooling)
         none = Images([], image_shape=self.image_shape)
@@ -282,17 +300,23 @@ def load(
     threads: int = 4,
     overrides: Overrides | None = None,
 ) -> Model:
-    """Returns a classifier by name or path.
+    """Loads a run, a weight file or a public weight set, ready for new images.
 
     Args:
-      name_or_path: the folder of a run of experiments.probe or experiments.finetune; one of a
-        probe's `head*.safetensors`; or whatever `tl.weights.load.load` takes.
-      weights: where the weights of a probe's network are, if they have moved.
-      like, prefix: how to read a weight file, see `tl.weights.load.load`.
-      classes: a file that names the head's outputs, see `tl.weights.classes`.
-      batch_size: images of all devices together.
-      threads: that load images.
-      overrides: of the preprocessing.
+      name_or_path: the folder of a run of `experiments.probe` or `experiments.finetune`; one of a
+        probe's files `head*.safetensors`; a weight file; or the name of a public weight set, such
+        as 'resnet50.tv2'. `docs/weights.md` lists the formats and the names.
+      weights: where the weights of a probe's network are now; '' if they have not moved.
+      like: name of a public weight set, whose architecture and preprocessing a weight file takes;
+        '' if the file says them itself.
+      prefix: where the network is inside a self-supervised or training checkpoint, such as
+        'moco'; '' for other files.
+      classes: a file that names the outputs of a weight file: text with a class a line, or JSON
+        with a list of classes or their numbers; '' for none.
+      batch_size: images computed at a time, on all devices together.
+      threads: how many threads load images.
+      overrides: preprocessing that replaces some of the weights' own, see
+        `tl.data.transforms.Overrides`; None for their own.
 
     Raises:
       UserError: there is no such model, or it is damaged.

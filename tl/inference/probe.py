@@ -20,18 +20,20 @@ Arrays = Float[np.ndarray, "n d"] | Mapping[str, Float[np.ndarray, "n d"]]
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """A fitted classifier of features, and how good it is.
+    """A fitted classifier of features, and its scores on rows that were held out.
 
     Attributes:
-      classes: values of the labels, sorted: the order of the columns of `probabilities`.
-      endpoint: whose features were chosen; '' where there was one array.
-      solver, setting: chosen on val.
-      val_top1: of the choice, before it was refitted on train and val together.
-      test: scores on the test rows, seen once; their logits are left out.
-      test_rows: int64 [T], which rows of the features these are; empty for test rows of your own.
-      temperature: what logits are divided by before they become probabilities.
+      classes: the C values of the labels, sorted: the order of the columns of `probabilities`.
+      endpoint: the endpoint that was chosen on val; '' where `features` was one array.
+      solver: name of the solver that was chosen on val.
+      setting: the solver's setting that was chosen on val.
+      val_top1: accuracy on val, in 0..1, before the refit on train and val together.
+      test: scores on the test rows, which are looked at once.
+      test_rows: int64 [T], the test rows among those of `features`; empty for test rows of your
+        own.
+      temperature: logits are divided by it before they become probabilities.
       warnings: what to know before trusting the scores.
-      head: acts on raw features.
+      head: the classifier itself, which acts on features as they were given.
     """
 
     classes: Shaped[np.ndarray, " c"]
@@ -46,11 +48,19 @@ class Probe:
     head: Classifier = dataclasses.field(repr=False)
 
     def predict(self, features: Arrays) -> Shaped[np.ndarray, " n"]:
-        """Returns the most probable class of each row."""
+        """Returns the most probable class of each row.
+
+        Args:
+          features: float [N, D], or endpoint to such arrays, as they were given to `fit_probe`.
+        """
         return self.classes[self._logits(features).argmax(axis=1)]
 
     def probabilities(self, features: Arrays) -> Float[np.ndarray, "n c"]:
-        """Returns calibrated probabilities, float64 [N, C]."""
+        """Returns calibrated probabilities, float64 [N, C].
+
+        Args:
+          features: as in `predict`.
+        """
         return calibration.probabilities(self._logits(features), self.temperature)
 
     def _logits(self, features: Arrays) -> Float[np.ndarray, "n c"]:
@@ -69,17 +79,19 @@ def fit_probe(
     """Fits a probe as a run does: chosen on val, refitted on train and val, tested once.
 
     Args:
-      features: float [N, D], or endpoint to these, of which the best on val is taken.
-      labels: N names or numbers.
-      test: share of each class to test on; or (features, labels) of other rows.
-      val: share of the remaining rows to choose on.
+      features: an array [N, D]; or several by endpoint, such as `Model.features` returns, of which
+        the best on val is taken.
+      labels: N names or numbers, one for each row.
+      test: share of each class to test on, in (0, 1); or (features, labels) of test rows of your
+        own.
+      val: share of the remaining rows of each class to choose on, in (0, 1).
       solvers: to choose from: names of `tl.probes.solvers.SOLVERS`, or solvers with settings of
-        your own, such as `Logistic(l2s=(1e-3, 1e-1))`.
-      seed: of the division, and of solvers that need one.
+        your own, such as `tl.probes.solvers.Logistic(l2s=(1e-3, 1e-1))`.
+      seed: decides which rows are held out, and starts solvers that use random numbers.
 
     Raises:
-      UserError: too few rows; features that are not finite; labels of test that train lacks; no
-        such solver.
+      UserError: there are too few rows, features that are not finite, labels in test that train
+        lacks, or no such solver.
     """
     by_endpoint = _by_endpoint(features)
     classes, numbers = np.unique(np.asarray(labels), return_inverse=True)

@@ -16,19 +16,19 @@ from tl.results.intervals import accuracy_interval
 
 @dataclass(frozen=True)
 class Score:
-    """How one head did on the test rows.
+    """The accuracy of one classifier on the test rows; every share is in 0..1.
 
     Attributes:
       correct: float [N], 1 where the highest logit is the label's; averaged over seeds, the
-        fraction of seeds in which it is.
+        share of seeds in which it is.
       top1: mean of `correct`.
-      top5: fraction of rows with the label among the five highest logits.
+      top5: share of rows with the label among the five highest logits.
       top1_ci95: 95 % interval of `top1` over the test rows (`accuracy_interval`): Wilson's for one
         head, a bootstrap for the mean over seeds.
       mean_per_class: mean over classes of each class's top-1.
       absent_classes: number of classes without a test row, left out of `mean_per_class`.
-      count: N.
-      logits: float32 [N, C] of that head, where they are kept.
+      count: the number of test rows N.
+      logits: float32 [N, C], where they are kept.
     """
 
     correct: Float[np.ndarray, " n"] = field(repr=False)

@@ -13,11 +13,11 @@ from tl.inference import model as inference
 
 
 class FeatureExtractor(TransformerMixin, BaseEstimator):
-    """Features of one endpoint, or of several side by side; nothing is fitted.
+    """A scikit-learn transformer from images to the features of a network; nothing is fitted.
 
     Its parameters can be searched: `GridSearchCV(make_pipeline(FeatureExtractor(), ...),
-    {"featureextractor__endpoint": ["stage3", "stage4+pooled"]})`. Give the pipeline a `memory` and
-    features are computed once for each of its settings.
+    {"featureextractor__endpoint": ["stage3", "stage4+pooled"]})`. Give the pipeline a `memory`, and
+    features are computed once for each setting.
     """
 
     def __init__(
@@ -30,10 +30,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         """Keeps the parameters; weights are loaded when they are first needed.
 
         Args:
-          weights: see `tl.load`.
-          endpoint: its name; 'a+b' concatenates.
-          pooling: of spatial endpoints, see `tl.features.network.Extraction`.
-          batch_size: images of all devices together.
+          weights: a run, a weight file or a public weight set, as for `tl.load`.
+          endpoint: name of the network's output; 'a+b' puts two side by side.
+          pooling: how an endpoint [H, W, D] becomes a vector, as for `Model.features`.
+          batch_size: images computed at a time, on all devices together.
         """
         self.weights = weights
         self.endpoint = endpoint
@@ -43,20 +43,24 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     def fit(self, X: Sequence[ImageLike], y: Any = None) -> "FeatureExtractor":
         """Loads the network; the images are not looked at.
 
+        Args:
+          X: images, not used.
+          y: labels, not used.
+
         Raises:
-          UserError: no such weights.
+          UserError: there are no such weights.
         """
         self.model_ = inference.load(self.weights, batch_size=self.batch_size)
         return self
 
     def transform(self, X: Sequence[ImageLike]) -> Float[np.ndarray, "n d"]:
-        """Returns features, float32 [N, D].
+        """Returns features of images, float32 [N, D].
 
         Args:
           X: N paths, Pillow images or arrays uint8 [H, W, 3], or one array [N, H, W, 3].
 
         Raises:
-          UserError: no such endpoint; an image that cannot be used.
+          UserError: there is no such endpoint, or an image cannot be used.
         """
         if not self.__sklearn_is_fitted__():
             self.fit(X)
@@ -65,7 +69,11 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         return np.concatenate([found[name] for name in names], axis=1)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
-        """Returns the names of the D features, such as `pooled_0`."""
+        """Returns the names of the D features, such as `pooled_0`.
+
+        Args:
+          input_features: not used.
+        """
         names = self.endpoint.split("+")
         widths = self.model_.widths(names, self.pooling)
         return np.array(

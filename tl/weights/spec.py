@@ -12,17 +12,21 @@ LINKS: tuple[Link, ...] = get_args(Link)
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How images are prepared for a weight set; it belongs to the weights, as in timm.
+    """How images are prepared for a weight set.
+
+    It belongs to the weights, as in timm.
 
     Attributes:
       size: side in pixels of the square image that the network takes.
       crop_pct: share of the resized shorter side that the centre crop keeps, in (0, 1].
-      geometry: `resize_crop`: shorter side to floor(size / crop_pct), centre crop of size
-        (torchvision, timm); `crop_resize`: centre crop of crop_pct of the shorter side, resized to
-        size (EfficientNet-Lite); `whole`: the whole image squashed to size x size.
+      geometry: `resize_crop` resizes the shorter side to floor(size / crop_pct) and crops the
+        centre of size (torchvision, timm); `crop_resize` crops the centre of crop_pct of the
+        shorter side and resizes it to size (EfficientNet-Lite); `whole` squashes the whole image to
+        size x size.
       interpolation: `nearest`, `bilinear`, `bicubic` or `lanczos`, as Pillow defines them (with
         antialias).
-      mean, std: to subtract and to divide by, on the 0..255 scale, in the order of `channels`.
+      mean: of each channel, subtracted; for pixels in 0..255, in the order of `channels`.
+      std: of each channel, divided by; for pixels in 0..255, in the order of `channels`.
       channels: `RGB` or `BGR`, the order that the network takes.
     """
 

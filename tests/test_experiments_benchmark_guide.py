@@ -12,7 +12,7 @@ from tests import contests
 @pytest.fixture(autouse=True)
 def tiny_job(monkeypatch):
     monkeypatch.setattr(guide, "BACKBONE", "resnet_tiny")
-    monkeypatch.setattr("tl.runs.probe.plots.accuracy_over_endpoint", lambda *arguments: None)
+    monkeypatch.setattr("tl.report.plots.accuracy_over_endpoint", lambda *arguments: None)
 
     def noise(data, split, field):
         assert (data.name, data.data_dir) == ("cifar10", "somewhere")

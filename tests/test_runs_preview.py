@@ -8,6 +8,7 @@ from PIL import Image
 
 from tests.toy import PLAIN, NoiseSource, Source
 from tl.data.augment import Augmentation
+from tl.report import contact_sheet as sheets
 from tl.runs import preview
 from tl.train import inputs
 from tl.train.mixing import Mixing
@@ -25,7 +26,7 @@ def drawn(monkeypatch):
     """What is handed to the contact sheet in place of a file."""
     calls = []
     monkeypatch.setattr(
-        preview, "contact_sheet", lambda images, captions, *_: calls.append((images, captions))
+        sheets, "contact_sheet", lambda images, captions, *_: calls.append((images, captions))
     )
     return calls
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import binomtest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +63,15 @@ def estimate(
         held-out rows, is right.
     """
     sizes = sorted(correct)
+    from scipy import stats  # most of a second to import
+
     count = len(unseen)
     errors = np.array([1 - correct[size].mean() for size in sizes])
     # Half an example is added, for no sample shows that there are no errors.
     b = exponent(np.array(sizes), (errors * count + 0.5) / (count + 1))
     gain = max(1.0, num_train / sizes[-1]) ** -b
     top1 = float(unseen.mean())
-    exact = binomtest(round(count * top1), count).proportion_ci(0.95, method="exact")
+    exact = stats.binomtest(round(count * top1), count).proportion_ci(0.95, method="exact")
     spread = max((2 * _spread(correct[size]) for size in sizes[-2:-1]), default=0.0)
     low = top1 - np.hypot(top1 - exact.low, spread)
     high = top1 + np.hypot(exact.high - top1, spread)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, log_softmax, softmax
 
 from tl.weights.spec import Link
@@ -93,6 +92,8 @@ def temperature(
       labels: int [N], 0..C-1.
       link: how logits become probabilities.
     """
+    from scipy import optimize  # half a second to import
+
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
     own = labels[:, None] == np.arange(logits.shape[1])
 
@@ -104,7 +105,7 @@ def temperature(
 
     # The loss is convex in 1 / T, so it has one valley in log T. The search comes near a bound but
     # never reaches it.
-    found = minimize_scalar(
+    found = optimize.minimize_scalar(
         lambda log_temperature: loss(math.exp(log_temperature)),
         bounds=tuple(map(math.log, TEMPERATURES)),
         method="bounded",

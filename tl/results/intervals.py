@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import binomtest, t
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,9 @@ def wilson_interval(hits: int, count: int, level: float = 0.95) -> tuple[float, 
     Returns:
       (low, high), fractions.
     """
-    found = binomtest(hits, count).proportion_ci(level, method="wilson")
+    from scipy import stats  # most of a second to import
+
+    found = stats.binomtest(hits, count).proportion_ci(level, method="wilson")
     return float(found.low), float(found.high)
 
 
@@ -121,10 +122,12 @@ def seeds_interval(
     Raises:
       ValueError: fewer than two values.
     """
+    from scipy import stats
+
     if len(values) < 2:
         raise ValueError(f"expected two values or more, got {len(values)}")
     mean, error = values.mean(), values.std(ddof=1) / np.sqrt(len(values))
-    reach = t.ppf(0.5 + level / 2, len(values) - 1) * error
+    reach = stats.t.ppf(0.5 + level / 2, len(values) - 1) * error
     return float(mean), float(mean - reach), float(mean + reach)
 
 
@@ -172,7 +175,9 @@ def mcnemar_exact(a: Bool[np.ndarray, " n"], b: Bool[np.ndarray, " n"]) -> McNem
     Returns:
       The counts and p; p is 1 if both are right on the same images.
     """
+    from scipy import stats
+
     only_a, only_b = int(np.sum(a & ~b)), int(np.sum(b & ~a))
     if not only_a + only_b:
         return McNemar(0, 0, 1.0)
-    return McNemar(only_a, only_b, float(binomtest(only_a, only_a + only_b).pvalue))
+    return McNemar(only_a, only_b, float(stats.binomtest(only_a, only_a + only_b).pvalue))

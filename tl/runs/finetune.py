@@ -16,7 +16,7 @@ from tl.data.sources import Source
 from tl.devices import DataParallel
 from tl.files import Log, write_json
 from tl.probes.solvers import Logistic
-from tl.report import plots, tables
+from tl.report import tables
 from tl.results.run import SCHEMA
 from tl.runs import options, prefix, preview, testing
 from tl.runs.outcome import describe_data, describe_weights, usage, write_report
@@ -165,6 +165,8 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         },
     }
     title = f"{network.spec.name} on {opened['train'].name}: fine-tuning"
+    from tl.report import plots  # Matplotlib takes a second to import: not at the start
+
     plots.learning_curve(progress.curve, best["epoch"], title, workdir / CURVE, config.train.loss)
     write_json(workdir / "result.json", result)
     log("\n" + tables.finetune_table(result))

@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tl.report import fonts
-from tl.report.contact_sheet import contact_sheet
 from tl.train.inputs import Inputs
 from tl.train.mixing import Mixing, mix, one_hot_targets
 
@@ -29,6 +27,9 @@ def draw(
       seed: of the run; the mixing is an example of what may come, not that of the first step.
       path: of the PNG to write.
     """
+    from tl.report import fonts  # Matplotlib takes a second to import
+    from tl.report.contact_sheet import contact_sheet
+
     stream = dataclasses.replace(inputs, threads=0).stream(batch_size, seed)
     batch, _ = next(stream)
     stream.close()

@@ -14,7 +14,7 @@ from tl.data.sources import Source
 from tl.files import Log, append_jsonl, write_json
 from tl.inference.model import as_probe
 from tl.probes.seeds import warnings
-from tl.report import plots, tables
+from tl.report import tables
 from tl.results import evidence
 from tl.results.run import SCHEMA
 from tl.runs import options, probe_grid
@@ -81,6 +81,8 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
 
     evidence.write(workdir, headline.predictions(classes), headline.projection(), image)
     _save_heads(headline, wanted, network, weights, opened["train"], workdir)
+    from tl.report import plots  # Matplotlib takes a second to import: not at the start
+
     plots.accuracy_over_endpoint(
         summary["study"], f"{network.spec.name} on {opened['train'].name}: probes", workdir / PLOT
     )

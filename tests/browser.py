@@ -166,4 +166,7 @@ def chromium(profile: Path) -> Iterator[Browser]:
     finally:
         process.kill()
         process.wait()
+        for pipe in (browser._commands, browser._answers):
+            with contextlib.suppress(BrokenPipeError):  # what a failed test left to be written
+                pipe.close()
         shutil.rmtree(profile, ignore_errors=True)

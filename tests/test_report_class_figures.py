@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import labels
 from tl.report import class_figures, style
 from tl.results import calibration
 
@@ -118,6 +119,33 @@ def test_twenty_long_names_leave_room_for_the_points():
     figure.draw_without_rendering()
     width, height = figure.axes[0].bbox.size / figure.dpi
     assert min(width, height) > 3.5
+
+
+@pytest.mark.parametrize("theme", [False], indirect=True, ids=["light"])
+@pytest.mark.parametrize("count", [1, 2, 12, 13, 20, 200])
+@pytest.mark.parametrize("names", [labels.NAMES, (labels.WIDEST,)], ids=["mixed", "widest"])
+def test_no_label_is_cut(names, count):
+    names = labels.names(count, names)
+    matrix = np.full((count, count), 1000)
+    points = np.random.default_rng(0).normal(size=(count, 2))
+    for figure in (
+        class_figures.confusion_matrix(matrix, names, normalised=count in (1, 13)),
+        class_figures.scatter(points, np.arange(count), names, "principal component"),
+    ):
+        assert labels.faults(figure) == []
+        assert min(figure.axes[0].bbox.size / figure.dpi) > 2.8
+
+
+def test_labels_stand_upright_where_they_would_meet():
+    def upright(*names):
+        matrix = np.eye(len(names), dtype=int)
+        axes = class_figures.confusion_matrix(matrix, names, False).axes[0]
+        return {label.get_rotation() for label in axes.get_xticklabels()} == {90}
+
+    assert not upright("i" * 20, "i" * 20)
+    assert not upright(*"abcdefghij")
+    assert upright(labels.WIDEST, labels.WIDEST, labels.WIDEST)
+    assert upright(*["bird"] * 10)
 
 
 def test_one_point():

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import labels
 from tl.report.contact_sheet import contact_sheet
 
 COLOURS = [(200, 0, 0), (0, 160, 0), (0, 0, 220), (120, 120, 0), (0, 120, 120)]
@@ -66,6 +67,17 @@ def test_the_title_is_broken_where_the_sheet_is_narrow(tmp_path):
     top = places(pixels)[0, 0]
     assert (pixels[:top] < 100).any()
     assert (pixels[:top, -10:] == 255).all()
+
+
+@pytest.mark.parametrize("name", [name for name in labels.NAMES if len(name) > 20])
+def test_long_words_stay_below_their_image(tmp_path, name):
+    pixels, _ = sheet(tmp_path / "a.png", 2, captions=[name, "short"], title=f"{name} {name}")
+    (top, left, height, width), (_, other, _, _) = places(pixels)
+    ink = (pixels < 200).any(axis=2)
+    assert not ink[:, : left - 3].any()
+    assert not ink[top + height :, left + width + 3 : other].any()
+    assert not ink[:, -10:].any()
+    assert ink[:top].any() and ink[top + height :, left : left + width].any()
 
 
 def test_dollars_and_underscores_are_no_formula(tmp_path):

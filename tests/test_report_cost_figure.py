@@ -1,5 +1,6 @@
 import pytest
 
+from tests import labels
 from tl.report import style
 from tl.report.cost_figure import accuracy_over_cost
 
@@ -46,6 +47,19 @@ def test_names_hide_nothing_and_stay_inside():
         assert not any(box.overlaps(other) for other in boxes[:i])
         points = axes.transData.transform([(row["seconds"], 100 * row["top1"]) for row in rows])
         assert not any(box.contains(*point) for point in points)
+
+
+@pytest.mark.parametrize("theme", [False], indirect=True, ids=["light"])
+@pytest.mark.parametrize("names", [labels.NAMES, (labels.WIDEST,)], ids=["mixed", "widest"])
+def test_no_label_is_cut(names):
+    kinds = ("Linear probe", "Fine-tuning", "Evaluation")
+    rows = [
+        row(name, 0.5 + 0.02 * i, 10 * 3**i, kinds[i % 3])
+        for i, name in enumerate(labels.names(8, names))
+    ]
+    figure = accuracy_over_cost(rows)
+    assert named(figure)
+    assert labels.faults(figure) == []
 
 
 def test_rows_without_accuracy_or_time_are_left_out():

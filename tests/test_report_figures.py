@@ -1,5 +1,6 @@
 import pytest
 
+from tests import labels
 from tests.reported import curve, study
 from tl.report import figures, style
 
@@ -102,11 +103,35 @@ def test_accuracy_over_endpoint():
         "pixels", "stem", "stage1", "stem+s1",
     ]  # fmt: skip
     about = "(s3+s4: concatenated; bars: range over seeds; dotted: raw pixels)"
-    assert axes.get_xlabel() == f"endpoint of the network {about}"
+    assert axes.get_xlabel().replace("\n", " ") == f"endpoint of the network {about}"
     assert texts(figure.legends[0]) == ["5 examples a class", "100 examples a class"]
     plain = figures.accuracy_over_endpoint([r for r in study((0,)) if r["endpoint"] == "stem"])
     assert plain.axes[0].get_xlabel() == "endpoint of the network (bars: range over seeds)"
     assert texts(plain.legends[0]) == ["all examples"]
+
+
+@pytest.mark.parametrize("theme", [False], indirect=True, ids=["light"])
+@pytest.mark.parametrize("count", [1, 2, 7, 30])
+@pytest.mark.parametrize("names", [labels.NAMES, (labels.WIDEST,)], ids=["mixed", "widest"])
+def test_no_label_is_cut(names, count):
+    endpoints = [f"{name}{i}" for i, name in enumerate(labels.names(count, names))]
+    ks = (0, 1, 5, 10, 100, 1000)[:count]
+    row = {"test_top1": 0.5, "test_top1_range": [0.4, 0.6]}
+    many = [{"endpoint": e, "examples_per_class": k, **row} for k in ks for e in endpoints]
+    grid = rows(endpoints) + rows(endpoints, solver="ridge") * (count > 1)
+    for figure in (
+        figures.accuracy_over_endpoint(many),
+        figures.l2_curves(grid),
+        figures.learning_curve(curve(steps=range(count)), 1.0),
+    ):
+        assert labels.faults(figure) == []
+        assert min(figure.axes[0].bbox.size / figure.dpi) > 1.8
+
+
+@pytest.mark.parametrize("theme", [False], indirect=True, ids=["light"])
+def test_what_is_below_few_endpoints_is_not_cut():
+    figure = figures.accuracy_over_endpoint(study())
+    assert labels.faults(figure) == []
 
 
 def test_offers_the_other_figures():

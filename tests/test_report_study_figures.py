@@ -1,5 +1,8 @@
+import numpy as np
 import pytest
+from PIL import Image
 
+from tests import labels
 from tl.report import study_figures, style
 
 
@@ -160,9 +163,52 @@ def test_verdicts_look_different(cases, verdict, marker, filled):
     assert label.get_text() == f"small, a\n{verdict}"
 
 
+def numbered(count, names):
+    return [f"{name}{i}" for i, name in enumerate(labels.names(count, names))]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 25])
+@pytest.mark.parametrize("names", [labels.NAMES, (labels.WIDEST,)], ids=["mixed", "widest"])
+def test_no_label_is_cut(names, count):
+    levels, rows = numbered(count, names), numbered(min(count, 5), names)
+    claim = {"difference": 0.1, "ci95": [0.05, 0.15], "verdict": "does not hold"}
+    claims = [{**claim, "where": {"case": r}, "advised": {"method": levels[0]}} for r in rows]
+    axes = {"case": rows, labels.WIDEST: levels, "seed": ["0", "1"]}
+    means = {(row, level): 0.5 for row in rows for level in levels}
+    dots = study(labels.WIDEST, axes, means, claims=claims)
+    # As many lines as levels, so that the legend is long.
+    axes = {labels.WIDEST: levels, "endpoint": rows, "seed": ["0", "1"]}
+    lines = study("endpoint", axes, {(level, row): 0.5 for level in levels for row in rows})
+    with style.theme(dark=False):
+        figures = [*study_figures.study(dots).values(), *study_figures.study(lines).values()]
+        for figure in figures:
+            assert labels.faults(figure) == []
+            width, height = figure.axes[0].bbox.size / figure.dpi
+            assert width > 3 and height > 1
+
+
+def test_numbers_without_room_are_not_written():
+    axes = {"norm": ["train"], "examples": ["1", "10", "500", "501", "1000"], "seed": ["0"]}
+    means = {("train", level): 0.5 for level in axes["examples"]}
+    (panel,) = drawn(study("examples", axes, means)).axes
+    written = [label.get_text() for label in panel.get_xticklabels()]
+    assert written == ["1", "10", "500", "1000"]
+    assert len(panel.containers[0].lines[0].get_xdata()) == 5
+
+
 def test_nothing_finished_nothing_drawn(cases):
     cells = [{**cell, "mean": None} for cell in cases["cells"]]
     assert study_figures.study({**cases, "cells": cells, "claims": []}) == {}
+
+
+def test_a_long_title_is_broken(cases, tmp_path):
+    def width(title):
+        path = study_figures.save({**cases, "title": title}, tmp_path)[0]
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L"))
+        return (pixels[:, [0, 1, -2, -1]] < 250).sum()
+
+    assert width("A study") == width("A study of many words " * 10) == 0
 
 
 def test_files_are_named_after_the_figures(cases, tmp_path):

@@ -93,12 +93,6 @@ def test_text_on_a_background(background, expected):
     assert style.text_on(background) == expected
 
 
-def test_shortened():
-    assert style.shortened("cat", 3) == "cat"
-    assert style.shortened("cats", 3) == "ca…"
-    assert style.shortened("a long name", 8) == "a long…"
-
-
 def test_error_lengths():
     below, above = style.error_lengths([(0.5, (0.4, 0.7)), (0.5, (0.5 + 1e-16, 0.5))])
     np.testing.assert_allclose([below, above], [[10, 0], [20, 0]], atol=1e-9)

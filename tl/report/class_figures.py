@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, Real
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tl.report import style
+from tl.report import lettering, style
 from tl.results import calibration, confusion
 from tl.results.calibration import Reliability
 from tl.results.intervals import wilson_interval
@@ -16,6 +16,7 @@ from tl.results.intervals import wilson_interval
 # Classes: so many have numbers in the cells of a matrix, a name on its edge, a cell; a legend.
 _NUMBERS, _NAMES, _CELLS = 12, 40, 250
 LEGEND = 20
+_NAME_ROOM = 1.15  # inches that a name may take
 
 
 def confusion_matrix(
@@ -49,9 +50,10 @@ def confusion_matrix(
         bar.outline.set_visible(False)
     every = -(-count // _NAMES)
     ticks = range(0, count, every)
-    shown = [style.shortened(names[i], 16) for i in ticks]
     size = 9 if len(ticks) <= _NUMBERS else 7
-    upright = len(ticks) * max(map(len, shown)) > 40
+    shown = [lettering.shortened(names[i], _NAME_ROOM, size) for i in ticks]
+    widest = max(lettering.width(name, size) for name in shown)
+    upright = len(ticks) * (widest + 0.1) > 3  # inches that the matrix is wide, at least
     axes.set_xticks(ticks, shown, rotation=90 if upright else 0, fontsize=size)
     axes.set_yticks(ticks, shown, fontsize=size)
     axes.tick_params(length=0)
@@ -141,8 +143,9 @@ def scatter(
         about = f"\ncolour: number of the class, 0 dark to {len(names) - 1:,} light"
     else:
         present = np.unique(labels)
-        shown = [style.shortened(names[c], 18) for c in present]
-        columns = max(1, min(5, 72 // (max(map(len, shown)) + 6)))
+        shown = [lettering.shortened(names[c], _NAME_ROOM, 9) for c in present]
+        widest = max(lettering.width(name, 9) for name in shown)
+        columns = min(5, int(5 / (widest + 0.45)))  # the marker and the gaps take 0.45 inches
         height = 4.8 + 0.19 * -(-len(shown) // columns)
         figure = Figure(figsize=(5.2, height), layout="constrained")
         axes = figure.subplots()

@@ -1,6 +1,5 @@
 """A grid of images with captions, so that a person sees what a network is trained on."""
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from tl.report import fonts
+from tl.report import fonts, lettering
 
 # Inches: the width of an image, the gap between images, the height of a line of text.
 _WIDTH, _GAP, _CAPTION_LINE, _TITLE_LINE = 1.6, 0.15, 0.14, 0.2
-_CAPTION_CHARACTERS = 26  # of a line under an image
-_TITLE_CHARACTERS = 10  # an inch
+_CAPTION_SIZE, _TITLE_SIZE = 7.5, 11  # of the font, in points
 
 
 def contact_sheet(
@@ -44,8 +42,10 @@ def _draw(
     images: np.ndarray, captions: Sequence[str], title: str, path: Path, columns: int
 ) -> None:
     width = columns * (_WIDTH + _GAP) + _GAP
-    title = textwrap.fill(fonts.legible(title), int(width * _TITLE_CHARACTERS))
-    captions = [textwrap.fill(fonts.legible(caption), _CAPTION_CHARACTERS) for caption in captions]
+    title = lettering.wrapped(fonts.legible(title), width - 2 * _GAP, _TITLE_SIZE)
+    captions = [
+        lettering.wrapped(fonts.legible(caption), _WIDTH, _CAPTION_SIZE) for caption in captions
+    ]
 
     image_height = _WIDTH * images.shape[1] / images.shape[2]
     tops = [2 * _GAP + _lines(title) * _TITLE_LINE]
@@ -56,7 +56,7 @@ def _draw(
 
     figure = Figure(figsize=(width, height))
     text: dict[str, Any] = {"va": "top", "parse_math": False}  # a dollar sign in a caption is one
-    figure.text(_GAP / width, 1 - _GAP / height, title, fontsize=11, **text)
+    figure.text(_GAP / width, 1 - _GAP / height, title, fontsize=_TITLE_SIZE, **text)
     for i, (image, caption) in enumerate(zip(images, captions)):
         row, column = divmod(i, columns)
         left, bottom = _GAP + column * (_WIDTH + _GAP), height - tops[row] - image_height
@@ -70,7 +70,7 @@ def _draw(
             (bottom - 0.03) / height,
             caption,
             ha="center",
-            fontsize=7.5,
+            fontsize=_CAPTION_SIZE,
             **text,
         )
     figure.savefig(path, dpi=150, metadata={"Software": None})

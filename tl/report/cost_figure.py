@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox, BboxBase
 
-from tl.report import fonts, style
+from tl.report import fonts, lettering, style
 
 # Where a name may stand, from the best place on: at which end of the interval (-1, 0 for the point
 # itself, 1), on which side of it, and how far off in points.
@@ -91,7 +91,7 @@ def _name(
         low, high = _interval(row)
         heights = {0: 100 * row["top1"], 1: 100 * high, -1: 100 * low}
         text = axes.annotate(
-            fonts.legible(style.shortened(row["name"], 32)),
+            lettering.shortened(fonts.legible(row["name"]), 2.6, 9),
             (row["seconds"], 0),
             xytext=(0, 0),
             textcoords="offset points",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from tl.report import style
+from tl.report import lettering, style
 from tl.report.class_figures import confusion_matrix, reliability, scatter
 from tl.report.cost_figure import accuracy_over_cost
 
@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 _LINES = 7  # so many a person tells apart
+_NAME_ROOM = 1.6  # inches that the name of an endpoint may take
 
 
 def learning_curve(
@@ -81,7 +82,8 @@ def l2_curves(grid: Sequence[Mapping[str, Any]]) -> Figure:
     for (_, endpoint), line in lines.items():
         reached[endpoint] = max(reached.get(endpoint, 0), line[0][1])
     endpoints = sorted(reached, key=lambda endpoint: -reached[endpoint])
-    figure = Figure(figsize=(9.5 if len(solvers) > 1 else 8, 4.4), layout="constrained")
+    # A panel, beside the legend, is as wide as what is below it.
+    figure = Figure(figsize=(max(8, 2.5 + 3.5 * len(solvers)), 4.4), layout="constrained")
     panels = figure.subplots(1, len(solvers), sharey=True, squeeze=False)[0]
     handles: dict[str, Any] = {}
     # The best are drawn last, over the others.
@@ -105,11 +107,12 @@ def l2_curves(grid: Sequence[Mapping[str, Any]]) -> Figure:
         axes.grid(axis="y")
     panels[0].set_ylabel("val top-1 accuracy (%)")
     if len(endpoints) == 1:
-        panels[0].set_title(endpoints[0], loc="left")
+        panels[0].set_title(lettering.shortened(endpoints[0], 6, 10.5), loc="left")
     else:
         others = [name for name in handles if name not in reached]
         order = [*endpoints[:_LINES], *others]
-        figure.legend([handles[name] for name in order], order, loc="outside right upper")
+        named = [lettering.shortened(name, _NAME_ROOM, 9) for name in order]
+        figure.legend([handles[name] for name in order], named, loc="outside right upper")
     return figure
 
 
@@ -150,7 +153,8 @@ def accuracy_over_endpoint(study: Sequence[Mapping[str, Any]]) -> Figure:
             x[endpoint] = at
             at += 1
         at += 0.6 if group else 0
-    figure = Figure(figsize=(max(5, 1.6 + 0.52 * len(endpoints)), 5), layout="constrained")
+    width = max(5, 1.6 + 0.52 * len(endpoints))
+    figure = Figure(figsize=(width, 5), layout="constrained")
     axes = figure.subplots()
     for i, k in enumerate(dict.fromkeys(row["examples_per_class"] for row in study)):
         rows = {r["endpoint"]: r for r in study if r["examples_per_class"] == k}
@@ -179,7 +183,10 @@ def accuracy_over_endpoint(study: Sequence[Mapping[str, Any]]) -> Figure:
             axes.axhline(baseline, color=style.colour(i), linestyle=":", linewidth=1)
     axes.set_xticks(
         [x[e] for e in endpoints],
-        [e.replace("stage", "s") if "+" in e else e for e in endpoints],
+        [
+            lettering.shortened(e.replace("stage", "s") if "+" in e else e, _NAME_ROOM, 9)
+            for e in endpoints
+        ],
         rotation=50,
         ha="right",
         rotation_mode="anchor",
@@ -189,8 +196,9 @@ def accuracy_over_endpoint(study: Sequence[Mapping[str, Any]]) -> Figure:
         about.insert(0, "s3+s4: concatenated")
     if raw:
         about.append("dotted: raw pixels")
-    axes.set_xlabel(f"endpoint of the network ({'; '.join(about)})")
+    about_x = f"endpoint of the network ({'; '.join(about)})"
+    axes.set_xlabel(lettering.wrapped(about_x, width - 1.4, 10))
     axes.set_ylabel("test top-1 accuracy (%)")
     axes.grid(axis="y")
-    figure.legend(loc="outside lower center", ncols=4)
+    figure.legend(loc="outside lower center", ncols=min(4, int(width / 2)))
     return figure

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from tl.report import fonts, style
+from tl.report import fonts, lettering, style
 
 # Axes of a study as the axes of a plot name them; others go by their own name.
 UNITS = {
@@ -20,6 +20,7 @@ UNITS = {
 _ORDERED = ("endpoint", "examples")  # levels in an order that a line may follow, numbers or not
 _LOG_FROM = 8  # largest over smallest number from which an axis is logarithmic
 _ACCURACY = "test top-1 accuracy (%)"
+_NAME_ROOM = 1.6  # inches that the name of a level may take
 
 Study = Mapping[str, Any]
 Cells = Mapping[tuple[str, ...], Mapping[str, Mapping[str, Any]]]
@@ -77,10 +78,14 @@ def _others(study: Study) -> list[str]:
     return [axis for axis in study["axes"] if axis not in (study["columns"], "seed")]
 
 
-def _said(levels: Mapping[str, str]) -> str:
-    """Returns levels as a title; numbers with what they are numbers of."""
+def _said(levels: Mapping[str, str], room: float, size: float) -> str:
+    """Returns levels as a title that fits the room; numbers with what they are numbers of."""
     said = (f"{axis} {level}" if _numbers([level]) else level for axis, level in levels.items())
-    return fonts.legible(", ".join(said))
+    return _fitted(", ".join(said), room, size)
+
+
+def _fitted(text: str, room: float = _NAME_ROOM, size: float = 9) -> str:
+    return lettering.shortened(fonts.legible(text), room, size)
 
 
 def _numbers(levels: Sequence[str]) -> list[float]:
@@ -93,11 +98,14 @@ def _numbers(levels: Sequence[str]) -> list[float]:
 
 def _dots(study: Study, rows: Cells) -> Figure:
     """Draws a panel for each row, with a dot and its interval for each column."""
-    levels, others = study["axes"][study["columns"]], _others(study)
+    columns, others = study["columns"], _others(study)
+    levels = study["axes"][columns]
     across = 1 if len(rows) == 1 else 2 if len(rows) <= 4 else 3
     down = math.ceil(len(rows) / across)
+    named = [_fitted(level) for level in levels]
+    left = max(lettering.width(name, 9) for name in named)
     figure = Figure(
-        figsize=(max(5.5, 1.2 + 3.7 * across), down * (1.0 + 0.33 * len(levels)) + 0.7),
+        figsize=(max(5.5, 0.9 + left + 3.5 * across), down * (1.0 + 0.33 * len(levels)) + 0.9),
         layout="constrained",
     )
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
@@ -107,7 +115,7 @@ def _dots(study: Study, rows: Cells) -> Figure:
         for at, level in enumerate(levels):
             if level in cells:
                 _dot(axes, cells[level], at, level == best)
-        axes.set_title(_said(dict(zip(others, names))), loc="left")
+        axes.set_title(_said(dict(zip(others, names)), 3.2, 10.5), loc="left")
         axes.grid(axis="x")
     for axes in panels.flat[len(rows) :]:
         axes.set_visible(False)
@@ -117,11 +125,11 @@ def _dots(study: Study, rows: Cells) -> Figure:
         axes.set_xlabel(_ACCURACY)
         axes.tick_params(labelbottom=True)
     axes = panels[0, 0]
-    axes.set_yticks(range(len(levels)), [fonts.legible(level) for level in levels])
+    axes.set_yticks(range(len(levels)), named)
     axes.set_ylim(len(levels) - 0.5, -0.5)
     axes.set_xlim(*_limits(rows))
-    for left in panels[:, 0]:
-        left.set_ylabel(study["columns"])
+    for axes in panels[:, 0]:
+        axes.set_ylabel(_fitted(columns, 0.33 * len(levels) + 0.6, 10))
     _explain(figure, study, "filled: the highest mean")
     return figure
 
@@ -157,7 +165,9 @@ def _lines(study: Study, rows: Cells) -> Figure:
     levels = study["axes"][columns]
     numbers = _numbers(levels)
     x = dict(zip(levels, numbers or range(len(levels))))
-    figure = Figure(figsize=(max(7.5, 3 + 0.6 * len(levels)), 4.6), layout="constrained")
+    # The legend has a row a line.
+    size = (max(7.5, 3 + 0.6 * len(levels)), max(4.6, 1 + 0.19 * len(rows)))
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     for i, (names, cells) in enumerate(rows.items()):
         drawn = sorted((x[level], cell) for level, cell in cells.items())
@@ -171,25 +181,52 @@ def _lines(study: Study, rows: Cells) -> Figure:
             linewidth=1.6,
             elinewidth=1,
             capsize=3,
-            label=fonts.legible(", ".join(names)),
+            label=_fitted(", ".join(names)),
         )
-    axes.set_xlabel(UNITS.get(columns, columns))
+    axes.set_xlabel(_fitted(UNITS.get(columns, columns), 4, 10))
     axes.set_ylabel(_ACCURACY)
     axes.set_ylim(*_limits(rows))
     axes.grid(axis="y")
     if not numbers:
         axes.set_xticks(
-            range(len(levels)), [fonts.legible(level) for level in levels], rotation=40, ha="right"
+            range(len(levels)),
+            [_fitted(level) for level in levels],
+            rotation=40,
+            ha="right",
+            rotation_mode="anchor",
         )
     else:
         if min(numbers) > 0 and max(numbers) >= _LOG_FROM * min(numbers):
             axes.set_xscale("log")
-        axes.set_xticks(numbers, levels)
+        shown = _apart(axes, size[0] - 3, numbers, levels)
+        axes.set_xticks(list(shown), list(shown.values()))
         axes.xaxis.set_minor_locator(NullLocator())
     if len(rows) > 1:
-        figure.legend(loc="outside right upper", title=", ".join(_others(study)))
+        figure.legend(loc="outside right upper", title=_fitted(", ".join(_others(study))))
     _explain(figure, study)
     return figure
+
+
+def _apart(
+    axes: Axes, room: float, numbers: Sequence[float], levels: Sequence[str]
+) -> dict[float, str]:
+    """Returns the numbers on x, with their levels, that have room beside the ones before.
+
+    Args:
+      axes: with their limits.
+      room: inches that the axes are wide, at least.
+      numbers: one for each level.
+      levels: texts of the numbers.
+    """
+    shown: dict[float, str] = {}
+    end = -1.0
+    for number, level in sorted(zip(numbers, levels)):
+        within, _ = axes.transAxes.inverted().transform(axes.transData.transform((number, 0)))
+        half = lettering.width(level, 9) / 2
+        if room * within - half > end:
+            shown[number] = level
+            end = room * within + half + 0.08
+    return shown
 
 
 def _claims(claims: Sequence[Mapping[str, Any]]) -> Figure:
@@ -211,7 +248,7 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> Figure:
             elinewidth=1.4,
             capsize=3,
         )
-    texts = [f"{_said({**c['where'], **c['advised']})}\n{c['verdict']}" for c in claims]
+    texts = [f"{_said({**c['where'], **c['advised']}, 2.4, 9)}\n{c['verdict']}" for c in claims]
     axes.set_yticks(range(len(claims)), texts)
     axes.set_ylim(len(claims) - 0.5, -0.5)
     axes.set_xlabel(
@@ -244,4 +281,5 @@ def _explain(figure: Figure, study: Study, more: str = "") -> None:
         parts[0] += ", cut off at the frame"
     if any(name.startswith("t over") for name in intervals) and more:
         parts.append("strokes: single seeds")
-    figure.supxlabel("; ".join([*parts, *([more] if more else [])]), fontsize=9)
+    text = "; ".join([*parts, *([more] if more else [])])
+    figure.supxlabel(lettering.wrapped(text, figure.get_figwidth() - 0.3, 9), fontsize=9)

@@ -14,7 +14,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap,
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from tl.report import fonts
+from tl.report import fonts, lettering
 
 # Okabe and Ito's colour-blind safe colours; the marker tells the lines apart in grey, too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -96,7 +96,8 @@ def save(figure: Figure, title: str, path: Path) -> None:
       title: above the axes.
       path: of the PNG to write.
     """
-    figure.suptitle(fonts.legible(title), fontsize=11)
+    room = 0.95 * figure.get_figwidth()
+    figure.suptitle(lettering.wrapped(fonts.legible(title), room, 11), fontsize=11)
     figure.savefig(path, dpi=150, facecolor="white", metadata={"Software": None})
 
 
@@ -148,15 +149,6 @@ def text_on(background: Iterable[float]) -> str:
     ]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "black" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "white"
-
-
-def shortened(name: str, longest: int = 24) -> str:
-    """Returns a name of at most `longest` characters, the last a … where some are left out.
-
-    >>> shortened("a long name", 8)
-    'a long…'
-    """
-    return name if len(name) <= longest else name[: longest - 1].rstrip() + "…"
 
 
 def log_axis(axes: Axes) -> None:

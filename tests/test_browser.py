@@ -1,6 +1,8 @@
 """The pages in Chromium: nothing missing, nothing too wide, nothing on the console, sorted."""
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests import browser, reported
 from tl.report import page
@@ -102,6 +104,37 @@ def test_text_contrasts_with_the_page(chromium, pages, dark):
             f"document.body).backgroundColor])(document.querySelector({selector!r}))"
         )
         assert _contrast(*colours) >= 4.5, selector  # WCAG 2.1, level AA
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("name", ["probe", "advice"])
+def test_a_shade_lies_where_a_phone_shows_no_more_of_a_box(chromium, pages, tmp_path, name, dark):
+    chromium.open(pages[name], width=375, dark=dark)
+    boxes = chromium.evaluate(
+        "(window.wide = [...document.querySelectorAll('.scroll, .command')]"
+        ".filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth)).map(e => {"
+        "const r = e.getBoundingClientRect(); return [r.left, r.right, r.top, r.bottom]})"
+    )
+    assert len(boxes) > 1
+
+    def shades(file):
+        """Returns how much the edges of boxes differ from their insides, left and right ones."""
+        chromium.screenshot(tmp_path / file)
+        with Image.open(tmp_path / file) as image:
+            pixels = np.asarray(image.convert("L")).astype(int)
+        for left, right, top, bottom in boxes:
+            box = pixels[round(top) + 2 : round(bottom) - 2, round(left) + 2 : round(right) - 2]
+            inside = np.median(box)
+            # A median over the height, for there are lines and letters, too.
+            yield abs(np.median(box[:, 0]) - inside), abs(np.median(box[:, -1]) - inside)
+
+    for left, right in shades("start.png"):
+        assert left < 3 and right > 25
+    chromium.evaluate("wide.forEach(e => e.scrollLeft = 9999)")
+    for left, right in shades("end.png"):
+        assert left > 25 and right < 3
+    chromium.evaluate("wide.forEach(e => e.scrollLeft = (e.scrollWidth - e.clientWidth) / 2)")
+    assert any(left > 25 and right > 25 for left, right in shades("middle.png"))
 
 
 def _contrast(one: str, other: str) -> float:

@@ -1,9 +1,14 @@
+import re
+from pathlib import Path
+
 import jinja2
 import pytest
 
 from tests import pages
 from tl.errors import UserError
 from tl.report import html
+
+TEMPLATES = Path(html.__file__).parent / "templates"
 
 
 def test_nothing_is_loaded_from_elsewhere(probe_page):
@@ -36,3 +41,16 @@ def test_a_value_that_a_template_lacks_is_an_error(tmp_path):
     with pytest.raises(jinja2.UndefinedError, match="'summary' is undefined"):
         html.write(tmp_path / "index.html", "index.html", title="", sections=[])
     assert not list(tmp_path.iterdir())
+
+
+def test_what_may_be_wide_is_in_a_box_that_scrolls():
+    templates = {path.name: path.read_text() for path in TEMPLATES.glob("*.html")}
+    for name, wide in (("table.html", "<table"), ("picture.html", "<picture")):
+        before, _ = templates.pop(name).split(wide)
+        assert '<div class="scroll"' in before
+    assert not [name for name, text in templates.items() if "<table" in text or "<picture" in text]
+    css = (TEMPLATES / "page.css").read_text()
+    (rule,) = re.findall(r"^\.scroll, \.command \{(.*?)^\}", css, re.DOTALL | re.MULTILINE)
+    assert "overflow: auto" in rule
+    # Two covers that move with the content, over the shades at both sides.
+    assert rule.count(" local;") == rule.count("var(--shade)") == 2

@@ -1,6 +1,7 @@
 """Writes a classifier for other programs: torchvision, timm, transformers, StableHLO or ONNX.
 
   python -m experiments.export RUN --format=onnx --output=FOLDER [--image_size=480x640]
+  python -m experiments.export RUN --format=onnx --output=FOLDER --preprocessing=outside
 
 RUN is the folder of a run of experiments.probe or experiments.finetune, a weight file, or a name of
 `experiments.weights list`. The folder gets the file and, beside it, classes and preprocessing.
@@ -24,6 +25,12 @@ IMAGE_SIZE = flags.DEFINE_string(
     "stablehlo, onnx: HEIGHTxWIDTH of the images, which are then resized and cropped inside; "
     "default: they come as the square that the network sees",
 )
+PREPROCESSING = flags.DEFINE_enum(
+    "preprocessing",
+    "inside",
+    ("inside", "outside"),
+    "stablehlo, onnx: outside takes images that are normalised already, float32",
+)
 WEIGHTS = flags.DEFINE_string("weights", "", "where the weights of a probe's network are now")
 LIKE = flags.DEFINE_string("like", "", "weight set whose preprocessing a local file takes")
 PREFIX = flags.DEFINE_string("prefix", "", "prefix rule of a self-supervised checkpoint")
@@ -40,6 +47,11 @@ def main(arguments: Sequence[str]) -> None:
     size = _size(IMAGE_SIZE.value)
     if size and FORMAT.value not in ("stablehlo", "onnx"):
         raise UserError(f"--image_size is for stablehlo and onnx; {FORMAT.value} resizes itself")
+    outside = PREPROCESSING.value == "outside"
+    if outside and FORMAT.value not in ("stablehlo", "onnx"):
+        raise UserError(f"--preprocessing is for stablehlo and onnx; {FORMAT.value} has it outside")
+    if outside and size:
+        raise UserError("--image_size resizes inside; leave it out with --preprocessing=outside")
     from tl.inference import export  # imports JAX, which a misspelt flag need not wait for
     from tl.inference import model as inference
 
@@ -50,7 +62,8 @@ def main(arguments: Sequence[str]) -> None:
         prefix=PREFIX.value,
         classes=CLASSES.value,
     )
-    written = export.write(model, FORMAT.value, Path(OUTPUT.value).expanduser(), size)
+    inputs = export.Inputs(size, normalised=outside)
+    written = export.write(model, FORMAT.value, Path(OUTPUT.value).expanduser(), inputs)
     print("written: " + ", ".join(map(str, written)))
 
 

@@ -83,3 +83,19 @@ def test_export(fitted, tmp_path):
         "--image_size=3x4", status=2,
     )  # fmt: skip
     assert error == "error: --image_size is for stablehlo and onnx; timm resizes itself\n"
+    error = commands.run(
+        "experiments.export", folder, "--format=timm", f"--output={tmp_path}",
+        "--preprocessing=outside", status=2,
+    )  # fmt: skip
+    assert error == "error: --preprocessing is for stablehlo and onnx; timm has it outside\n"
+    error = commands.run(
+        "experiments.export", folder, "--format=onnx", f"--output={tmp_path}",
+        "--preprocessing=outside", "--image_size=3x4", status=2,
+    )  # fmt: skip
+    assert error.startswith("error: --image_size resizes inside; leave it out with --preprocessing")
+    commands.run(
+        "experiments.export", folder, "--format=stablehlo", f"--output={tmp_path}",
+        "--preprocessing=outside",
+    )  # fmt: skip
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["input"] == "float32 [batch, 32, 32, 3]"

@@ -50,6 +50,7 @@ def test_stablehlo_computes_what_the_model_predicts(model, endpoint, tmp_path):
     described = json.loads((tmp_path / "config.json").read_text())
     assert described["classes"] == list(exported.classes)
     assert described["input"] == "uint8 [batch, 16, 16, 3]"
+    assert described["preprocessing_inside"] == ["normalise"]
     assert described["temperature"] == exported.temperature
     function = jax.export.deserialize(files[0].read_bytes())
     assert function.platforms == ("cpu", "cuda", "tpu")
@@ -62,11 +63,40 @@ def test_stablehlo_computes_what_the_model_predicts(model, endpoint, tmp_path):
 def test_stablehlo_resizes_inside(model, tmp_path):
     p = dataclasses.replace(model.preprocessing, geometry="resize_crop", crop_pct=0.8)
     resizing = dataclasses.replace(model, preprocessing=p)
-    (file, _) = export.write(resizing, "stablehlo", tmp_path, image_size=(24, 30))
+    (file, _) = export.write(resizing, "stablehlo", tmp_path, export.Inputs((24, 30)))
+    described = json.loads((tmp_path / "config.json").read_text())
+    assert described["input"] == "uint8 [batch, 24, 30, 3]"
+    assert described["preprocessing_inside"] == ["resize", "crop", "normalise"]
     images = np.random.default_rng(2).integers(0, 256, (3, 24, 30, 3), np.uint8)
     found = jax.export.deserialize(file.read_bytes()).call(images)
     expected = resizing.predict(images).probabilities
     np.testing.assert_allclose(found["probabilities"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_stablehlo_takes_normalised_images(model, tmp_path):
+    p = dataclasses.replace(
+        model.preprocessing, mean=(10.0, 20.0, 30.0), std=(4.0, 5.0, 6.0), channels="BGR"
+    )
+    bgr = dataclasses.replace(model, preprocessing=p)
+    (file, _) = export.write(bgr, "stablehlo", tmp_path, export.Inputs(normalised=True))
+    described = json.loads((tmp_path / "config.json").read_text())
+    assert described["input"] == "float32 [batch, 16, 16, 3]"
+    assert described["preprocessing_inside"] == []
+    assert described["preprocessing"]["mean"] == [10.0, 20.0, 30.0]
+    assert described["preprocessing"]["std"] == [4.0, 5.0, 6.0]
+    assert (described["preprocessing"]["size"], described["preprocessing"]["channels"]) == (
+        16,
+        "BGR",
+    )
+    images = (IMAGES[..., ::-1] - np.float32([10, 20, 30])) / np.float32([4, 5, 6])
+    found = jax.export.deserialize(file.read_bytes()).call(images)
+    expected = bgr.predict(IMAGES).probabilities
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_normalised_images_are_not_resized():
+    with pytest.raises(UserError, match="normalised images are resized already; leave their size"):
+        export.Inputs((3, 4), normalised=True)
 
 
 def test_torchvision_loads_again_here(model, tmp_path):
@@ -148,7 +178,49 @@ def test_timm_and_onnx_runtime_say_the_same(tmp_path):
     export.write(model, "timm", tmp_path / "timm")
     network = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).eval()
     assert network.pretrained_cfg["label_names"] == list(model.classes)
-    inputs = np.asarray(normalise(squares, model.preprocessing)).transpose(0, 3, 1, 2)
+    inputs = np.asarray(normalise(jnp.asarray(squares), model.preprocessing)).transpose(0, 3, 1, 2)
     with torch.no_grad():
         found = torch.softmax(network(torch.from_numpy(inputs.copy())), 1).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    "inputs, images",
+    [
+        (export.Inputs(), IMAGES),
+        (export.Inputs((24, 30)), np.random.default_rng(2).integers(0, 256, (3, 24, 30, 3), "u1")),
+        (export.Inputs(normalised=True), IMAGES),
+    ],
+)
+def test_onnx_computes_what_the_model_predicts(model, inputs, images, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("jax2onnx")
+    p = dataclasses.replace(model.preprocessing, geometry="resize_crop", crop_pct=0.8)
+    resizing = dataclasses.replace(model, preprocessing=p) if inputs.image_size else model
+    files = export.write(resizing, "onnx", tmp_path, inputs)
+    assert sorted(tmp_path.iterdir()) == sorted(files)  # the weights are in the one file
+    session = onnxruntime.InferenceSession(files[0])
+    assert [one.name for one in session.get_outputs()] == ["logits", "probabilities"]
+    expected = resizing.predict(images).probabilities
+    if inputs.normalised:
+        images = np.asarray(normalise(jnp.asarray(images), model.preprocessing))
+    for count in (1, 3):
+        _, found = session.run(None, {"images": images[:count]})
+        np.testing.assert_allclose(found, expected[:count], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.peers
+def test_an_onnx_file_that_computes_something_else_is_an_error(model, tmp_path):
+    pytest.importorskip("jax2onnx")
+    (file, _) = export.write(model, "onnx", tmp_path)
+    spec = export.Inputs().spec(model, 2)
+    export._check_onnx(file, export.classify(model, export.Inputs()), spec)
+    wrong = export.classify(
+        dataclasses.replace(
+            model, preprocessing=dataclasses.replace(model.preprocessing, channels="BGR")
+        ),
+        export.Inputs(),
+    )
+    with pytest.raises(UserError, match=r"jax2onnx [\d.]+ wrote a program with other logits: the"):
+        export._check_onnx(file, wrong, spec)

@@ -44,3 +44,18 @@ def test_a_value_that_is_no_number_is_passed_on():
     x = jnp.array([1.0, jnp.nan, 2.0, 3.0]).reshape(1, 2, 2, 1)
     value, _ = jax.vjp(lambda x: max_pool(x, (2, 2), (2, 2), ((0, 0), (0, 0))), x)
     assert jnp.isnan(value).all()
+
+
+@pytest.mark.parametrize("height,width,window,strides,pads", CASES)
+def test_a_program_for_any_number_of_images_pads_before_it_pools(
+    height, width, window, strides, pads
+):
+    (batch,) = jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, height, width, 5), jnp.float32)
+    pool = jax.jit(lambda x: max_pool(x, window, strides, pads))
+    (call,) = jax.make_jaxpr(pool)(images).eqns
+    operations = {one.primitive.name: one.params for one in call.params["jaxpr"].eqns}
+    assert set(operations["reduce_window_max"]["padding"]) == {(0, 0)}  # what jax2onnx can write
+    x = np.random.default_rng(0).normal(size=(3, height, width, 5)).astype(np.float32) - 3
+    found = jax.export.export(pool)(images).call(x)
+    np.testing.assert_array_equal(found, nn.max_pool(x, window, strides, padding=pads))

@@ -94,6 +94,7 @@ def resample(
 
     high = (matrix + (1 << _HALF_BITS - 1)) >> _HALF_BITS
     low = matrix - (high << _HALF_BITS)
-    total = (product(high) << _HALF_BITS) + product(low)
-    rounded = (total + (1 << PRECISION_BITS - 1)) >> PRECISION_BITS
-    return jnp.clip(rounded, 0, 255).astype(jnp.float32)
+    # Not shifted: ONNX Runtime cannot shift signed numbers. Clipped first, so division rounds down.
+    total = product(high) * (1 << _HALF_BITS) + product(low) + (1 << PRECISION_BITS - 1)
+    clipped = jnp.clip(total, 0, (1 << PRECISION_BITS + 8) - 1)
+    return jax.lax.div(clipped, jnp.int32(1 << PRECISION_BITS)).astype(jnp.float32)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Shaped, UInt8
+from jaxtyping import Array, Float, Float32, Real, Shaped
 
 from tl import devices
 from tl.data.loader import batches
@@ -305,14 +305,14 @@ def feature_function(
     pooling: str,
     chunk_pixels: int | None = None,
     leading: tuple[tuple[str, int], ...] = (),
-) -> Callable[[Any, UInt8[Array, "n h w c"]], dict[str, Float[Array, "n _"]]]:
-    """Returns a pure function (variables, images uint8 `[N, H, W, 3]`) -> endpoint to `[N, D]`.
+) -> Callable[[Any, Real[Array, "n h w c"]], dict[str, Float[Array, "n _"]]]:
+    """Returns a pure function (variables, images `[N, H, W, 3]`) -> endpoint to `[N, D]`.
 
     Equal arguments give the same object, so that all splits of a data set share compiled programs.
 
     Args:
       model, preprocessing, endpoints, pooling: as in `extract`.
-      prepare: (images as loaded, preprocessing) -> normalised images.
+      prepare: (images as loaded, preprocessing) -> normalised images; loaded ones are uint8.
       chunk_pixels: pixels of output that each unit of the network, from one endpoint to the next,
         computes at a time, about; None for the whole batch at once.
       leading: (endpoint, number of class and register tokens), see `pool`.
@@ -338,7 +338,7 @@ def feature_function(
         return outputs
 
     @devices.in_full_precision
-    def features(variables: Any, images: UInt8[Array, "n h w c"]) -> dict[str, Float[Array, "n _"]]:
+    def features(variables: Any, images: Real[Array, "n h w c"]) -> dict[str, Float[Array, "n _"]]:
         if chunk_pixels and set(endpoints) != {PIXELS}:
             outputs = in_chunks(variables, images, chunk_pixels)
         else:

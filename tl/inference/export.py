@@ -1,24 +1,28 @@
 """Classifiers in the files of other programs: torchvision, timm, transformers, StableHLO, ONNX."""
 
 import dataclasses
+import importlib.metadata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import export as jax_export
-from jaxtyping import Array, Float, UInt8
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Real
 
-from tl.data.transforms import device_transform, normalise
+from tl.data.transforms import Prepare, device_transform, normalise
 from tl.errors import UserError
 from tl.features.network import computing_function
-from tl.files import write_json
+from tl.files import replacing, write_json
 from tl.inference.model import Model
 from tl.models.registry import FINAL
 from tl.probes.heads import Linear
 from tl.weights import convert, trained
 from tl.weights.load import Pretrained
+from tl.weights.spec import Preprocessing
 
 FORMATS = ("torchvision", "timm", "transformers", "stablehlo", "onnx")
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -26,19 +30,72 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 _TIMM = {"efficientnet_lite0": ("tf_efficientnet_lite0", "timm_efficientnet_lite")}
 _TORCH_SCHEME = {"timm": "torchvision", "transformers": "huggingface"}
 
-Classify = Callable[[UInt8[Array, "n h w 3"]], Mapping[str, Float[Array, "n c"]]]
+# How far ONNX Runtime's logits may be from ours, as a share of the largest: rounding gives 1e-5.
+_ONNX_TOLERANCE = 1e-3
+
+Classify = Callable[[Real[Array, "n h w 3"]], Mapping[str, Float[Array, "n c"]]]
 
 
-def classify(model: Model, image_size: tuple[int, int] | None = None) -> Classify:
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Which images a program takes, and so what it does with them inside.
+
+    Attributes:
+      image_size: (height, width) of uint8 images in RGB, which are resized, cropped and normalised
+        inside; None for images that are resized and cropped already, [N, size, size, 3].
+      normalised: whether they are normalised already, too: float32, (pixel - mean) / std, in the
+        order of the preprocessing's channels; otherwise uint8 in RGB.
+
+    Raises:
+      UserError: both are given.
+    """
+
+    image_size: tuple[int, int] | None = None
+    normalised: bool = False
+
+    def __post_init__(self) -> None:
+        if self.image_size and self.normalised:
+            raise UserError("normalised images are resized already; leave their size out")
+
+    def spec(self, model: Model, count: Any) -> jax.ShapeDtypeStruct:
+        """Returns the shape and dtype of `count` images."""
+        size = model.preprocessing.size
+        dtype = jnp.float32 if self.normalised else jnp.uint8
+        return jax.ShapeDtypeStruct((count, *(self.image_size or (size, size)), 3), dtype)
+
+    def described(self, model: Model) -> dict[str, Any]:
+        """Returns what `config.json` says of the images."""
+        images = self.spec(model, 1)
+        height, width = images.shape[1:3]
+        steps = [] if self.normalised else ["normalise"]
+        if self.image_size:
+            steps = ["resize", "crop", *steps]
+        return {
+            "input": f"{images.dtype} [batch, {height}, {width}, 3]",
+            "preprocessing_inside": steps,
+        }
+
+    @property
+    def prepare(self) -> Prepare:
+        """Images to the network's input."""
+        if self.normalised:
+            return _as_they_are
+        return device_transform if self.image_size else normalise
+
+
+def _as_they_are(images: jax.Array, p: Preprocessing, dtype: DTypeLike = jnp.float32) -> jax.Array:
+    return images.astype(dtype)
+
+
+def classify(model: Model, inputs: Inputs) -> Classify:
     """Returns the whole classifier as one function of JAX: images -> logits and probabilities.
 
     Args:
       model: see `tl.inference.model.load`.
-      image_size: (height, width) of the images, which are then resized and cropped inside; None for
-        images that are resized and cropped already, uint8 [N, size, size, 3] in RGB.
+      inputs: which images it takes.
 
     Returns:
-      A function of uint8 images to `logits` and calibrated `probabilities`, float32 [N, C].
+      A function of images to `logits` and calibrated `probabilities`, float32 [N, C].
 
     Raises:
       UserError: the classifier is no linear one.
@@ -48,9 +105,8 @@ def classify(model: Model, image_size: tuple[int, int] | None = None) -> Classif
         raise UserError("nearest neighbours cannot be exported; expected a linear probe")
     if model.image_shape is not None:
         raise UserError("a probe of pixels has no network to export")
-    prepare = normalise if image_size is None else device_transform
     function, variables = computing_function(
-        model.network, model.preprocessing, model.extraction, prepare
+        model.network, model.preprocessing, model.extraction, inputs.prepare
     )
     head = model.head
 
@@ -68,16 +124,14 @@ def classify(model: Model, image_size: tuple[int, int] | None = None) -> Classif
     return logits_and_probabilities
 
 
-def write(
-    model: Model, kind: str, folder: Path, image_size: tuple[int, int] | None = None
-) -> list[Path]:
+def write(model: Model, kind: str, folder: Path, inputs: Inputs | None = None) -> list[Path]:
     """Writes a classifier into a folder, with its classes and preprocessing beside it.
 
     Args:
       model: see `tl.inference.model.load`.
       kind: one of FORMATS.
       folder: made where there is none; its files of the same names are replaced.
-      image_size: for `stablehlo` and `onnx`, see `classify`.
+      inputs: which images `stablehlo` and `onnx` take; None for `Inputs()`.
 
     Returns:
       The files.
@@ -85,12 +139,13 @@ def write(
     Raises:
       UserError: the format cannot hold this classifier, or the folder cannot be written.
     """
+    inputs = inputs or Inputs()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if kind == "stablehlo":
-            return _stablehlo(model, folder, image_size)
+            return _stablehlo(model, folder, inputs)
         if kind == "onnx":
-            return _onnx(model, folder, image_size)
+            return _onnx(model, folder, inputs)
         return _torch(model, kind, folder)
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror}") from error
@@ -231,47 +286,66 @@ def _image_processor(model: Model) -> dict[str, Any]:
     }
 
 
-def _shape(model: Model, image_size: tuple[int, int] | None) -> tuple[int, int]:
-    return image_size or (model.preprocessing.size, model.preprocessing.size)
-
-
-def _stablehlo(model: Model, folder: Path, image_size: tuple[int, int] | None) -> list[Path]:
-    height, width = _shape(model, image_size)
+def _stablehlo(model: Model, folder: Path, inputs: Inputs) -> list[Path]:
     (batch,) = jax_export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, height, width, 3), jnp.uint8)
-    exported = jax_export.export(jax.jit(classify(model, image_size)), platforms=PLATFORMS)(images)
+    function = jax.jit(classify(model, inputs))
+    exported = jax_export.export(function, platforms=PLATFORMS)(inputs.spec(model, batch))
     files = [folder / "model.stablehlo", folder / "config.json"]
     files[0].write_bytes(exported.serialize())
-    write_json(files[1], {"input": f"uint8 [batch, {height}, {width}, 3]", **_described(model)})
+    write_json(files[1], {**inputs.described(model), **_described(model)})
     return files
 
 
-def _onnx(model: Model, folder: Path, image_size: tuple[int, int] | None) -> list[Path]:
+def _onnx(model: Model, folder: Path, inputs: Inputs) -> list[Path]:
     try:
         from jax2onnx import to_onnx
     except ImportError as error:
         raise UserError("ONNX needs jax2onnx: pip install 'tl[onnx]'") from error
-    height, width = _shape(model, image_size)
-    function = classify(model, image_size)
+    function = classify(model, inputs)
+    names = ["logits", "probabilities"]
 
-    def ordered(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def ordered(images: jax.Array) -> tuple[jax.Array, ...]:
         outputs = function(images)
-        return outputs["logits"], outputs["probabilities"]
+        return tuple(outputs[name] for name in names)
 
     files = [folder / "model.onnx", folder / "config.json"]
-    to_onnx(
-        ordered,
-        [jax.ShapeDtypeStruct(("batch", height, width, 3), jnp.uint8)],
-        model_name="classifier",
-        return_mode="file",
-        output_path=str(files[0]),
-    )
-    write_json(
-        files[1],
-        {
-            "input": f"uint8 [batch, {height}, {width}, 3]",
-            "outputs": ["logits", "probabilities"],
-            **_described(model),
-        },
-    )
+    spec = inputs.spec(model, 2)
+    with replacing(files[0]) as partial:
+        to_onnx(
+            ordered,
+            [jax.ShapeDtypeStruct(("batch", *spec.shape[1:]), spec.dtype)],
+            model_name="classifier",
+            return_mode="file",
+            output_path=str(partial),
+            input_names=["images"],
+            output_names=names,
+            export_mode="web",  # all weights in the one file
+        )
+        _check_onnx(partial, function, spec)
+    write_json(files[1], {**inputs.described(model), "outputs": names, **_described(model)})
     return files
+
+
+def _check_onnx(path: Path, function: Classify, spec: jax.ShapeDtypeStruct) -> None:
+    """Runs a file on noise, for jax2onnx may leave out an argument that it does not know.
+
+    Raises:
+      UserError: the file computes something else than the function.
+    """
+    import onnxruntime  # jax2onnx needs it, too
+
+    rng = np.random.default_rng(0)
+    if spec.dtype == jnp.uint8:
+        images = rng.integers(0, 256, spec.shape, np.uint8)
+    else:
+        images = rng.normal(size=spec.shape).astype(np.float32)
+    expected = np.asarray(jax.jit(function)(images)["logits"])
+    session = onnxruntime.InferenceSession(path)
+    (found,) = session.run(["logits"], {"images": images})
+    difference = float(np.abs(found - expected).max() / np.abs(expected).max())
+    if not difference <= _ONNX_TOLERANCE:
+        version = importlib.metadata.version("jax2onnx")
+        raise UserError(
+            f"jax2onnx {version} wrote a program with other logits: the largest difference is "
+            f"{difference:.2g} of the largest logit. Export it as stablehlo, or try another version"
+        )

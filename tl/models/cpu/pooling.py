@@ -41,14 +41,16 @@ def max_pool(
     pads = (pads[0][0], pads[0][1]), (pads[1][0], pads[1][1])
 
     def native(x: jax.Array) -> jax.Array:
-        # By name, as jax2onnx takes them.
-        return nn.max_pool(x, window_shape=window, strides=strides, padding=pads)
+        return nn.max_pool(x, window, strides, padding=pads)
 
     def lowered(x: jax.Array) -> jax.Array:
         return _max_pool(x, x.shape[1:3], window, strides, pads)
 
     if jax.export.is_symbolic_dim(x.shape[0]):  # as in a file that other programs run
-        return native(x)
+        # jax2onnx takes a pooling's arguments by name, and would leave its pads out without a word
+        # (0.17.1). So they are added first; XLA makes one operation of the two.
+        x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-np.inf)
+        return nn.max_pool(x, window_shape=window, strides=strides, padding="VALID")
     return lax.platform_dependent(x, cpu=lowered, default=native)
 
 

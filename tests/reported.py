@@ -230,7 +230,13 @@ def write_advice(folder: Path, **changes) -> Path:
         "verdict": {"case": "small_different", "sentences": ["Few images.", "Unlike ImageNet."]},
         "choices": [choice, choice | {"method": "fine-tune all", "endpoint": None, "top1": 0.9}],
         "endpoints": endpoints,
-        "similarity": {"final_top1": 0.65, "error_ratio": 2.33, "best_by_logme": "stage2"},
+        "similarity": {
+            "final_top1": 0.65,
+            "error_ratio": 2.33,
+            "best_by_logme": "stage2",
+            "held_out": 1000,
+            "exponent": 0.5,
+        },
         "data": {
             "name": "digits",
             "version": "1.0.0",

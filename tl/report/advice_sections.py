@@ -1,7 +1,9 @@
 """What advice shows: the verdict, the choices it weighed, and what it measured."""
 
+from functools import partial
 from typing import Any
 
+from tl.report.advice_figure import accuracy_over_images
 from tl.report.blocks import (
     Block,
     Cell,
@@ -12,6 +14,7 @@ from tl.report.blocks import (
     Text,
     interval,
     percent,
+    picture,
     seconds,
 )
 from tl.report.facts import Headline, by_lines
@@ -71,6 +74,30 @@ def verdict(run: Run) -> list[Block]:
             for c in result["choices"][1:]
         ),
     ]
+
+
+def curve(run: Run) -> list[Block]:
+    """Returns accuracy over the number of images: measured, fitted and expected."""
+    result = run.result
+    probe = next(c for c in result["choices"] if c["endpoint"])
+    similarity, images = result["similarity"], f"{result['data']['images']:,}"
+    row = next(row for row in result["endpoints"] if row["endpoint"] == probe["endpoint"])
+    shares = ", ".join(f"{formats.percent(v)} with {int(k):,}" for k, v in row["top1"].items())
+    expected = "; ".join(
+        f"{c['method']} {formats.percent(c['top1'])} ({formats.interval(c['top1_interval'])})"
+        for c in result["choices"]
+    )
+    alt = (
+        f"Top-1 accuracy of probes of {probe['endpoint']} by number of images: {shares}. Expected "
+        f"with {images}: {expected}."
+    )
+    caption = (
+        f"Measured on {similarity['held_out']:,} held-out images (intervals are Wilson's). The "
+        "error falls about as a power of the number n of images. Beyond the images measured, half "
+        "of the exponent is expected, and the curve starts lower where the choice of the probe "
+        "flattered it."
+    )
+    return [picture(partial(accuracy_over_images, result), alt, caption)]
 
 
 def measured(run: Run) -> list[Block]:

@@ -48,6 +48,7 @@ SECTIONS: Mapping[str, Mapping[str, Blocks]] = {  # of each kind of run, in read
     },
     "advise": {
         "Verdict": advice_sections.verdict,
+        "Accuracy over images": advice_sections.curve,
         "Measured": advice_sections.measured,
         **_WHAT_RAN,
     },

@@ -222,5 +222,13 @@ def test_an_onnx_file_that_computes_something_else_is_an_error(model, tmp_path):
         ),
         export.Inputs(),
     )
-    with pytest.raises(UserError, match=r"jax2onnx [\d.]+ wrote a program with other logits: the"):
+    with pytest.raises(UserError, match=r"jax2onnx [\d.]+ wrote a program with other logits: they"):
         export._check_onnx(file, wrong, spec)
+
+
+@pytest.mark.peers
+def test_onnx_holds_a_head_of_zeros(model, tmp_path):
+    pytest.importorskip("jax2onnx")
+    zeros = Linear(np.zeros((16, 2), np.float32), np.zeros(2, np.float32))
+    probed = dataclasses.replace(probe_of(model, registry.FINAL), head=zeros)
+    assert export.write(probed, "onnx", tmp_path)[0].exists()

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from tests import pages
-from tl.report import blocks
+from tl.report import blocks, html
 
 
 def test_pictures_are_for_light_and_dark_and_described(probe_page):
@@ -57,3 +57,11 @@ def test_a_thumbnail_keeps_few_pixels_and_compresses_many(side, kind, small, tmp
     with Image.open(io.BytesIO(base64.b64decode(found.source.partition(",")[2]))) as image:
         assert image.size == (side, side)
         assert (np.asarray(image) == pixels).all() == (kind == "png")
+
+
+def test_a_long_name_beside_a_number_may_be_broken(tmp_path):
+    rows = [[blocks.Cell("x" * 60 + " (5.0 %)", 0.05)], [blocks.Cell("x (5.0 %)", 0.05)]]
+    section = blocks.Section("Classes", [blocks.Table("taken for", ["most often taken for"], rows)])
+    path = html.write(tmp_path / "a.html", "index.html", title="", summary="", sections=[section])
+    cells = pages.Page(path).of("td")
+    assert [cell["class"] for cell in cells] == ["number long", "number"]

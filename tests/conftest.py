@@ -1,4 +1,4 @@
-"""Eight fake CPU devices for every test, no programs kept, and types checked at run time.
+"""Eight fake CPU devices for every test, programs kept, and types checked at run time.
 
 With `-m gpu` the devices are those that JAX finds.
 """
@@ -34,7 +34,8 @@ collect_ignore = ["make_golden.py"]  # a script, which changes what may be impor
 def pytest_configure(config):
     """Sets what JAX reads when it is first imported, which is later, by the tests."""
     os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # commands under test would write into the user's
+    if not hasattr(config, "workerinput"):  # workers have the environment of the process they serve
+        _keep_programs(config)
     if _on_accelerator(config):
         # Workers of `-n` and the processes that tests start share the card's memory.
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
@@ -43,6 +44,15 @@ def pytest_configure(config):
     os.environ["XLA_FLAGS"] = (
         os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     )
+
+
+def _keep_programs(config):
+    """Lets tests, workers and commands under test compile a program once, also in later runs."""
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # not the user's, where commands keep theirs
+    if hasattr(config, "cache") and not _on_accelerator(config):
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("compiled"))
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+        os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(1 << 30)
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -32,6 +32,7 @@ def fresh(monkeypatch):
     before = {name: getattr(jax.config, name) for name in FLAGS}
     # Read from the environment, so that `enable` leaves it: every program counts.
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_MAX_SIZE", raising=False)  # of conftest.py
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_compilation_cache_dir", None)
     of_jax.reset_cache()

@@ -117,7 +117,7 @@ def signature(name: str, function: Any) -> str:
     source, node = source_of(function)
     head = "\n".join(source.splitlines()[node.lineno - 1 : node.body[0].lineno - 1])
     head = re.sub(r"^def \w+", name, head).removesuffix(":")
-    return valued(re.sub(r"\((\n *)?self(?:,\n| *, |(?=\)))", r"(\1", head), function)
+    return valued(re.sub(r"\((\n *)?self(?:,\s*|(?=\)))", r"(\1", head), function)
 
 
 def valued(text: str, function: Any) -> str:

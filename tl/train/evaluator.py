@@ -123,9 +123,12 @@ class Evaluator:
     def _step(self) -> Step:
         run_network = functools.partial(forward, model=self.model, start=self.inputs.start)
         step = functools.partial(
-            eval_step, forward=run_network, prepare=self.inputs.prepare_eval, loss=self.loss
+            devices.in_full_precision(eval_step),
+            forward=run_network,
+            prepare=self.inputs.prepare_eval,
+            loss=self.loss,
         )
-        return self.parallel.compile(devices.in_full_precision(step))
+        return self.parallel.compile(step)
 
     @functools.cached_property
     def _pool(self) -> Step:

@@ -1,6 +1,7 @@
 """Programs that the tests of an accelerator start in processes of their own."""
 
 import collections
+import dataclasses
 import hashlib
 import os
 import pathlib
@@ -13,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.networks import random_variables, tiny_resnet
-from tests.toy import PLAIN, Source, pretrained
+from tests.toy import PLAIN, TOY, Source, pretrained
 from tl.devices import DataParallel
 from tl.features.network import Extraction, compute_rows
-from tl.models.registry import Backbone, Endpoint
+from tl.models.registry import Endpoint
 from tl.runs import compile_cache
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -64,16 +65,8 @@ def too_large() -> None:
     devices = jax.local_devices()
     limit = sum(device.memory_stats()["bytes_limit"] for device in devices)
     width = int(1.5 * limit) // (64 * 4)
-    backbone = Backbone(
-        name="wide",
-        module=Wide,
-        arguments={},
-        outputs={"pooled": Endpoint(width, "vector")},
-        layers=("factor",),
-        schemes=(),
-        batch_stats=False,
-        stride=1,
-    )
+    outputs = {"pooled": Endpoint(width, "vector")}
+    backbone = dataclasses.replace(TOY, name="wide", module=Wide, outputs=outputs)
     network = pretrained(Wide(width), {"params": {"factor": np.float32(1)}}, backbone)
     extraction = Extraction(("pooled",), batch_size=64, threads=0)
     computed = compute_rows(network, Source(64), PLAIN, extraction, np.arange(32))

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from experiments.benchmark import contest, gpu, gpu_host, gpu_ours, gpu_trace, native
+from experiments.benchmark.options import GPU_DTYPES
 from experiments.benchmark.timing import Timing
 from tests import contests
 from tl.errors import UserError
@@ -40,7 +41,7 @@ def test_limits_come_first_and_features_are_held_against_them():
     rows = by_case(found)
     assert len(rows) == 4 + 3 * 2
     flops = native.forward_flops("resnet_tiny", 16)
-    for dtype in gpu.DTYPES:
+    for dtype in GPU_DTYPES:
         limit = 1e12 * rows[dtype, "", ""]["ours"]
         for batch in (8, 16):
             row = rows["resnet_tiny, features", batch, dtype]

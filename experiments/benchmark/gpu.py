@@ -15,7 +15,6 @@ from experiments.benchmark.timing import Setting, Timing
 from experiments.benchmark.train import PASSES
 
 SIZE = 224  # of the images, pixels
-DTYPES = ("float32", "tfloat32", "bfloat16")
 TRAIN_DTYPES = ("tfloat32", "bfloat16")
 PROBE = 50_000, 2048, 10  # rows, features, classes
 # The first card that this process may use.

@@ -62,9 +62,9 @@ def estimate(
       unseen: float [N], 1 where a probe fitted to the largest number of rows, and chosen by other
         held-out rows, is right.
     """
-    sizes = sorted(correct)
     from scipy import stats  # most of a second to import
 
+    sizes = sorted(correct)
     count = len(unseen)
     errors = np.array([1 - correct[size].mean() for size in sizes])
     # Half an example is added, for no sample shows that there are no errors.

@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Real
 
 from tl.data.transforms import Prepare, device_transform, normalise
+from tl.devices import in_full_precision
 from tl.errors import UserError
 from tl.features.network import computing_function
 from tl.files import replacing, write_json
@@ -110,12 +111,12 @@ def classify(model: Model, inputs: Inputs) -> Classify:
     )
     head = model.head
 
+    @in_full_precision
     def logits_and_probabilities(images: jax.Array) -> dict[str, jax.Array]:
         outputs = function(variables, images)
         x = jnp.concatenate([outputs[name] for name in model.endpoint.split("+")], axis=1)
         if isinstance(head, Linear):
-            with jax.default_matmul_precision("highest"):
-                x = x @ head.kernel + head.bias
+            x = x @ head.kernel + head.bias
         scaled = x / jnp.float32(model.temperature)
         sigmoid = model.network.spec.link == "sigmoid"
         p = jax.nn.sigmoid(scaled) if sigmoid else jax.nn.softmax(scaled)

@@ -74,7 +74,7 @@ def start_run(*, resumable: bool = False) -> tuple[ml_collections.ConfigDict, Pa
     is finished but for its page, makes that and ends the process.
     """
     from tl import devices  # import JAX, which a misspelt flag need not wait for
-    from tl.runs import compile_cache, outcome
+    from tl.runs import compile_cache
     from tl.weights.fetch import cache_root
 
     values = flags.FLAGS
@@ -85,6 +85,8 @@ def start_run(*, resumable: bool = False) -> tuple[ml_collections.ConfigDict, Pa
         devices.join_hosts()
     asked = Path(values.workdir or "").expanduser()
     if values.workdir and not values.overwrite and workdir.lacks_page(values.config, asked):
+        from tl.runs import outcome
+
         print(f"{asked} holds this run, finished but for its page")
         outcome.write_report(True, asked, print)
         sys.exit()

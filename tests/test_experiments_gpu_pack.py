@@ -177,6 +177,8 @@ def carried(tmp_path):
     """A folder with a wheel, and a command `experiments.gpu` that says what it sees."""
     folder = tmp_path / "carried"
     (folder / "experiments").mkdir(parents=True)
+    # Without it an installed `experiments` would come first.
+    (folder / "experiments" / "__init__.py").touch()
     (folder / "wheels").mkdir()
     (folder / "experiments" / "gpu.py").write_text(
         "import os, sys, tiny\nprint(tiny.VALUE, os.getcwd(), *sys.argv[1:])\nsys.exit(1)\n"
@@ -198,6 +200,7 @@ def run_script(folder, *arguments):
         env={**os.environ, "PYTHON": sys.executable},
         capture_output=True,
         text=True,
+        timeout=300,
     )
 
 

@@ -21,7 +21,11 @@ SGD = {"optim.name": "sgd", "optim.learning_rate": 0.02, "train.head": "random"}
 RUNS = {
     "20 steps": {"train.epochs": 10.0},
     "norm=train, averaged": {"train.ema_decay": 0.5},
-    "norm=affine, accumulated": {"train.norm": "affine", "train.accumulate": 2},
+    "norm=affine, accumulated": {
+        "train.norm": "affine",
+        "train.accumulate": 2,
+        "train.batch_size": 32,  # a multiple of 16, for the two parts of eight devices
+    },
     "norm=frozen, thawed": {
         "train.norm": "frozen",
         "train.freeze": ("stem", "stage1"),

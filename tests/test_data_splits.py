@@ -109,3 +109,70 @@ def test_the_mistakes_of_train_and_val_are_those_of_its_parts():
         splits.train_and_val(LABELS, 11, 0.2, seed=0)
     with pytest.raises(UserError, match=r"between 0 and 1, got 1.0"):
         splits.train_and_val(LABELS, 0, 1.0, seed=0)
+
+
+def test_groups_of_one_row_change_nothing():
+    labels = np.random.default_rng(0).integers(-1, 7, 501)
+    alone = np.random.default_rng(1).permutation(501)
+    for without, grouped in [
+        (splits.holdout(labels, 0.2, 3), splits.holdout(labels, 0.2, 3, alone)),
+        (splits.train_and_val(labels, 9, 0.3, 2), splits.train_and_val(labels, 9, 0.3, 2, alone)),
+    ]:
+        assert all(map(np.array_equal, without, grouped))
+    grouped = splits.few_shot(labels, 9, 5, alone)
+    assert np.array_equal(splits.few_shot(labels, 9, 5), grouped)
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.2, 0.5])
+def test_a_group_lies_on_one_side(fraction):
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 90, 600)
+    labels = np.where(rng.random(600) < 0.1, -1, (groups + (rng.random(600) < 0.2)) % 4)
+    kept, held = splits.holdout(labels, fraction, 1, groups)
+    assert not np.intersect1d(groups[kept], groups[held]).size
+    assert np.array_equal(np.sort(np.r_[kept, held]), np.flatnonzero(labels >= 0))
+    share = np.bincount(labels[held]) / np.bincount(labels[labels >= 0])
+    assert np.abs(share - fraction).max() < 0.08  # a group has about 5 % of its class
+
+
+def test_groups_by_hand():
+    # Class 0: groups of 4, 4 and 2 rows; two of ten are wanted, which only the last one gives.
+    # Class 1: groups of 6 and 4; two of ten are wanted, and the smaller one is nearer.
+    # Class 2: one group, which is kept.
+    labels = np.repeat([0, 1, 2], [10, 10, 3])
+    groups = np.repeat([7, 3, 5, 1, 9, 2], [4, 4, 2, 6, 4, 3])
+    for seed in range(5):
+        kept, held = splits.holdout(labels, 0.2, seed, groups)
+        assert held.tolist() == [8, 9, 16, 17, 18, 19]
+        assert kept.tolist() == [*range(8), *range(10, 16), 20, 21, 22]
+
+
+def test_the_last_row_of_a_class_is_kept_with_its_group():
+    # Group 0 has the only row of class 1, so group 1 must be the one that is held out.
+    labels, groups = np.array([0, 0, 1, 0, 0]), np.array([0, 0, 0, 1, 1])
+    for seed in range(5):
+        assert splits.holdout(labels, 0.5, seed, groups)[1].tolist() == [3, 4]
+
+
+def test_no_group_can_be_held_out():
+    labels, groups = np.array([0, 0, 1, 1, -1]), np.array([4, 4, 8, 8, 9])
+    with pytest.raises(UserError, match="the 4 images are of 2 groups, and without any one of"):
+        splits.holdout(labels, 0.5, 0, groups)
+
+
+def test_few_shot_takes_every_group_before_a_second_row_of_one():
+    labels, groups = np.zeros(12, int), np.repeat([5, 2, 8], [8, 3, 1])
+    for seed in range(5):
+        assert sorted(groups[splits.few_shot(labels, 3, seed, groups)]) == [2, 5, 8]
+        assert sorted(groups[splits.few_shot(labels, 5, seed, groups)]) == [2, 2, 5, 5, 8]
+        three, six = (set(splits.few_shot(labels, k, seed, groups)) for k in (3, 6))
+        assert three < six
+
+
+def test_groups_of_train_and_val():
+    labels = np.repeat([0, 1], 40)
+    groups = np.arange(80) // 4
+    train, val = splits.train_and_val(labels, 20, 0.2, 0, groups)
+    assert np.bincount(labels[train]).tolist() == [16, 16]  # two rows of each of ten groups
+    assert np.bincount(labels[val]).tolist() == [4, 4]
+    assert not np.intersect1d(groups[train], groups[val]).size

@@ -1,4 +1,12 @@
-"""Pure functions from labels to row numbers: held-out parts and few-shot subsets."""
+"""Pure functions from labels to row numbers: held-out parts and few-shot subsets.
+
+Rows that belong together, such as all images of a patient, are given as groups: an int for each
+row. A group is never divided between two parts. Where every row is a group of its own, the results
+are those without groups.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Int, Int64
@@ -6,6 +14,7 @@ from jaxtyping import Int, Int64
 from tl.errors import UserError
 
 Labels = Int[np.ndarray, " n"]
+Groups = Int[np.ndarray, " n"]
 Rows = Int64[np.ndarray, " rows"]
 
 
@@ -22,41 +31,114 @@ def _shuffled_rows(labels: Labels, seed: int) -> dict[int, np.ndarray]:
 
 
 def holdout(
-    labels: Labels, fraction: float, seed: int
+    labels: Labels, fraction: float, seed: int, groups: Groups | None = None
 ) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " held"]]:
     """Returns a stratified division of the labelled rows.
 
     Of a class with n rows, round(fraction * n) are held out, but at least one and at most n - 1;
-    the only row of a class is kept.
+    the only row of a class is kept. With groups the numbers come as near to these as whole groups
+    allow; a class keeps all its rows where they are of one group.
 
     Args:
       labels: int [N]; rows labelled -1 (left-out images) come into neither part.
       fraction: share to hold out, in (0, 1).
       seed: >= 0; the same seed gives the same division.
+      groups: int [N]; all labelled rows of a group come into the same part.
 
     Returns:
       (kept, held): int64 row numbers, sorted, disjoint, together every labelled row.
 
     Raises:
-      UserError: a fraction outside (0, 1), or a negative seed.
+      UserError: a fraction outside (0, 1), a negative seed, or rows of which no group can be held
+        out, since every class would lose its last row.
     """
     if not 0.0 < fraction < 1.0:
         raise UserError(f"expected a share to hold out between 0 and 1, got {fraction}")
+    shuffled = _shuffled_rows(labels, seed)
+    counts = {
+        label: min(max(round(fraction * len(rows)), 1), len(rows) - 1)
+        for label, rows in shuffled.items()
+    }
+    if groups is not None:
+        return _divide_groups(labels, groups, shuffled, counts)
     kept, held = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for rows in _shuffled_rows(labels, seed).values():
-        count = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
-        held.append(rows[:count])
-        kept.append(rows[count:])
+    for label, rows in shuffled.items():
+        held.append(rows[: counts[label]])
+        kept.append(rows[counts[label] :])
     return np.sort(np.concatenate(kept)), np.sort(np.concatenate(held))
 
 
-def few_shot(labels: Labels, k: int, seed: int) -> Rows:
+def _divide_groups(
+    labels: Labels, groups: Groups, shuffled: Mapping[int, np.ndarray], wanted: Mapping[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rows to keep and to hold out, whole groups each.
+
+    Args:
+      labels, groups: int [N].
+      shuffled: class to its rows, in the order in which their groups are tried.
+      wanted: class to the number of rows to hold out.
+
+    Raises:
+      UserError: rows, but no group that can be held out.
+    """
+    contents: dict[int, Counter[int]] = {}  # group to its number of rows of each class
+    for label, rows in shuffled.items():
+        for group in groups[rows].tolist():
+            contents.setdefault(group, Counter())[label] += 1
+    sizes = {label: len(rows) for label, rows in shuffled.items()}
+    count = dict.fromkeys(sizes, 0)  # rows of each class that are held out
+    held: set[int] = set()
+
+    def growth(group: int) -> float:
+        """Returns by how much the distance from `wanted` grows, in shares of the classes."""
+        return sum(
+            (abs(count[c] + n - wanted[c]) - abs(count[c] - wanted[c])) / sizes[c]
+            for c, n in contents[group].items()
+        )
+
+    def is_free(group: int) -> bool:  # every class keeps a row
+        rest = all(count[c] + n < sizes[c] for c, n in contents[group].items())
+        return rest and group not in held
+
+    def hold(group: int) -> None:
+        held.add(group)
+        for c, n in contents[group].items():
+            count[c] += n
+
+    in_order = {
+        label: list(dict.fromkeys(groups[rows].tolist())) for label, rows in shuffled.items()
+    }
+    for label, candidates in in_order.items():
+        for group in candidates:
+            if count[label] >= wanted[label]:
+                break
+            if is_free(group) and growth(group) <= 0:
+                hold(group)
+    for label, candidates in in_order.items():  # large groups, where a class has no small ones
+        free = [group for group in candidates if is_free(group)]
+        if free and not count[label]:
+            hold(min(free, key=growth))
+    if sizes and not held:
+        raise UserError(
+            f"no group can be held out: the {len(labels[labels >= 0])} images are of "
+            f"{len(contents)} groups, and without any one of them a class has no image left; give "
+            "more groups, or a split of its own"
+        )
+    is_held = np.isin(groups, list(held)) & (labels >= 0)
+    return np.flatnonzero(~is_held & (labels >= 0)), np.flatnonzero(is_held)
+
+
+def few_shot(labels: Labels, k: int, seed: int, groups: Groups | None = None) -> Rows:
     """Returns k random rows of every class; for one seed, those of a smaller k are among them.
+
+    With groups the rows of a class come from as many groups as possible: a second row of a group
+    is chosen only when every group of the class has given one.
 
     Args:
       labels: int [N]; rows labelled -1 are never chosen.
       k: examples per class, >= 1.
       seed: >= 0.
+      groups: int [N].
 
     Returns:
       int64 [k * classes], sorted.
@@ -75,12 +157,23 @@ def few_shot(labels: Labels, k: int, seed: int) -> Rows:
             + "; ask for fewer, or leave these classes out",
             field="data.examples_per_class",
         )
+    if groups is not None:
+        classes = {label: _in_turns(rows, groups[rows]) for label, rows in classes.items()}
     chosen = [rows[:k] for rows in classes.values()]
     return np.sort(np.concatenate([np.empty(0, np.int64), *chosen]))
 
 
+def _in_turns(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Returns the rows in the order: the first of each group, the second of each, and so on."""
+    by_group = np.argsort(groups, kind="stable")
+    _, starts, sizes = np.unique(groups[by_group], return_index=True, return_counts=True)
+    turn = np.empty(len(rows), np.int64)
+    turn[by_group] = np.arange(len(rows)) - np.repeat(starts, sizes)
+    return rows[np.argsort(turn, kind="stable")]
+
+
 def train_and_val(
-    labels: Labels, k: int, val_fraction: float | None, seed: int
+    labels: Labels, k: int, val_fraction: float | None, seed: int, groups: Groups | None = None
 ) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " val"] | None]:
     """Returns the rows to train on and the rows to choose on, sorted.
 
@@ -89,6 +182,7 @@ def train_and_val(
       k: examples of each class, train and val together; 0 for all.
       val_fraction: share of them that becomes val; None where val is a split of its own.
       seed: of the choice and of the division.
+      groups: int [N], see `few_shot` and `holdout`.
 
     Returns:
       (train, val), val None where val_fraction is.
@@ -96,8 +190,9 @@ def train_and_val(
     Raises:
       UserError: see `few_shot` and `holdout`.
     """
-    chosen = few_shot(labels, k, seed) if k else np.flatnonzero(labels >= 0)
+    chosen = few_shot(labels, k, seed, groups) if k else np.flatnonzero(labels >= 0)
     if val_fraction is None:
         return chosen, None
-    kept, held = holdout(labels[chosen], val_fraction, seed)
+    within = None if groups is None else groups[chosen]
+    kept, held = holdout(labels[chosen], val_fraction, seed, within)
     return chosen[kept], chosen[held]

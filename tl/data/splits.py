@@ -105,17 +105,20 @@ def _divide_groups(
         for c, n in contents[group].items():
             count[c] += n
 
-    in_order = {
+    candidates = {
         label: list(dict.fromkeys(groups[rows].tolist())) for label, rows in shuffled.items()
     }
-    for label, candidates in in_order.items():
-        for group in candidates:
-            if count[label] >= wanted[label]:
-                break
-            if is_free(group) and growth(group) <= 0:
-                hold(group)
-    for label, candidates in in_order.items():  # large groups, where a class has no small ones
-        free = [group for group in candidates if is_free(group)]
+    # All classes side by side: a group of several classes then serves each that still needs rows.
+    in_order = sorted(
+        (place / len(found), label, group)
+        for label, found in candidates.items()
+        for place, group in enumerate(found)
+    )
+    for _, label, group in in_order:
+        if count[label] < wanted[label] and is_free(group) and growth(group) < 0:
+            hold(group)
+    for label, found in candidates.items():  # large groups, where a class has no small ones
+        free = [group for group in found if is_free(group)]
         if free and not count[label]:
             hold(min(free, key=growth))
     if sizes and not held:

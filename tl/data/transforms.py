@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Real, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tl.data import resample
+from tl.data import kinds, resample
 from tl.errors import UserError, nearest
 from tl.weights.spec import Preprocessing
 
@@ -52,7 +52,7 @@ def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     byte (as Pillow does for 16-bit colours), and of an animation the first frame counts.
 
     Args:
-      data: a JPEG, PNG, GIF, BMP or WebP file.
+      data: a file of one of the formats in `tl.data.kinds`; no other is opened.
 
     Returns:
       RGB.
@@ -61,13 +61,16 @@ def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
       UndecodableImage: the bytes are truncated, malformed, empty or no image.
     """
     try:
-        with Image.open(io.BytesIO(data)) as opened:
+        with Image.open(io.BytesIO(data), formats=kinds.formats()) as opened:
             opened.load()
             with contextlib.suppress(Exception):  # malformed EXIF does not make an image unreadable
                 ImageOps.exif_transpose(opened, in_place=True)
             return as_rgb(opened)
     except UnidentifiedImageError as error:  # whose own text has an address in memory
-        raise UndecodableImage("no image of a type that Pillow reads") from error
+        names = ", ".join(kinds.formats())
+        raise UndecodableImage(f"no image of a type that is read: {names}") from error
+    except UndecodableImage:
+        raise
     except Exception as error:  # Pillow's decoders raise nearly anything on malformed bytes
         raise UndecodableImage(f"{type(error).__name__}: {error}") from error
 
@@ -77,7 +80,14 @@ def as_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
 
     Args:
       image: of any mode; its EXIF orientation has been applied.
+
+    Raises:
+      UndecodableImage: pixels are floating-point numbers, of which black and white are not known.
     """
+    if image.mode == "F":
+        raise UndecodableImage(
+            "its pixels are floating-point numbers; convert them to 8 or 16 bits"
+        )
     if image.mode.startswith("I"):
         grey = np.clip(np.asarray(image).astype(np.int32) >> 8, 0, 255).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)

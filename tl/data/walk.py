@@ -1,0 +1,165 @@
+"""Walks folders as they lie on disks: follows links, and counts what is left out."""
+
+import collections
+import dataclasses
+import logging
+import os
+import unicodedata
+from collections.abc import Iterator
+
+from tl.data import kinds
+from tl.errors import UserError
+
+# Folders that systems and programs make for themselves, in lower case.
+_NOT_DATA = frozenset(
+    {
+        "@eadir",
+        "__macosx",
+        "__pycache__",
+        "lost+found",
+        "$recycle.bin",
+        "system volume information",
+        "#recycle",
+        "#snapshot",
+    }
+)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class LeftOut:
+    """Counts what a walk leaves out.
+
+    Attributes:
+      endings: of files that are no images, '' for none.
+      folders: names of folders that hold no data, such as '@eaDir'.
+      hidden: number of files and folders whose name begins with a dot.
+      special: number of pipes, sockets and devices.
+      loops: number of links back to a folder that is being walked.
+    """
+
+    endings: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    folders: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    hidden: int = 0
+    special: int = 0
+    loops: int = 0
+
+    def __str__(self) -> str:
+        """Returns the counts, '' where nothing was left out.
+
+        >>> str(LeftOut(collections.Counter({".txt": 2, "": 1}), hidden=3))
+        '2 .txt, 1 without an ending, 3 hidden'
+        """
+        parts = [f"{n:,} {name or 'without an ending'}" for name, n in self._files()]
+        parts += [
+            f"{n:,} {'folder' if n == 1 else 'folders'} {name}" for name, n in _sorted(self.folders)
+        ]
+        for count, name in (
+            (self.hidden, "hidden"),
+            (self.special, "that are no regular files"),
+            (self.loops, "links back to a folder above them"),
+        ):
+            if count:
+                parts.append(f"{count:,} {name}")
+        return ", ".join(parts)
+
+    def warning(self) -> str:
+        """Returns what to know of files that may be images, '' where there are none."""
+        perhaps = [(name, n) for name, n in self._files() if name in kinds.PERHAPS_IMAGES]
+        if not perhaps:
+            return ""
+        text = "left out, though they may be or hold images: " + ", ".join(
+            f"{n:,} {name}" for name, n in perhaps
+        )
+        if any(name in kinds.HEIC for name, _ in perhaps):
+            text += "; HEIC is read once pip install 'tl[heic]' is done"
+        if any(name not in kinds.HEIC for name, _ in perhaps):
+            text += "; convert them to JPEG, PNG or TIFF to have them read"
+        return text
+
+    def _files(self) -> list[tuple[str, int]]:
+        return _sorted(self.endings)
+
+
+def _sorted(counter: collections.Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+
+
+def nfc(name: str) -> str:
+    """Returns a name in Unicode's composed form; macOS writes names in the other one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def identity(directory: str | os.PathLike[str]) -> tuple[int, int]:
+    """Returns what tells a directory from all others, by whatever path it is reached."""
+    status = os.stat(directory)
+    return status.st_dev, status.st_ino
+
+
+def is_left_out(entry: os.DirEntry[str], left_out: LeftOut) -> bool:
+    """Returns whether a name alone says that an entry is no data, and counts it then."""
+    if entry.name.startswith("."):
+        left_out.hidden += 1
+        return True
+    if entry.name.lower() in _NOT_DATA and entry.is_dir():
+        left_out.folders[entry.name] += 1
+        return True
+    return False
+
+
+def images_below(
+    directory: str, left_out: LeftOut, above: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[str]:
+    """Yields the paths of the images in a folder and below it, and of links that lead nowhere.
+
+    Links to files and folders are followed, save to a folder that is being walked. Within a folder
+    files come first; names are in the order of their composed form.
+
+    Args:
+      directory: the folder.
+      left_out: counts what is not yielded.
+      above: `identity` of folders that are not to be entered again.
+
+    Raises:
+      UserError: a folder that cannot be listed.
+    """
+    folders = []
+    for entry in scan(directory):
+        if is_left_out(entry, left_out):
+            continue
+        try:
+            if entry.is_dir():
+                folders.append(entry.path)
+                continue
+            is_file = entry.is_file()
+            is_special = not is_file and os.path.exists(entry.path)
+        except OSError:  # such as a link to itself
+            is_file, is_special = False, False
+        if is_special:
+            left_out.special += 1
+        elif is_file and not kinds.is_image(entry.path):
+            left_out.endings[kinds.ending(entry.name)] += 1
+        else:
+            yield entry.path
+    above |= {identity(directory)}
+    for folder in folders:
+        if identity(folder) in above:
+            left_out.loops += 1
+        else:
+            yield from images_below(folder, left_out, above)
+
+
+def scan(directory: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+    """Returns the entries of a folder, in the order of their names' composed form.
+
+    Raises:
+      UserError: it cannot be listed.
+    """
+    try:
+        with os.scandir(os.fspath(directory)) as entries:
+            return sorted(entries, key=lambda entry: (nfc(entry.name), entry.name))
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or directory} cannot be read: {error.strerror}"
+        ) from error

@@ -1,4 +1,7 @@
 import io
+import logging
+import os
+import unicodedata
 
 import pyarrow
 import pytest
@@ -78,3 +81,31 @@ def test_mistakes(root):
     (root / "t.csv").write_bytes(b"path\n\xff.jpg\n")
     with pytest.raises(UserError, match="cannot be read as CSV in UTF-8"):
         paths(root / "t.csv")
+
+
+def test_a_folder_as_it_lies_on_a_disk(root, caplog):
+    (root / "elsewhere").mkdir()
+    (root / "elsewhere/e.tif").touch()
+    (root / "all").mkdir()
+    (root / "all/bee").symlink_to("../elsewhere")
+    (root / "all/bee2.jpg").symlink_to(root / "dog/d.jpg")
+    (root / "all/back").symlink_to(".")
+    (root / "all/@eaDir").mkdir()
+    (root / "all/@eaDir/t.jpg").touch()
+    (root / "all/x.svg").touch()
+    os.mkfifo(root / "all/pipe.jpg")
+    with caplog.at_level(logging.INFO):
+        found = list(listed([str(root / "all")]))
+    assert [item.path for item in found] == [
+        str(root / "all" / n) for n in ("bee2.jpg", "bee/e.tif")
+    ]
+    assert (
+        "left out 1 .svg, 1 folder @eaDir, 1 that are no regular files, 1 links back" in caplog.text
+    )
+    assert "left out, though they may be or hold images: 1 .svg" in caplog.text
+
+
+def test_labels_are_composed_names(tmp_path):
+    (tmp_path / unicodedata.normalize("NFD", "Käfer")).mkdir()
+    (tmp_path / unicodedata.normalize("NFD", "Käfer") / "a.jpg").touch()
+    assert [item.label for item in listed([str(tmp_path)], labelled=True)] == ["Käfer"]

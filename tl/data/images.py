@@ -3,13 +3,12 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32
 from PIL import Image, ImageOps
 
-from tl.data import transforms
+from tl.data import kinds, transforms
 from tl.data.encoded import Example
 from tl.errors import UserError
 
@@ -101,7 +100,7 @@ def _pixels(image: ImageLike) -> np.ndarray:
     """
     if isinstance(image, str | os.PathLike):
         try:
-            data = Path(image).read_bytes()
+            data = kinds.read_bytes(image)
         except OSError as error:
             raise transforms.UndecodableImage(error.strerror or str(error)) from error
         return transforms.decode(data)

@@ -3,14 +3,17 @@
 import csv
 import glob
 import itertools
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tl.data.folder import EXTENSIONS
+from tl.data import kinds, walk
 from tl.errors import UserError, nearest
+
+_log = logging.getLogger(__name__)
 
 TABLES = (".csv", ".parquet")
 PATH_COLUMNS = ("path", "file", "filename", "image")  # the first of these that a table has
@@ -34,9 +37,9 @@ def listed(
     """Yields images in order, none of them opened: the names' order and, in a folder, the paths'.
 
     Args:
-      names: image files; folders, with those in them; globs, where `**` goes through folders; CSV
-        and Parquet files with a column of paths, relative to the file's folder; or '-' for one
-        path a line of standard input.
+      names: image files; folders, with those in them and behind links; globs, where `**` goes
+        through folders; CSV and Parquet files with a column of paths, relative to the file's
+        folder; or '-' for one path a line of standard input.
       path_column: of the tables; default the first of `PATH_COLUMNS` that a table has.
       label_column: of the tables; needed with `labelled`.
       labelled: whether every image needs a label: the name of its folder below the folder given,
@@ -65,7 +68,7 @@ def listed(
         if first is None:
             raise UserError(
                 f"no image is in {name}; expected files with the endings "
-                f"{', '.join(sorted(EXTENSIONS))}, or a table with a column of paths"
+                f"{', '.join(sorted(kinds.endings()))}, or a table with a column of paths"
             )
         for item in itertools.chain([first], found):
             if labelled and not item.label:
@@ -81,23 +84,20 @@ def _line(line: str) -> str:
 
 
 def _folder(root: str) -> Iterator[Listed]:
-    """Yields the images below a folder, in the order of their paths, without hidden ones."""
-
-    def refuse(error: OSError) -> None:  # os.walk passes over what it cannot list
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
-
-    for parent, folders, names in os.walk(root, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        below = os.path.relpath(parent, root)
-        label = "" if below == "." else below.split(os.sep)[0]
-        for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
-                yield Listed(os.path.join(parent, name), label)
+    """Yields the images below a folder, in the order of `walk.images_below`."""
+    left_out = walk.LeftOut()
+    for path in walk.images_below(root, left_out):
+        first, _, rest = os.path.relpath(path, root).partition(os.sep)
+        yield Listed(path, walk.nfc(first) if rest else "")
+    if text := str(left_out):
+        _log.info("%s: left out %s", root, text)
+    if warning := left_out.warning():
+        _log.warning("%s: %s", root, warning)
 
 
 def _matches(pattern: str) -> Iterator[str]:
     for path in glob.iglob(pattern, recursive=True):
-        if Path(path).suffix.lower() in EXTENSIONS and os.path.isfile(path):
+        if os.path.isfile(path) and kinds.is_image(path):
             yield path
 
 

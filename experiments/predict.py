@@ -6,8 +6,9 @@
 
 RUN is the folder of a run of experiments.probe or experiments.finetune, a weight file, or a name of
 `experiments.weights list`. PATHS are image files; folders, flat or nested; globs such as
-'photos/**/*.jpg'; CSV or Parquet files with a column of paths; or - for one path a line of standard
-input. Rows keep this order. Without --output they go to standard output as CSV.
+'photos/**/*.jpg'; tables with a column of paths (.csv, .tsv, .jsonl, .parquet); or - for
+one path a line of standard input. Rows keep this order. Without --output they go to standard output
+as CSV.
 """
 
 import sys

@@ -1,22 +1,18 @@
 """Lists the images that a command line names: files, folders, globs, tables and standard input."""
 
-import csv
 import glob
 import itertools
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tl.data import kinds, walk
-from tl.errors import UserError, nearest
+from tl.data import kinds, tables, walk
+from tl.errors import UserError
 
 _log = logging.getLogger(__name__)
-
-TABLES = (".csv", ".parquet")
-PATH_COLUMNS = ("path", "file", "filename", "image")  # the first of these that a table has
 
 
 class Listed(NamedTuple):
@@ -38,9 +34,9 @@ def listed(
 
     Args:
       names: image files; folders, with those in them and behind links; globs, where `**` goes
-        through folders; CSV and Parquet files with a column of paths, relative to the file's
+        through folders; tables (`tl.data.tables`) with a column of paths, relative to the file's
         folder; or '-' for one path a line of standard input.
-      path_column: of the tables; default the first of `PATH_COLUMNS` that a table has.
+      path_column: of the tables; default the first of `tables.PATHS` that a table has.
       label_column: of the tables; needed with `labelled`.
       labelled: whether every image needs a label: the name of its folder below the folder given,
         or the table's.
@@ -56,7 +52,7 @@ def listed(
             )
         elif os.path.isdir(name):
             found = _folder(name)
-        elif Path(name).suffix.lower() in TABLES and os.path.isfile(name):
+        elif tables.is_table(name) and os.path.isfile(name):
             found = _table(Path(name), path_column, label_column if labelled else "")
         elif os.path.lexists(name):
             found = iter([Listed(name)])
@@ -102,35 +98,15 @@ def _matches(pattern: str) -> Iterator[str]:
 
 
 def _table(file: Path, path_column: str, label_column: str) -> Iterator[Listed]:
-    rows = _csv_rows(file) if file.suffix.lower() == ".csv" else _parquet_rows(file)
-    first = next(rows, None)
+    found = tables.rows(file)
+    first = next(found, None)
     if first is None:
         return
-    path = path_column or next((name for name in PATH_COLUMNS if name in first), "path")
-    for column in filter(None, (path, label_column)):
-        if column not in first:
-            raise UserError(f"{file} has no column {column!r}{nearest(column, map(str, first))}")
-    for row in itertools.chain([first], rows):
-        if not row[path]:
-            raise UserError(f"{file} has a row without a {path!r}")
-        label = row[label_column] if label_column else None
+    path = tables.column(file, first.values, path_column, tables.PATHS, needed=True)
+    if label_column:
+        tables.column(file, first.values, label_column, ())
+    for place, row in itertools.chain([first], found):
+        if not row.get(path):
+            raise UserError(f"{file} has a row without a {path!r}: {place}")
+        label = row.get(label_column) if label_column else None
         yield Listed(os.path.join(file.parent, str(row[path])), "" if label is None else str(label))
-
-
-def _csv_rows(file: Path) -> Iterator[Mapping[str, Any]]:
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            yield from csv.DictReader(lines)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} cannot be read as CSV in UTF-8: {error}") from error
-
-
-def _parquet_rows(file: Path) -> Iterator[Mapping[str, Any]]:
-    import pyarrow  # takes a quarter of a second to import
-    from pyarrow import parquet
-
-    try:
-        for batch in parquet.ParquetFile(file).iter_batches(batch_size=1024):
-            yield from batch.to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
-        raise UserError(f"{file} cannot be read as Parquet: {error}") from error

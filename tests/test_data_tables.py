@@ -1,0 +1,60 @@
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from tl.data import tables
+from tl.data.tables import Row
+from tl.errors import UserError
+
+
+def test_all_kinds_give_the_same_rows(tmp_path):
+    values = [{"path": "a, b.jpg", "label": "cat"}, {"path": "c.jpg", "label": "dog"}]
+    (tmp_path / "t.csv").write_text('\ufeffpath,label\n"a, b.jpg",cat\n\nc.jpg,dog\n')
+    (tmp_path / "t.TSV").write_text("path\tlabel\na, b.jpg\tcat\nc.jpg\tdog\n")
+    (tmp_path / "t.jsonl").write_text(
+        '{"path": "a, b.jpg", "label": "cat"}\n\n{"path": "c.jpg", "label": "dog"}\n'
+    )
+    parquet.write_table(pyarrow.Table.from_pylist(values), tmp_path / "t.parquet")
+    places = {
+        "t.csv": ["line 2", "line 4"],
+        "t.TSV": ["line 2", "line 3"],
+        "t.jsonl": ["line 1", "line 3"],
+        "t.parquet": ["row 1", "row 2"],
+    }
+    for name, expected in places.items():
+        assert tables.is_table(name)
+        assert list(tables.rows(tmp_path / name)) == list(map(Row, expected, values))
+    assert not tables.is_table("a.npz") and not tables.is_table("csv")
+
+
+def test_columns_by_their_usual_names(tmp_path):
+    file = tmp_path / "t.csv"
+    assert tables.column(file, ["id", "Class", " Image "], "", tables.PATHS) == " Image "
+    assert tables.column(file, ["image", "file"], "", tables.PATHS) == "file"  # the earlier one
+    assert tables.column(file, ["y", "Class"], "", tables.LABELS) == "Class"
+    assert tables.column(file, ["y", "Class"], "y", tables.LABELS) == "y"
+    assert tables.column(file, ["a", "b"], "", tables.SPLITS) is None
+    with pytest.raises(UserError, match=r"t\.csv has no column 'clas'; the nearest are 'class'"):
+        tables.column(file, ["class", "split"], "clas", tables.LABELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("t.csv", b"path\n\xff.jpg\n", "t.csv cannot be read as CSV in UTF-8: 'utf-8' codec"),
+        ("t.tsv", b"path\n\xff.jpg\n", "t.tsv cannot be read as TSV in UTF-8: 'utf-8' codec"),
+        ("t.jsonl", b"[1, 2]\n", r"JSON lines in UTF-8: expected names with .* line 1, got \[1, 2"),
+        ("t.jsonl", b"{\n", "cannot be read as JSON lines in UTF-8: Expecting property name"),
+        ("t.parquet", b"PAR1", "t.parquet cannot be read as Parquet"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, name, data, message):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=message):
+        list(tables.rows(tmp_path / name))
+
+
+def test_no_such_file(tmp_path):
+    for name in ("t.csv", "t.jsonl", "t.parquet"):
+        with pytest.raises(UserError, match=r"cannot be read as .*No such file"):
+            list(tables.rows(tmp_path / name))

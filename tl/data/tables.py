@@ -1,0 +1,132 @@
+"""Reads rows of CSV, TSV, Parquet and JSON lines, and finds columns by their usual names."""
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, overload
+
+from tl.errors import UserError, nearest
+
+PATHS = (
+    "path", "file", "filename", "image", "file_name", "filepath", "file_path", "image_path",
+    "img_path", "img",
+)  # fmt: skip
+LABELS = ("label", "class", "target", "category", "class_name", "label_name", "labels", "y")
+SPLITS = ("split", "subset", "partition", "set")
+GROUPS = (
+    "group", "group_id", "patient", "patient_id", "subject", "subject_id", "video", "video_id",
+    "burst", "burst_id", "sequence", "sequence_id",
+)  # fmt: skip
+
+
+class Row(NamedTuple):
+    """One row of a table.
+
+    Attributes:
+      place: for messages: 'line 7' of a text file, 'row 6' of Parquet; both count from 1.
+      values: column to value; None where a line ends before the column.
+    """
+
+    place: str
+    values: Mapping[str, Any]
+
+
+def is_table(path: str | Path) -> bool:
+    """Returns whether a file's ending is that of a table."""
+    return Path(path).suffix.lower() in _READERS
+
+
+def rows(file: Path) -> Iterator[Row]:
+    """Yields the rows of a table in order.
+
+    Args:
+      file: one of which `is_table` holds.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    return _READERS[file.suffix.lower()](file)
+
+
+@overload
+def column(
+    file: Path, there: Iterable[str], given: str, usual: Sequence[str], *, needed: Literal[True]
+) -> str: ...
+
+
+@overload
+def column(
+    file: Path, there: Iterable[str], given: str, usual: Sequence[str], *, needed: bool = False
+) -> str | None: ...
+
+
+def column(
+    file: Path, there: Iterable[str], given: str, usual: Sequence[str], *, needed: bool = False
+) -> str | None:
+    """Returns the name of a column, or None where none was given and none has a usual name.
+
+    Args:
+      file: the table, for errors.
+      there: names of its columns.
+      given: the name of the column; '' for the first of `usual` that is there, in any case.
+      usual: names in lower case.
+      needed: whether None is an error.
+
+    Raises:
+      UserError: the table lacks the column.
+    """
+    there = list(map(str, there))
+    by_name = {name.strip().lower(): name for name in reversed(there)}
+    found = given if given in there else next((by_name[n] for n in usual if n in by_name), None)
+    if (given and found != given) or (needed and not found):
+        wanted = given or usual[0]
+        raise UserError(f"{file} has no column {wanted!r}{nearest(wanted, there)}")
+    return found
+
+
+def _delimited(file: Path) -> Iterator[Row]:
+    kind, delimiter = ("TSV", "\t") if file.suffix.lower() == ".tsv" else ("CSV", ",")
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines, delimiter=delimiter)
+            for values in reader:
+                yield Row(f"line {reader.line_num}", values)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file} cannot be read as {kind} in UTF-8: {error}") from error
+
+
+def _json_lines(file: Path) -> Iterator[Row]:
+    try:
+        with file.open(encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                values = json.loads(line)
+                if not isinstance(values, dict):
+                    raise ValueError(f"expected names with values in line {number}, got {line:.60}")
+                yield Row(f"line {number}", values)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read as JSON lines in UTF-8: {error}") from error
+
+
+def _parquet(file: Path) -> Iterator[Row]:
+    import pyarrow  # takes a quarter of a second to import
+    from pyarrow import parquet
+
+    number = 0
+    try:
+        for batch in parquet.ParquetFile(file).iter_batches(batch_size=1024):
+            for values in batch.to_pylist():
+                number += 1
+                yield Row(f"row {number}", values)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise UserError(f"{file} cannot be read as Parquet: {error}") from error
+
+
+_READERS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
+    ".csv": _delimited,
+    ".tsv": _delimited,
+    ".parquet": _parquet,
+    ".jsonl": _json_lines,
+}

@@ -29,6 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.seed = 0  # of that division
     config.data.examples_per_class = (0,)  # few-shot subsets of train, val included; 0 is all
     config.data.skip_corrupt = False  # leave out and count images that do not decode
+    config.data.allow_duplicates = False  # whether splits may share images, byte for byte
     config.data.download = True
 
     # Preprocessing where it differs from what belongs to the weights; 0 and '' leave theirs.

@@ -101,3 +101,14 @@ def probed(lite0_features, tmp_path_factory):
     folder = tmp_path_factory.mktemp("probed")
     result, log = lite0.run(probe.run, lite0.config(lite0_features), folder)
     return folder, result, log
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _hashes_kept_apart(tmp_path_factory):
+    """Keeps what is known of the content of tests' files out of the user's cache."""
+    from tl.data import content
+
+    folder = tmp_path_factory.mktemp("hashes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(content, "cache_root", lambda: folder)
+        yield

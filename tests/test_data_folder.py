@@ -1,6 +1,7 @@
 import logging
 import os
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_splits_classes_ids_and_labels(root, caplog):
     assert train.id_bytes == len("train/dog/deep/er/a.JPEG")
     assert train.name == root.name and train.split == "train"
     assert ids(opened["val"]) == ["validation/cat/v.webp", "validation/dog/v.bmp"]
-    assert "3 images of 2 classes; 1 files that are no images were ignored" in caplog.text
+    assert "train: 3 images of 2 classes; left out: 1 .txt, 3 hidden" in caplog.text
 
 
 def test_named_split_directories(root):
@@ -89,21 +90,28 @@ def test_one_level_is_divided_by_a_seeded_stratified_rule(tmp_path):
 
 def test_without_a_test_directory_a_share_of_train_is_held_out(root):
     for i in range(9):
-        add(root / f"train/cat/{i}.png")
+        add(root / f"train/cat/{i}.png", 100 + i)
     shutil.rmtree(root / "test")
     opened = of(root)
     assert list(opened) == ["train", "val", "test"]
     assert (len(opened["train"]), len(opened["test"])) == (9, 3)  # of 10 cats 2, of 2 dogs 1
 
 
-def test_the_version_follows_the_files(root):
-    first = of(root)["train"].version
-    assert of(root)["train"].version == first
+def test_the_version_follows_the_content_and_not_the_place(root, tmp_path_factory):
+    first = of(root)["train"]
     os.utime(root / "train/dog/b.jpg", ns=(0, 0))
-    touched = of(root)["train"].version
+    moved = tmp_path_factory.mktemp("elsewhere") / "renamed"
+    shutil.copytree(root, moved)
+    for path in (root, moved):
+        assert of(path)["train"].version == first.version
+    assert sources.identity(of(moved)["train"]) == sources.identity(first)
+    assert sources.identity(first)["name"] == "folder" and first.name == root.name
+    add(root / "train/dog/b.jpg", 11)
+    changed = of(root)["train"].version
     add(root / "train/dog/new.jpg")
-    assert len({first, touched, of(root)["train"].version}) == 3
-    assert of(root)["test"].version not in (first, touched)
+    (moved / "train/dog/b.jpg").rename(moved / "train/dog/c.jpg")
+    versions = [first.version, changed, of(root)["train"].version, of(moved)["train"].version]
+    assert len({*versions, first.version, of(root)["test"].version}) == 5
 
 
 def test_ids_that_are_no_utf8(tmp_path):
@@ -141,7 +149,7 @@ class TestMistakes:
 
     def test_no_class_folders(self, tmp_path):
         add(tmp_path / "loose.jpg")
-        with pytest.raises(UserError, match=">= 2 classes; found no folders"):
+        with pytest.raises(UserError, match=">= 2 classes; found 1 images that lie in none"):
             of(tmp_path)
 
     def test_a_single_class(self, tmp_path):
@@ -153,12 +161,12 @@ class TestMistakes:
         for name in ("ant", "bee"):
             (root / "train" / name).mkdir()
         (root / "train/bee/readme.md").write_text("")
-        with pytest.raises(UserError, match=r"no images \(\.bmp.*train: ant, bee; fill or remove"):
+        with pytest.raises(UserError, match=r"no images \(\.avif.*train: ant, bee; fill or remove"):
             of(root)
 
     def test_a_split_with_other_classes(self, root):
         (root / "validation/dog").rename(root / "validation/wolf")
-        text = "validation/ must hold the 2 classes of train/; missing: dog; not in train/: wolf"
+        text = "^validation/ has classes that train/ lacks: wolf; of the classes of train/ it lack"
         with pytest.raises(UserError, match=text):
             of(root)
 
@@ -264,3 +272,175 @@ def test_an_image_that_went_away(root):
     (root / "train/dog/b.jpg").symlink_to(root / "nowhere.jpg")
     with pytest.raises(UserError, match=r"b.jpg cannot be read: No such file"):
         of(root)
+
+
+class TestAsTheyLieOnDisks:
+    def test_links_thumbnails_and_other_endings(self, tmp_path, caplog):
+        for name in ("ant/0.jpg", "ant/1.JFIF.tif", "bee/0.png", "elsewhere/2.avif"):
+            add(tmp_path / "root" / name, len(name))
+        (tmp_path / "root/elsewhere").rename(tmp_path / "elsewhere")
+        (tmp_path / "root/ant/more").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "root/ant/all").symlink_to(tmp_path / "root")
+        (tmp_path / "root/bee/other").symlink_to("../bee")
+        add(tmp_path / "root/bee/@eaDir/0.png/SYNO.jpg")
+        add(tmp_path / "root/lost+found/1.jpg")
+        os.mkfifo(tmp_path / "root/bee/pipe.jpg")
+        shutil.copy(tmp_path / "root/ant/0.jpg", tmp_path / "root/bee/IMG_0001")
+        with Image.open(tmp_path / "root/ant/0.jpg") as image:
+            image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "root/bee/IMG_0001", "PNG")
+        (tmp_path / "root/bee/x.psd").touch()
+        with caplog.at_level(logging.INFO):
+            source = folder.open_folder(str(tmp_path / "root"), "")
+        assert source.classes == ("ant", "bee")
+        assert ids(source) == [
+            "ant/0.jpg", "ant/1.JFIF.tif", "ant/more/2.avif", "bee/0.png", "bee/IMG_0001",
+        ]  # fmt: skip
+        assert (
+            "left out: 1 .psd, 1 folder @eaDir, 1 folder lost+found, 1 that are no regular files, "
+            "2 links back to a folder above them" in caplog.text
+        )
+        assert source.warnings == [
+            "left out, though they may be or hold images: 1 .psd; convert them to JPEG, PNG or "
+            "TIFF to have them read"
+        ]
+
+    def test_class_names_are_equal_composed_or_not(self, root):
+        for split, form in (("train", "NFD"), ("test", "NFC")):
+            (root / split / "cat").rename(root / split / unicodedata.normalize(form, "Käfer"))
+        shutil.rmtree(root / "validation")
+        opened = of(root)
+        assert opened["train"].classes == opened["test"].classes == ("Käfer", "dog")
+        assert ids(opened["train"])[0] == "train/Käfer/c.Png"
+        assert np.unique(opened["test"].labels()).tolist() == [0, 1]
+
+    def test_what_cannot_be_read_is_an_error_or_left_out(self, root, caplog):
+        (root / "train/dog/gone").symlink_to(root / "nowhere")
+        (root / "train/dog/gone.jpg").symlink_to("gone.jpg")
+        text = r"dog/gone cannot be read: No such file or directory, nor can 1 other files; repair"
+        with pytest.raises(UserError, match=text):
+            of(root)
+        train = of(root, skip_corrupt=True)["train"]
+        assert "gone cannot be read: No such file or directory, nor can 1 other" in caplog.text
+        assert [train[row]["label"] for row in range(len(train))] == [0, 1, 1, -1, -1]
+        assert "left out train/dog/gone, which cannot be decoded (it cannot be read: No" in (
+            caplog.text
+        )
+
+    def test_images_beside_the_class_folders(self, root):
+        add(root / "train/loose.jpg")
+        (train_warning,) = of(root)["train"].warnings
+        assert train_warning.startswith("1 images beside the class folders of ")
+
+
+class TestTrainDecidesTheClasses:
+    def test_a_class_without_test_or_val_images_is_reported(self, root, caplog):
+        shutil.rmtree(root / "test/cat")
+        (root / "validation/dog/v.bmp").unlink()
+        opened = of(root)
+        assert opened["test"].classes == opened["val"].classes == ("cat", "dog")
+        assert opened["test"].labels().tolist() == [1]
+        assert opened["test"].warnings == ["test has no image of 1 of 2 classes: cat"]
+        assert "val has no image of 1 of 2 classes: dog" in sources.warnings(opened)
+        assert "test has no image of 1 of 2 classes: cat" in caplog.text
+
+    def test_an_empty_folder_that_train_lacks_is_no_class(self, root):
+        (root / "test/wolf").mkdir()
+        assert of(root)["test"].classes == ("cat", "dog")
+
+    def test_a_split_without_images(self, root):
+        shutil.rmtree(root / "test")
+        (root / "test/cat").mkdir(parents=True)
+        with pytest.raises(UserError, match=r"no images of train/'s classes are in .*test$"):
+            of(root)
+
+    def test_a_test_directory_without_class_folders(self, root):
+        shutil.rmtree(root / "test")
+        add(root / "test/1.jpg")
+        with pytest.raises(
+            UserError, match=r"1 images that lie in none. .* `data.data_dir=.*train"
+        ):
+            of(root)
+
+    def test_train_and_val_alone(self, root, caplog):
+        shutil.rmtree(root / "test")
+        opened = of(root)
+        (warning,) = opened["test"].warnings
+        assert warning == (
+            "there is no test/: 1 of the 3 images of train/ are held out for testing (seed 0). "
+            "To test on validation/ instead, give `data.test=validation`"
+        )
+        assert f"{root.name}: {warning}" in caplog.text
+        opened = of(root, test="validation")
+        assert list(opened) == ["train", "test"] and len(opened["test"]) == 2
+        assert not sources.warnings(opened)
+
+    def test_one_image_a_class_cannot_be_divided(self, tmp_path):
+        for name in ("ant", "bee"):
+            add(tmp_path / name / "0.jpg", len(name))
+        with pytest.raises(UserError, match="no class has a second image, unlike the first, to"):
+            of(tmp_path)
+        shutil.copy(tmp_path / "ant/0.jpg", tmp_path / "ant/1.jpg")
+        with pytest.raises(UserError, match="no class has a second image, unlike the first, to"):
+            of(tmp_path)
+        assert list(open_unlabelled(tmp_path)) == ["train"]
+
+    def test_one_class_or_none_has_features(self, tmp_path):
+        for row in range(4):
+            add(tmp_path / f"one/ant/{row}.jpg", 60 * row)
+            add(tmp_path / f"flat/{row}.jpg", 60 * row)
+            add(tmp_path / f"both/train/{row}.jpg", 60 * row)
+        add(tmp_path / "both/test/0.jpg", 200)
+        one = open_unlabelled(tmp_path / "one")
+        assert {part: len(source) for part, source in one.items()} == {"train": 3, "test": 1}
+        flat = open_unlabelled(tmp_path / "flat")
+        assert list(flat) == ["train"] and flat["train"].classes == ()
+        assert flat["train"].labels().tolist() == [0] * 4 and ids(flat["train"])[0] == "0.jpg"
+        assert ids(open_unlabelled(tmp_path / "both")["test"]) == ["test/0.jpg"]
+        with pytest.raises(UserError, match="classes predicted, without them"):
+            of(tmp_path / "flat")
+
+    def test_a_folder_too_high_names_the_one_below(self, tmp_path):
+        for name in ("ant", "bee"):
+            add(tmp_path / "photos" / name / "0.jpg")
+        with pytest.raises(
+            UserError, match=r"one folder 'photos', which holds 2 folders; if those"
+        ):
+            of(tmp_path)
+
+
+def open_unlabelled(path):
+    return sources.open_sources(sources.Data("folder", data_dir=str(path)), labelled=False)
+
+
+class TestCopies:
+    def test_splits_that_share_content_are_refused(self, root, caplog):
+        shutil.copy(root / "train/cat/c.Png", root / "test/cat/copy.png")
+        os.link(root / "train/dog/b.jpg", root / "test/dog/hard.jpg")
+        (root / "test/dog/soft.jpg").symlink_to(root / "train/dog/b.jpg")
+        text = (
+            r"^3 of 5 images of test are in train too, byte for byte: test/cat/copy.png = "
+            r"train/cat/c.Png, test/dog/hard.jpg = train/dog/b.jpg, test/dog/soft.jpg = "
+            r"train/dog/b.jpg; remove them .* `data.allow_duplicates=True`$"
+        )
+        with pytest.raises(UserError, match=text):
+            of(root)
+        opened = of(root, allow_duplicates=True)
+        (warning,) = opened["test"].warnings
+        assert warning.startswith("3 of 5 images of test are in train too")
+
+    def test_copies_stay_on_one_side_of_a_division(self, tmp_path):
+        for name in ("ant", "bee"):
+            for row in range(6):
+                add(tmp_path / f"{name}/{row}.png", 10 * row + len(name) + ord(name[0]))
+                shutil.copy(tmp_path / f"{name}/{row}.png", tmp_path / f"{name}/{row} copy.png")
+        for seed in range(5):
+            opened = of(tmp_path, test_fraction=0.4, seed=seed)
+            train, test = (set(opened[part].contents()) for part in ("train", "test"))
+            assert len(train) + len(test) == 12 and not train & test and len(test) >= 4
+            assert len(np.unique(sources.groups(opened["train"]))) == len(train)
+
+    def test_one_image_in_two_classes_is_reported(self, root):
+        shutil.copy(root / "train/cat/c.Png", root / "train/dog/c.png")
+        assert of(root)["train"].warnings == [
+            "1 images are in several classes, byte for byte: train/cat/c.Png = train/dog/c.png"
+        ]

@@ -33,6 +33,7 @@ def test_fields_that_were_added_are_in_the_config_and_off():
         "train.loss": "softmax",
         "extract.shared_endpoints": [],
         "weights_classes": "",
+        "data.allow_duplicates": False,
     }
 
 

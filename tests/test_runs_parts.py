@@ -57,3 +57,10 @@ def test_the_seed_decides_which_examples():
 def test_a_part_without_images_is_refused(opened, k, part):
     with pytest.raises(UserError, match=f"no image is left for {part}; give more examples a class"):
         divide(opened, k, 0, 0.25)
+
+
+def test_groups_of_train_are_not_divided():
+    groups = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4])
+    parts = divide({"train": TRAIN, "test": TEST}, 0, 0, 0.5, groups)
+    train, val = (set(groups[parts[part][1]]) for part in ("train", "val"))
+    assert len(train) == len(val) == 2 and not train & val

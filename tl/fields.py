@@ -4,7 +4,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 # Fields of `configs/common.py` that are younger than some runs, and what those runs did, as JSON.
-ADDED = {"train.loss": "softmax", "extract.shared_endpoints": [], "weights_classes": ""}
+ADDED = {
+    "train.loss": "softmax",
+    "extract.shared_endpoints": [],
+    "weights_classes": "",
+    "data.allow_duplicates": False,
+}
+# Fields that say where the data lie. A run that goes on tells by the content whether they are its.
+PLACES = ("data.data_dir",)
 
 
 @runtime_checkable

@@ -34,6 +34,7 @@ class EncodedSource(abc.ABC):
       id_bytes: no id is longer in UTF-8.
       skip_corrupt: leave out images that cannot be decoded, which are an error otherwise. Such a
         row stays, with label -1 and pixels 0.
+      warnings: what to know of these images before trusting a number that rests on them.
     """
 
     def __init__(
@@ -54,6 +55,12 @@ class EncodedSource(abc.ABC):
         self.image_shape = image_shape
         self.id_bytes = id_bytes
         self.skip_corrupt = skip_corrupt
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        """Logs a warning and keeps it for the run's result."""
+        _log.warning("%s: %s", self.name, text)
+        self.warnings.append(text)
 
     @abc.abstractmethod
     def __len__(self) -> int: ...
@@ -63,8 +70,8 @@ class EncodedSource(abc.ABC):
         """Returns the labels, int32 [N], without decoding an image."""
 
     @abc.abstractmethod
-    def _read(self, rows: Sequence[int]) -> Iterable[tuple[bytes, int, str]]:
-        """Yields (encoded image, label, id) of each row."""
+    def _read(self, rows: Sequence[int]) -> Iterable[tuple[bytes | OSError, int, str]]:
+        """Yields (encoded image or why it cannot be read, label, id) of each row."""
 
     def examples(self, rows: Sequence[int]) -> Iterator[Example]:
         """Yields the examples of some rows, decoded one by one.
@@ -74,6 +81,8 @@ class EncodedSource(abc.ABC):
         """
         for data, label, id_ in self._read(rows):
             try:
+                if isinstance(data, OSError):
+                    raise transforms.UndecodableImage(f"it cannot be read: {data.strerror}")
                 image = transforms.decode(data)
             except transforms.UndecodableImage as error:
                 if not self.skip_corrupt:

@@ -1,38 +1,46 @@
 """Folders of images: root/<split>/<class>/**/*.jpg, or one level that is divided by a rule."""
 
 import contextlib
+import dataclasses
 import hashlib
 import logging
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Int32, Shaped
+from jaxtyping import Int, Int32, Int64, Shaped
 
-from tl.data import encoded, splits
+from tl.data import content, encoded, kinds, splits, walk
 from tl.errors import UserError
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"})
 _VAL_NAMES = ("val", "validation", "valid")
 _SPLIT_NAMES = frozenset({"train", "training", "test", "testing", *_VAL_NAMES})
 _LAYOUT = "expected ROOT/<class>/*.jpg, or ROOT/train/<class>/*.jpg with ROOT/val and ROOT/test"
+_NAMED = 10  # classes in a message, at most
 
 _log = logging.getLogger(__name__)
 
 
 class ImageFile(NamedTuple):
-    """One image: its path relative to the root, and what shows that its content changed."""
+    """One image: its id, its path relative to the root, its label and what its file holds."""
 
+    id: str
     path: str
     label: int
     size: int
-    mtime_ns: int
+    digest: str  # of its content; '' for a file that cannot be read
 
 
 class FolderSource(encoded.EncodedSource):
-    """Image files in class folders; ids are their paths relative to the root."""
+    """Image files in class folders; ids are their paths relative to the root.
+
+    Its version depends on the names, labels and contents of the files, not on where they lie.
+    """
+
+    # Stands for the folder's name in what must be the same for features and runs to go on.
+    identity_name = "folder"
 
     def __init__(
         self,
@@ -45,17 +53,16 @@ class FolderSource(encoded.EncodedSource):
     ):
         self.root = root
         self.files = sorted(files)
-        self._ids = [_as_id(file.path) for file in self.files]
-        content = hashlib.sha256()
-        for file, id_ in zip(self.files, self._ids):
-            content.update(f"{id_}\0{file.label}\0{file.size}\0{file.mtime_ns}\n".encode())
+        version = hashlib.sha256()
+        for file in self.files:
+            version.update(f"{file.id}\0{file.label}\0{file.size}\0{file.digest}\n".encode())
         super().__init__(
             name=_as_id(root.resolve().name),
-            version=content.hexdigest()[:16],
+            version=version.hexdigest()[:16],
             split=split,
-            classes=[_as_id(name) for name in classes],
+            classes=classes,
             image_shape=None,
-            id_bytes=max(len(id_.encode()) for id_ in self._ids),
+            id_bytes=max(len(file.id.encode()) for file in self.files),
             skip_corrupt=skip_corrupt,
         )
 
@@ -66,9 +73,21 @@ class FolderSource(encoded.EncodedSource):
         """Returns the labels, int32 [N], as the folders say; corrupt images are not known here."""
         return np.array([file.label for file in self.files], np.int32)
 
+    def ids(self) -> list[str]:
+        """Returns the path of each row's file, relative to the root."""
+        return [file.id for file in self.files]
+
     def places(self) -> Shaped[np.ndarray, " n"]:
         """Returns the path of each row's file, which no other file has."""
-        return np.array(self._ids)
+        return np.array(self.ids())
+
+    def contents(self) -> content.Hashes:
+        """Returns a text for each row, equal where files are byte for byte the same."""
+        return np.array([file.digest or f"unreadable {file.id}" for file in self.files])
+
+    def groups(self) -> Int64[np.ndarray, " n"] | None:
+        """Returns a number for each row, the same for equal files; None where all differ."""
+        return content.copies(self.contents())
 
     def subset(self, rows: Int[np.ndarray, " rows"], split: str) -> "FolderSource":
         """Returns a source of some of the rows."""
@@ -80,12 +99,18 @@ class FolderSource(encoded.EncodedSource):
             skip_corrupt=self.skip_corrupt,
         )
 
-    def _read(self, rows: Sequence[int]) -> Iterator[tuple[bytes, int, str]]:
+    def _read(self, rows: Sequence[int]) -> Iterator[tuple[bytes | OSError, int, str]]:
         for row in rows:
-            path = self.root / self.files[row].path
-            with _naming(path):
-                data = path.read_bytes()
-            yield data, self.files[row].label, self._ids[row]
+            file = self.files[row]
+            data: bytes | OSError
+            try:
+                with _naming(self.root / file.path):
+                    data = kinds.read_bytes(self.root / file.path)
+            except UserError as error:
+                if not self.skip_corrupt or not isinstance(error.__cause__, OSError):
+                    raise
+                data = error.__cause__
+            yield data, file.label, file.id
 
 
 @contextlib.contextmanager
@@ -98,24 +123,188 @@ def _naming(path: pathlib.Path) -> Iterator[None]:
 
 
 def _as_id(path: str) -> str:
-    """Returns the path in POSIX form; bytes that are no UTF-8 are written as escapes."""
-    return os.fsencode(pathlib.PurePath(path).as_posix()).decode("utf-8", "backslashreplace")
+    """Returns the path in POSIX form and composed; bytes that are no UTF-8 become escapes."""
+    posix = walk.nfc(pathlib.PurePath(path).as_posix())
+    return os.fsencode(posix).decode("utf-8", "backslashreplace")
 
 
-def _visible_folders(directory: pathlib.Path) -> list[str]:
-    with _naming(directory), os.scandir(directory) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+@dataclasses.dataclass
+class _Listing:
+    """The images of one split, as their folders say, before any is read.
+
+    Attributes:
+      directory: of the split.
+      split: as the user named it.
+      classes: name of each class folder, composed, to the paths of its images; '' to the images
+        that lie in no class folder.
+      left_out: what is no image.
+    """
+
+    directory: pathlib.Path
+    split: str
+    classes: dict[str, list[str]]
+    left_out: walk.LeftOut
+
+    @property
+    def loose(self) -> list[str]:
+        """Images of no class."""
+        return self.classes.get("", [])
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all class folders, in order."""
+        return sorted(name for name in self.classes if name)
 
 
-def _files_below(directory: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields the files of a class folder and of the folders in it, but for hidden ones."""
+def _list(root: pathlib.Path, split: str, field: str) -> _Listing:
+    """Lists a split.
 
-    def refuse(error: OSError) -> None:  # os.walk passes over what it cannot list
-        raise error
+    Raises:
+      UserError: no such directory, or one that cannot be listed.
+    """
+    if os.path.isabs(split) or ".." in pathlib.PurePath(split).parts:
+        raise UserError(f"a split is a directory in ROOT, got {split!r}; {_LAYOUT}", field=field)
+    directory = root / split
+    if not os.path.isdir(directory):
+        at_fault = field if split and root.is_dir() else "data.data_dir"
+        raise UserError(f"there is no directory {directory}; {_LAYOUT}", field=at_fault)
+    left_out = walk.LeftOut()
+    above = frozenset({walk.identity(root), walk.identity(directory)})
+    loose, folders = walk.contents(str(directory), left_out)
+    classes = {"": loose} if loose else {}
+    for path in folders:
+        images = classes.setdefault(_as_id(os.path.basename(path)), [])
+        images.extend(walk.images_below(path, left_out, above))
+    return _Listing(directory, split, classes, left_out)
 
-    for parent, folders, names in os.walk(directory, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (pathlib.Path(parent, name) for name in names if not name.startswith("."))
+
+def _check_classes(listing: _Listing, labelled: bool) -> None:
+    """Raises UserError unless a split that decides the classes can do so."""
+    where, names, loose = listing.directory, listing.names, len(listing.loose)
+    if not names:
+        if loose and not labelled:
+            return
+        found = f"{loose:,} images that lie in none, and no folders" if loose else "no folders"
+    elif len(names) == 1 and labelled:
+        found = f"the one folder {names[0]!r}"
+        if len(inner := walk.contents(str(where / names[0]), walk.LeftOut())[1]) > 1:
+            found += (
+                f", which holds {len(inner)} folders; if those are the classes, give "
+                f"`data.data_dir={where / names[0]}`"
+            )
+    else:
+        if empty := [name for name in names if not listing.classes[name]]:
+            raise UserError(
+                f"no images ({', '.join(sorted(kinds.endings()))}) in these class folders of "
+                f"{where}: {_few(empty)}; fill or remove them"
+            )
+        return
+    raise UserError(
+        f"{where} must hold a folder for each of >= 2 classes; found {found}. Features are "
+        "extracted, and classes predicted, without them"
+    )
+
+
+def _check_known(listing: _Listing, train: _Listing) -> None:
+    """Raises UserError where a split has images of classes that train lacks."""
+    there, known = listing.names, train.names
+    if extra := [name for name in there if name not in known and listing.classes[name]]:
+        missing = [name for name in known if name not in there]
+        raise UserError(
+            f"{listing.split}/ has classes that {train.split}/ lacks: {_few(extra)}"
+            + (f"; of the classes of {train.split}/ it lacks {_few(missing)}" if missing else "")
+        )
+    if known and not there and listing.loose:
+        raise UserError(
+            f"{listing.directory} must hold a folder for each class, as {train.directory} does; "
+            f"found {len(listing.loose):,} images that lie in none. To hold out a part of "
+            f"{train.split}/ for testing instead, give `data.data_dir={train.directory}`"
+        )
+    if not any(listing.classes.get(name) for name in known or [""]):
+        raise UserError(f"no images of {train.split}/'s classes are in {listing.directory}")
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
+
+
+def _open(
+    root: pathlib.Path,
+    listings: Mapping[str, _Listing],
+    *,
+    classes: Sequence[str],
+    skip_corrupt: bool,
+) -> dict[str, FolderSource]:
+    """Returns the sources of listed splits; each file's content is hashed, or known from before.
+
+    Args:
+      root: the data set's directory.
+      listings: of each part.
+      classes: names in the order of the labels; of other folders nothing is taken. Empty where
+        images have no labels.
+      skip_corrupt: leave out files that cannot be read.
+
+    Raises:
+      UserError: a file that cannot be read.
+    """
+    chosen = [
+        (part, os.path.relpath(path, root), label)
+        for part, listing in listings.items()
+        for label, name in enumerate(classes or [""])
+        for path in listing.classes.get(name, ())
+    ]
+    hashed = dict(
+        zip(
+            paths := list(dict.fromkeys(path for _, path, _ in chosen)),
+            content.hash_files(root, paths),
+        )
+    )
+    if unreadable := [path for path in paths if hashed[path].error]:
+        first = f"{root / unreadable[0]} cannot be read: {hashed[unreadable[0]].error}"
+        more = f", nor can {len(unreadable) - 1:,} other files" if unreadable[1:] else ""
+        if not skip_corrupt:
+            raise UserError(
+                f"{first}{more}; repair or remove such files, or leave them out with "
+                "`data.skip_corrupt=True`"
+            )
+        _log.warning("%s%s; left out", first, more)
+    opened = {}
+    for part, listing in listings.items():
+        files = [
+            ImageFile(_as_id(path), path, label, hashed[path].size, hashed[path].digest)
+            for of_part, path, label in chosen
+            if of_part == part
+        ]
+        opened[part] = FolderSource(
+            root, files, classes=classes, split=listing.split, skip_corrupt=skip_corrupt
+        )
+        _describe(opened[part], listing)
+    return opened
+
+
+def _describe(source: FolderSource, listing: _Listing) -> None:
+    """Logs what a split holds, and what of it is left out or looks wrong."""
+    left_out = str(listing.left_out)
+    _log.info(
+        "%s: %d images of %d classes%s",
+        listing.directory, len(source), len(source.classes),
+        f"; left out: {left_out}" if left_out else "",
+    )  # fmt: skip
+    if warning := listing.left_out.warning():
+        source.warn(warning)
+    if source.classes and listing.loose:
+        source.warn(
+            f"{len(listing.loose):,} images beside the class folders of {listing.directory} are of "
+            "no class and left out"
+        )
+    if warning := content.in_several_classes(source, source.labels()):
+        source.warn(warning)
+
+
+def _root(root: str) -> pathlib.Path:
+    if not root:
+        raise UserError(f"name the folder of images; {_LAYOUT}", field="data.data_dir")
+    return pathlib.Path(os.path.expanduser(root))
 
 
 def open_folder(
@@ -130,45 +319,14 @@ def open_folder(
       field: the config's field that names the split, for errors.
 
     Raises:
-      UserError: no such directory, fewer than two classes, or a class without images.
+      UserError: no such directory, or no class folder with an image.
     """
-    if not root:
-        raise UserError(f"name the folder of images; {_LAYOUT}", field="data.data_dir")
-    if os.path.isabs(split) or ".." in pathlib.PurePath(split).parts:
-        raise UserError(f"a split is a directory in ROOT, got {split!r}; {_LAYOUT}", field=field)
-    base = pathlib.Path(os.path.expanduser(root))
-    directory = base / split
-    if not os.path.isdir(directory):
-        at_fault = field if split and base.is_dir() else "data.data_dir"
-        raise UserError(f"there is no directory {directory}; {_LAYOUT}", field=at_fault)
-    classes = _visible_folders(directory)
-    if len(classes) < 2:
-        found = f"the one folder {classes[0]!r}" if classes else "no folders"
-        raise UserError(f"{directory} must hold a folder for each of >= 2 classes; found {found}")
-    files: list[ImageFile] = []
-    ignored, empty = 0, []
-    for label, name in enumerate(classes):
-        before = len(files)
-        with _naming(directory / name):
-            for path in _files_below(directory / name):
-                if path.suffix.lower() in EXTENSIONS:
-                    stat = path.stat()
-                    relative = str(path.relative_to(base))
-                    files.append(ImageFile(relative, label, stat.st_size, stat.st_mtime_ns))
-                else:
-                    ignored += 1
-        if len(files) == before:
-            empty.append(name)
-    if empty:
-        raise UserError(
-            f"no images ({', '.join(sorted(EXTENSIONS))}) in these class folders of {directory}: "
-            f"{', '.join(empty[:10])}{' ...' if len(empty) > 10 else ''}; fill or remove them"
-        )
-    _log.info(
-        "%s: %d images of %d classes; %d files that are no images were ignored",
-        directory, len(files), len(classes), ignored,
-    )  # fmt: skip
-    return FolderSource(base, files, classes=classes, split=split, skip_corrupt=skip_corrupt)
+    base = _root(root)
+    listing = _list(base, split, field)
+    classes = [name for name in listing.names if listing.classes[name]]
+    if not classes:
+        raise UserError(f"{listing.directory} has no class folder with an image; {_LAYOUT}")
+    return _open(base, {"": listing}, classes=classes, skip_corrupt=skip_corrupt)[""]
 
 
 def open_splits(
@@ -180,10 +338,12 @@ def open_splits(
     test_fraction: float,
     seed: int,
     skip_corrupt: bool,
+    labelled: bool = True,
 ) -> dict[str, FolderSource]:
     """Returns the sources of a folder under 'train', 'test' and, where there is one, 'val'.
 
-    Without a test directory, a stratified share of the training images becomes the test split.
+    Train decides the classes. Without a test directory, a stratified share of the training images
+    becomes the test split.
 
     Args:
       root: the data set's directory.
@@ -193,15 +353,17 @@ def open_splits(
       test_fraction: share of a class's images that is tested on where no directory says it.
       seed: of that division.
       skip_corrupt: leave out images that cannot be decoded.
+      labelled: whether classes are needed. Without, one class or none is enough, and there is no
+        test split where none can be held out.
 
     Raises:
-      UserError: what was said is not there, the directories do not hold the same classes, or a
-        share or seed is needed that cannot be used.
+      UserError: what was said is not there, train has too few classes or another split has more,
+        or a share or seed is needed that cannot be used.
     """
-    base = pathlib.Path(os.path.expanduser(root))
+    base = _root(root)
 
     def is_there(name: str) -> bool:
-        return bool(root and name) and os.path.isdir(base / name)
+        return bool(name) and os.path.isdir(base / name)
 
     if val is None:
         val = next((n for n in _VAL_NAMES if n != test and is_there(n)), None)
@@ -214,48 +376,87 @@ def open_splits(
     else:
         _check_one_level(base, train, val, test)
         names = {"train": ""}
-    opened = {
-        key: open_folder(root, name, skip_corrupt=skip_corrupt, field=f"data.{key}")
-        for key, name in names.items()
-    }
-    for source in opened.values():
-        _check_same_classes(opened["train"], source)
-    if "test" not in opened:
-        whole = opened["train"]
-        if not 0.0 < test_fraction < 1.0:
-            raise UserError(
-                f"expected a share between 0 and 1, got {test_fraction}", field="data.test_fraction"
+    listings = {part: _list(base, name, f"data.{part}") for part, name in names.items()}
+    _check_classes(listings["train"], labelled)
+    for part in ("val", "test"):
+        if part in listings:
+            _check_known(listings[part], listings["train"])
+    opened = _open(base, listings, classes=listings["train"].names, skip_corrupt=skip_corrupt)
+    for part, source in opened.items():
+        held = set(source.labels().tolist())
+        if absent := [name for label, name in enumerate(source.classes) if label not in held]:
+            source.warn(
+                f"{part} has no image of {len(absent)} of {len(source.classes)} classes: "
+                f"{_few(absent)}"
             )
-        if seed < 0:
-            raise UserError(f"expected at least 0, got {seed}", field="data.seed")
-        kept, held = splits.holdout(whole.labels(), test_fraction, seed)
-        opened["train"] = whole.subset(kept, train)
-        opened["test"] = whole.subset(held, test)
-        _log.info(
-            "%s has no test directory: %d of %d images are held out for testing (seed %d)",
-            base, len(held), len(whole), seed,
-        )  # fmt: skip
+    if "test" not in opened:
+        _hold_out(opened, train, test, test_fraction, seed, labelled)
     return opened
+
+
+def _hold_out(
+    opened: dict[str, FolderSource],
+    train: str,
+    test: str,
+    fraction: float,
+    seed: int,
+    labelled: bool,
+) -> None:
+    """Makes a test split of a share of train.
+
+    Raises:
+      UserError: a share or seed that cannot be used; no class has two images that differ.
+    """
+    whole = opened["train"]
+    if not 0.0 < fraction < 1.0:
+        raise UserError(
+            f"expected a share between 0 and 1, got {fraction}", field="data.test_fraction"
+        )
+    if seed < 0:
+        raise UserError(f"expected at least 0, got {seed}", field="data.seed")
+    kept, held = np.arange(len(whole)), np.zeros(0, np.int64)
+    if whole.classes:
+        with contextlib.suppress(UserError):  # every class is of copies of one image
+            kept, held = splits.holdout(whole.labels(), fraction, seed, whole.groups())
+    if not len(held):
+        if not labelled:
+            return
+        raise UserError(
+            f"{whole.root} has no test directory, and no class has a second image, unlike the "
+            "first, to hold out for testing; give more images of each class, or ROOT/train and "
+            "ROOT/test"
+        )
+    opened["train"], opened["test"] = whole.subset(kept, train), whole.subset(held, test)
+    opened["train"].warnings = whole.warnings
+    text = (
+        f"there is no test directory: {len(held):,} of {len(whole):,} images are held out for "
+        f"testing (seed {seed})"
+    )
+    if not whole.split:  # one level, where nothing else could be meant
+        _log.info("%s: %s", whole.name, text)
+    elif "val" in opened:
+        val = opened["val"].split
+        opened["test"].warn(
+            f"there is no {test}/: {len(held):,} of the {len(whole):,} images of {train}/ are held "
+            f"out for testing (seed {seed}). To test on {val}/ instead, give `data.test={val}`"
+        )
+    else:
+        opened["test"].warn(
+            f"there is no {test}/: {len(held):,} of the {len(whole):,} images of {train}/ are held "
+            f"out for testing (seed {seed})"
+        )
 
 
 def _check_one_level(base: pathlib.Path, train: str, val: str | None, test: str) -> None:
     """Refuses a root whose folders are splits by other names: they would be taken for classes."""
-    folders = _visible_folders(base) if base.is_dir() else []
+    folders: list[str] = []
+    if base.is_dir():
+        _, paths = walk.contents(str(base), walk.LeftOut())
+        folders = [os.path.basename(path) for path in paths]
     found = [n for n in folders if n.lower() in _SPLIT_NAMES or n in (val, test)]
     if found or train != "train" or val is not None:
         there = f"{', '.join(map(repr, found))} but " if found else ""
         raise UserError(
             f"{base} has {there}no {train!r}; {_LAYOUT}. Directories of other names are given with "
             "`data.train`, `data.val` and `data.test`"
-        )
-
-
-def _check_same_classes(train: FolderSource, other: FolderSource) -> None:
-    missing = sorted(set(train.classes) - set(other.classes))
-    extra = sorted(set(other.classes) - set(train.classes))
-    if missing or extra:
-        raise UserError(
-            f"{other.split}/ must hold the {len(train.classes)} classes of {train.split}/; "
-            f"missing: {', '.join(missing[:10]) or 'none'}; "
-            f"not in {train.split}/: {', '.join(extra[:10]) or 'none'}"
         )

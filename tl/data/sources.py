@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int32, Shaped
+from jaxtyping import Int32, Int64, Shaped
 
-from tl.data import digits, folder
+from tl.data import content, digits, folder
 from tl.data.encoded import Example
 from tl.errors import UserError
 
@@ -25,6 +25,7 @@ class Data:
       test_fraction: share of a folder without a test split that becomes one.
       seed: of that division.
       skip_corrupt: leave out images that do not decode.
+      allow_duplicates: whether splits may share images that are byte for byte the same.
       download: whether TFDS may.
 
     Raises:
@@ -39,6 +40,7 @@ class Data:
     test_fraction: float = 0.2
     seed: int = 0
     skip_corrupt: bool = False
+    allow_duplicates: bool = False
     download: bool = True
 
     def __post_init__(self) -> None:
@@ -85,7 +87,7 @@ class Source(Examples, Protocol):
 
     @property
     def version(self) -> str:
-        """Changes whenever the data do; of a folder a hash of its files' names, sizes, times."""
+        """Changes whenever the data do; of a folder a hash of its files' names and contents."""
 
     @property
     def split(self) -> str:
@@ -110,6 +112,22 @@ class Placed(Protocol):
 
     def places(self) -> Shaped[np.ndarray, " n"]:
         """Returns a value for each row that no other image of the data set has."""
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """A source some of whose images belong together."""
+
+    def groups(self) -> Int64[np.ndarray, " n"] | None:
+        """Returns a number for each row, equal for rows that no division may part.
+
+        None where every row stands alone.
+        """
+
+
+def groups(source: object) -> Int64[np.ndarray, " n"] | None:
+    """Returns the groups of a source's rows, None where every row stands alone."""
+    return source.groups() if isinstance(source, Grouped) else None
 
 
 def carved_fraction(val: float | str) -> float | None:
@@ -163,10 +181,15 @@ def open_source(data: Data, split: str, *, field: str = "") -> Source:
     return source
 
 
-def open_sources(data: Data) -> dict[str, Source]:
+def open_sources(data: Data, *, labelled: bool = True) -> dict[str, Source]:
     """Returns the sources of a run under 'train', 'test' and, where it is a split, 'val'.
 
     Where 'val' is missing it is to be carved from train (`carved_fraction`, `splits.holdout`).
+
+    Args:
+      data: the data set and its splits.
+      labelled: whether classes are needed. Without, a folder may have one or none, and 'test' may
+        be missing.
 
     Raises:
       UserError: the data cannot be had, or the splits share images or not their classes.
@@ -181,6 +204,7 @@ def open_sources(data: Data) -> dict[str, Source]:
             test_fraction=data.test_fraction,
             seed=data.seed,
             skip_corrupt=data.skip_corrupt,
+            labelled=labelled,
         )
         opened: dict[str, Source] = dict(folders)
     else:
@@ -191,7 +215,22 @@ def open_sources(data: Data) -> dict[str, Source]:
             key: open_source(data, split, field=f"data.{key}") for key, split in names.items()
         }
     _check_disjoint(opened)
+    content.check_apart(opened, allow=data.allow_duplicates)
     return opened
+
+
+def identity(source: Source) -> dict[str, str]:
+    """Returns, as JSON, what tells a split's images from others; not where they lie.
+
+    A folder's name is no part of it, since its version tells its content.
+    """
+    name = getattr(source, "identity_name", source.name)
+    return {"name": name, "version": source.version, "split": source.split}
+
+
+def warnings(opened: Mapping[str, Source]) -> list[str]:
+    """Returns what to know of the images before trusting a number that rests on them."""
+    return [text for source in opened.values() for text in getattr(source, "warnings", ())]
 
 
 def _check_disjoint(opened: Mapping[str, Source]) -> None:

@@ -92,74 +92,79 @@ def nfc(name: str) -> str:
 
 
 def identity(directory: str | os.PathLike[str]) -> tuple[int, int]:
-    """Returns what tells a directory from all others, by whatever path it is reached."""
-    status = os.stat(directory)
+    """Returns what tells a directory from all others, by whatever path it is reached.
+
+    Raises:
+      UserError: it is not there.
+    """
+    try:
+        status = os.stat(directory)
+    except OSError as error:
+        raise UserError(f"{directory} cannot be read: {error.strerror}") from error
     return status.st_dev, status.st_ino
 
 
-def is_left_out(entry: os.DirEntry[str], left_out: LeftOut) -> bool:
-    """Returns whether a name alone says that an entry is no data, and counts it then."""
-    if entry.name.startswith("."):
-        left_out.hidden += 1
-        return True
-    if entry.name.lower() in _NOT_DATA and entry.is_dir():
-        left_out.folders[entry.name] += 1
-        return True
-    return False
+def contents(directory: str, left_out: LeftOut) -> tuple[list[str], list[str]]:
+    """Returns the paths of a folder's images and of the folders in it, links followed.
+
+    Among the images are links that lead nowhere: whoever reads them says so. Both lists are in the
+    order of the names' composed form.
+
+    Args:
+      directory: the folder.
+      left_out: counts all else.
+
+    Raises:
+      UserError: the folder cannot be listed.
+    """
+    try:
+        with os.scandir(directory) as scanned:
+            entries = sorted(scanned, key=lambda entry: (nfc(entry.name), entry.name))
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or directory} cannot be read: {error.strerror}"
+        ) from error
+    images, folders = [], []
+    for entry in entries:
+        try:
+            is_folder, is_file = entry.is_dir(), entry.is_file()
+            leads_nowhere = not is_folder and not is_file and not os.path.exists(entry.path)
+        except OSError:  # such as a link to itself
+            is_folder, is_file, leads_nowhere = False, False, True
+        if entry.name.startswith("."):
+            left_out.hidden += 1
+        elif is_folder and entry.name.lower() in _NOT_DATA:
+            left_out.folders[entry.name] += 1
+        elif is_folder:
+            folders.append(entry.path)
+        elif leads_nowhere or (is_file and kinds.is_image(entry.path)):
+            images.append(entry.path)
+        elif is_file:
+            left_out.endings[kinds.ending(entry.name)] += 1
+        else:
+            left_out.special += 1
+    return images, folders
 
 
 def images_below(
     directory: str, left_out: LeftOut, above: frozenset[tuple[int, int]] = frozenset()
 ) -> Iterator[str]:
-    """Yields the paths of the images in a folder and below it, and of links that lead nowhere.
-
-    Links to files and folders are followed, save to a folder that is being walked. Within a folder
-    files come first; names are in the order of their composed form.
+    """Yields the paths of the images in a folder and below it: a folder's own, then its folders'.
 
     Args:
       directory: the folder.
-      left_out: counts what is not yielded.
-      above: `identity` of folders that are not to be entered again.
+      left_out: counts what is no image, and links to a folder that is being walked, which are not
+        followed.
+      above: `identity` of folders that are being walked.
 
     Raises:
       UserError: a folder that cannot be listed.
     """
-    folders = []
-    for entry in scan(directory):
-        if is_left_out(entry, left_out):
-            continue
-        try:
-            if entry.is_dir():
-                folders.append(entry.path)
-                continue
-            is_file = entry.is_file()
-            is_special = not is_file and os.path.exists(entry.path)
-        except OSError:  # such as a link to itself
-            is_file, is_special = False, False
-        if is_special:
-            left_out.special += 1
-        elif is_file and not kinds.is_image(entry.path):
-            left_out.endings[kinds.ending(entry.name)] += 1
-        else:
-            yield entry.path
+    if identity(directory) in above:
+        left_out.loops += 1
+        return
+    images, folders = contents(directory, left_out)
+    yield from images
     above |= {identity(directory)}
     for folder in folders:
-        if identity(folder) in above:
-            left_out.loops += 1
-        else:
-            yield from images_below(folder, left_out, above)
-
-
-def scan(directory: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """Returns the entries of a folder, in the order of their names' composed form.
-
-    Raises:
-      UserError: it cannot be listed.
-    """
-    try:
-        with os.scandir(os.fspath(directory)) as entries:
-            return sorted(entries, key=lambda entry: (nfc(entry.name), entry.name))
-    except OSError as error:
-        raise UserError(
-            f"{error.filename or directory} cannot be read: {error.strerror}"
-        ) from error
+        yield from images_below(folder, left_out, above)

@@ -13,6 +13,7 @@ from jaxtyping import Int
 from tqdm import tqdm
 
 from tl import devices, tree
+from tl.data import sources
 from tl.data.sources import Source
 from tl.errors import UserError
 from tl.features.fingerprint import Fingerprint, code_version, fingerprint
@@ -120,12 +121,7 @@ def _fingerprint(
         },
         model={"class": type(network.model).__name__, **arguments},
         preprocessing=preprocessing,
-        data={
-            "name": source.name,
-            "version": source.version,
-            "split": source.split,
-            "count": len(source),
-        },
+        data={**sources.identity(source), "count": len(source)},
         endpoints=sorted(extraction.endpoints),
         pooling=extraction.pooling,
         dtype=extraction.dtype,

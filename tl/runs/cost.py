@@ -8,7 +8,7 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from tl import devices
-from tl.data import splits
+from tl.data import sources, splits
 from tl.data.sources import Data, Source
 from tl.models import registry
 from tl.runs import options
@@ -29,17 +29,20 @@ class Images:
       counts: split to its number of images; `val` only if it is a split of its own.
       labels: int [N] of train; -1 for images to leave out.
       shape: (H, W, 3) if all images share one, else None.
+      groups: of train's rows, none of which is divided (`tl.data.sources.groups`).
     """
 
     counts: Mapping[str, int]
     labels: Int[np.ndarray, " n"]
     shape: tuple[int, int, int] | None
+    groups: Int[np.ndarray, " n"] | None = None
 
     @classmethod
     def of(cls, opened: Mapping[str, Source]) -> "Images":
         """Returns what is known of opened splits."""
         counts = {split: len(source) for split, source in opened.items()}
-        return cls(counts, opened["train"].labels(), opened["train"].image_shape)
+        train = opened["train"]
+        return cls(counts, train.labels(), train.image_shape, sources.groups(train))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +164,7 @@ def _rows(config: ConfigDict, images: Images) -> int:
 def _divided(images: Images, k: int, seed: int, data: Data) -> tuple[int, int]:
     """Returns the numbers of images to train on and to choose on."""
     fraction = None if "val" in images.counts else data.val_fraction
-    train, val = splits.train_and_val(images.labels, k, fraction, seed)
+    train, val = splits.train_and_val(images.labels, k, fraction, seed, images.groups)
     return len(train), images.counts["val"] if val is None else len(val)
 
 

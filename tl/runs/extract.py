@@ -47,7 +47,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Featur
     start = time.perf_counter()
     wanted = options.features(config)
     network = load_network(options.weights(config))
-    opened = sources.open_sources(options.data(config))
+    opened = sources.open_sources(options.data(config), labelled=False)
     stores = stored_features(wanted, network, opened, log)
     begin(workdir)
     counts = {split: len(source) for split, source in opened.items()}

@@ -63,7 +63,11 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     data = options.data(config)
     opened = sources.open_sources(data)
     parts = divide(
-        opened, options.examples_per_class(config), options.seed(config), data.val_fraction
+        opened,
+        options.examples_per_class(config),
+        options.seed(config),
+        data.val_fraction,
+        sources.groups(opened["train"]),
     )
     recipe = options.recipe(config, len(parts["train"][1]), opened["train"].image_shape)
     if recipe.rule:

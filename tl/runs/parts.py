@@ -20,7 +20,11 @@ L = TypeVar("L", bound=Labelled)
 
 
 def divide(
-    opened: Mapping[str, L], k: int, seed: int, val_fraction: float | None
+    opened: Mapping[str, L],
+    k: int,
+    seed: int,
+    val_fraction: float | None,
+    groups: np.ndarray | None = None,
 ) -> dict[str, tuple[L, np.ndarray]]:
     """Returns `train`, `val` and `test`, each as the split it lies in and its rows there.
 
@@ -30,12 +34,13 @@ def divide(
       seed: of the choice and of the carving.
       val_fraction: share of the chosen training rows that becomes val; it is not read where
         `opened` has `val`, as a folder may without the config naming it.
+      groups: int [N] of train's rows, none of which is divided (`tl.data.sources.groups`).
 
     Raises:
       UserError: too few examples.
     """
     fraction = None if "val" in opened else val_fraction
-    train, val = splits.train_and_val(opened["train"].labels(), k, fraction, seed)
+    train, val = splits.train_and_val(opened["train"].labels(), k, fraction, seed, groups)
     labelled = {split: np.flatnonzero(source.labels() >= 0) for split, source in opened.items()}
     parts = {
         "train": (opened["train"], train),

@@ -68,6 +68,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         examples_per_class=config.data.examples_per_class,
         seeds=config.seeds,
         val_fraction=data.val_fraction,
+        groups=sources.groups(opened["train"]),
     )
     summary, headline = probe_grid.run(
         parts, classes=classes, endpoints=config.endpoints, solvers=solvers, record=record

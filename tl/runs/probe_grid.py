@@ -72,6 +72,7 @@ def parts(
     examples_per_class: Sequence[int],
     seeds: Sequence[int],
     val_fraction: float | None,
+    groups: np.ndarray | None = None,
 ) -> dict[int, dict[int, Parts]]:
     """Returns the rows of every run of the protocol.
 
@@ -79,7 +80,7 @@ def parts(
       stores: features of `train`, `test` and, where it is a split of its own, `val`.
       examples_per_class: of train and the val carved from it together; 0 is all there are.
       seeds: of the subset, the carving and the head.
-      val_fraction: see `tl.runs.parts.divide`.
+      val_fraction, groups: see `tl.runs.parts.divide`.
 
     Returns:
       By number of examples, the largest last, and by seed.
@@ -88,7 +89,7 @@ def parts(
       UserError: too few examples.
     """
     return {
-        k: {seed: divide(stores, k, seed, val_fraction) for seed in seeds}
+        k: {seed: divide(stores, k, seed, val_fraction, groups) for seed in seeds}
         for k in sorted(examples_per_class, key=lambda k: k or np.inf)
     }
 

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from tl import files
 from tl.errors import UserError
-from tl.fields import config_fields, differences
+from tl.fields import PLACES, config_fields, differences
 from tl.runs.environment import environment
 
 CHECKPOINTS = "checkpoints"
@@ -238,8 +238,10 @@ def _check_resumable(path: Path, config: ml_collections.ConfigDict, resumable: b
             f"{path} has checkpoints, but its config.json is missing or damaged; give another "
             "--workdir, or --overwrite to begin anew"
         )
-    asked = config_fields(files.as_json(config.to_dict()))
-    if lines := differences(asked, config_fields(there)):
+    asked, there = config_fields(files.as_json(config.to_dict())), config_fields(there)
+    for name in PLACES:
+        asked[name] = there.get(name)
+    if lines := differences(asked, there):
         raise UserError(
             f"{path} holds a run of another config. Give that one to go on, another --workdir, or "
             "--overwrite to begin anew; they differ in\n  " + "\n  ".join(lines)

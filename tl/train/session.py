@@ -15,6 +15,7 @@ from jaxtyping import Int
 
 from tl import devices
 from tl.checkpoint import Checkpoints
+from tl.data import sources
 from tl.data.sources import Source
 from tl.devices import DataParallel
 from tl.errors import Stopped, UserError
@@ -60,9 +61,7 @@ def identity(
         "weights": network.sha256,
         "data": {
             part: {
-                "name": source.name,
-                "version": source.version,
-                "split": source.split,
+                **sources.identity(source),
                 "rows": hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest(),
             }
             for part, (source, rows) in parts.items()

@@ -24,7 +24,7 @@ def predictions(**fields):
     return Predictions(**{**arrays, **fields})
 
 
-def contender(name, correct, ids=None, labels=None, classes=("cat", "dog")):
+def contender(name, correct, ids=None, labels=None, classes=("cat", "dog"), groups=()):
     """Returns a run of some seeds, `correct` bool [S, N]; its labels alternate."""
     correct = np.atleast_2d(np.array(correct, bool))
     count = correct.shape[1]
@@ -39,6 +39,7 @@ def contender(name, correct, ids=None, labels=None, classes=("cat", "dog")):
         val_ids=["v"],
         val_labels=[0],
         val_logits=np.zeros((1, 2)),
+        test_groups=groups,
     )
     return Contender(name, "net: pooled", predictions)
 

@@ -59,7 +59,7 @@ def finished(folder, run, **fields):
     return finish(run.config, path, lambda line: None, kind=run.kind, **fields)
 
 
-def predict(path, right, ids=None, labels=None):
+def predict(path, right, ids=None, labels=None, groups=()):
     """Writes the predictions of a run that has test images right where `right` [S, N] says so."""
     right = np.atleast_2d(right)
     seeds, count = right.shape
@@ -75,4 +75,5 @@ def predict(path, right, ids=None, labels=None):
         val_ids=["v"],
         val_labels=[0],
         val_logits=[[0.0, 1.0]],
+        test_groups=groups,
     ).save(path / PREDICTIONS)

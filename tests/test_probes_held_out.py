@@ -6,6 +6,7 @@ import pytest
 from tl.errors import UserError
 from tl.probes.heads import Linear
 from tl.probes.held_out import HeldOut, score_logits
+from tl.results.intervals import accuracy_interval
 
 
 def test_test_rows_are_scored_once():
@@ -46,3 +47,15 @@ def test_the_selected_alone_keeps_its_logits():
     assert (scores["a"].top1, scores["b"].top1) == (1.0, 0.0)
     assert scores["a"].logits is None
     np.testing.assert_array_equal(scores["b"].logits, -np.eye(2))
+
+
+def test_the_interval_is_over_groups():
+    labels = np.zeros(300, int)
+    logits = np.repeat(np.eye(2)[[0] * 7 + [1] * 3], 30, axis=0)  # ten groups, seven all right
+    groups = np.repeat(np.arange(10), 30)
+    score = score_logits(logits, labels, 2, groups)
+    assert score.top1_ci95 == accuracy_interval(logits[:, 0], groups=groups)
+    assert score.as_dict()["groups"] == 10
+    head = Linear(np.eye(2, dtype=np.float32), np.zeros(2, np.float32))
+    held_out = HeldOut(lambda endpoint: logits, labels, 2, groups)
+    assert held_out.score({"a": head})["a"].top1_ci95 == score.top1_ci95

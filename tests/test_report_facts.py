@@ -125,3 +125,13 @@ def test_runs_without_heads(undrawn, tmp_path, kind):
     assert expected in shown.text and sections == ["what-ran"]
     # An evaluation from before it saved predictions.
     assert ("Confusion matrix" in shown.text) == (kind == "evaluate")
+
+
+def test_the_interval_is_over_groups(undrawn, tmp_path):
+    folder = reported.write_probe(tmp_path / "run")
+    result = json.loads((folder / "result.json").read_text())
+    result["test"]["groups"] = 12
+    (folder / "result.json").write_text(json.dumps(result))
+    shown = pages.Page(page.build(folder))
+    assert "99.0 %, over 12 groups" in shown.text
+    assert "a bootstrap over the 12 groups of the test images" in shown.sections["what-ran"]

@@ -56,3 +56,22 @@ def test_finetune_table():
     assert facts["val top-1"] == "65.0 % of 20"
     assert facts["test top-1"] == "70.0 % of 797 (95 % interval 65.0-75.0)"
     assert facts["seconds"] == "12.3 train, 1.3 of it waiting for images; 20.0 total"
+
+
+def test_the_interval_is_over_groups():
+    result = {
+        "data": {"name": "birds", "classes": 2},
+        "weights": {"name": "tiny"},
+        "test": {
+            "top1": 0.7,
+            "top1_ci95": [0.6, 0.8],
+            "count": 90,
+            "groups": 12,
+            "top5": 1.0,
+            "mean_per_class": 0.7,
+        },
+        "published": {"top1": None, "top5": None},
+    }
+    assert "70.0 % of 90 (95 % interval over 12 groups 60.0-80.0)" in (
+        tables.evaluation_table(result)
+    )

@@ -197,3 +197,24 @@ def test_the_verdict_without_an_exact_test_of_all_is_the_intervals():
     assert Comparison(one, one, 0.1, (0.05, 0.15), doubtful).verdict == "within noise"
     assert Comparison(three, one, 0.1, (0.05, 0.15), doubtful).verdict == "better"
     assert Comparison(three, one, 0.1, (0.0, 0.15), doubtful).verdict == "within noise"
+
+
+def test_intervals_are_over_groups():
+    ids, groups = [f"i{n}" for n in range(100)], np.arange(100) // 10
+    run = contender("run", right(90), groups=groups)
+    for baseline in (
+        contender("base", right(60)),
+        contender("base", right(60), groups=groups),
+        contender("base", right(60)[::-1], ids=ids[::-1], labels=1 - np.arange(100) % 2),
+    ):
+        (found,) = compare.compare([baseline, run])
+        assert found.difference == pytest.approx(0.3)
+        # Three of ten groups differ, wholly: as of ten images.
+        assert found.ci95 == pytest.approx((0.0, 0.6))
+    assert "100 test images. 95 % intervals over their 10 groups" in compare.text(
+        compare.compare([run, run])
+    )
+    low, high = compare.as_dict([Comparison(run, run, 0, (0, 0), McNemar(0, 0, 1))])["baseline"][
+        "test_top1_ci95"
+    ]
+    assert high - low > 0.3

@@ -157,3 +157,45 @@ def test_level_widens():
 def test_images_must_be_the_same(function, a, b):
     with pytest.raises(jaxtyping.TypeCheckError):
         function(np.array(a, bool), np.array(b, bool))
+
+
+def test_a_bootstrap_of_groups_is_one_of_their_means():
+    # Ten groups of 30 images, each all right or all wrong: no more evidence than ten images.
+    right = np.arange(10) < 7
+    groups = np.repeat([f"patient{i}" for i in range(10)], 30)
+    assert bootstrap_interval(np.repeat(right, 30), groups=groups) == bootstrap_interval(right)
+    low, high = accuracy_interval(np.repeat(right, 30), groups=groups)
+    assert (low, high) == bootstrap_interval(right)
+    alone = accuracy_interval(np.repeat(right, 30))
+    assert high - low > 4 * (alone[1] - alone[0])
+
+
+def test_a_bootstrap_of_groups_counts_their_images():
+    # Samples of two groups of 1 and 3 images: means 1 (both the first), 1 / 4 and 0.
+    values, groups = np.array([1.0, 0, 0, 0]), np.array([8, 5, 5, 5])
+    # Of all samples a quarter are the first, and half are the second.
+    assert bootstrap_interval(values, groups=groups, level=0.4) == (0.25, 0.25)
+    assert bootstrap_interval(values, groups=groups) == (0.0, 1.0)
+
+
+def test_groups_of_one_image_change_no_bootstrap():
+    values = np.random.default_rng(0).random(50)
+    alone = np.random.default_rng(1).permutation(50)
+    assert bootstrap_interval(values, groups=alone) == bootstrap_interval(values)
+    other = np.roll(values, 1)
+    assert intervals.paired_interval(values, other, groups=alone) == (
+        intervals.paired_interval(values, other)
+    )
+
+
+def test_many_groups_are_drawn_in_parts(monkeypatch):
+    values = np.random.default_rng(0).random(40)
+    whole = bootstrap_interval(values)
+    monkeypatch.setattr(intervals, "_DRAWN_AT_ONCE", 40 * 7)
+    assert bootstrap_interval(values) == pytest.approx(whole, rel=1e-12)
+
+
+def test_groups_that_are_all_right_are_no_certainty():
+    groups = np.repeat(np.arange(10), 4)
+    assert accuracy_interval(np.ones(40), groups=groups) == wilson_interval(10, 10)
+    assert accuracy_interval(np.tile([0.0, 1], 20), groups=groups) == wilson_interval(5, 10)

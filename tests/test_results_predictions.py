@@ -37,6 +37,16 @@ def test_the_link_is_kept_and_older_files_have_softmax(tmp_path):
         predictions(link="probit")
 
 
+def test_groups_are_kept_and_older_files_have_none(tmp_path):
+    assert predictions().groups is None
+    written = predictions(test_groups=["p1", "p1", "p2", "p2"])
+    written.save(tmp_path / PREDICTIONS)
+    assert Predictions.load(tmp_path).groups.tolist() == ["p1", "p1", "p2", "p2"]
+    before = {name: values for name, values in vars(written).items() if name != "test_groups"}
+    np.savez_compressed(tmp_path / PREDICTIONS, **before)
+    assert Predictions.load(tmp_path).groups is None
+
+
 @pytest.mark.parametrize(
     ("name", "values"),
     [
@@ -44,6 +54,7 @@ def test_the_link_is_kept_and_older_files_have_softmax(tmp_path):
         ("test_predicted", [[0, 0, 1, 0]]),
         ("test_logits", [[2.0], [3.0], [0.0], [0.5]]),
         ("val_logits", [[2.0, 0.0]]),
+        ("test_groups", ["p1", "p2"]),
     ],
 )
 def test_arrays_that_do_not_belong_together_are_refused(name, values):

@@ -81,7 +81,7 @@ def test_one_is_better_within_noise(tmp_path, ahead, sign):
     ],
 )
 def test_an_interval_that_ends_at_0_includes_it(monkeypatch, tmp_path, ends, expected):
-    monkeypatch.setattr(claims, "paired_interval", lambda ours, theirs: (0.0, *ends))
+    monkeypatch.setattr(claims, "paired_interval", lambda ours, theirs, groups: (0.0, *ends))
     rows = study(tmp_path, {("a", "0"): first(50), ("b", "0"): first(50)})
     assert judge(CLAIM, rows, tmp_path)["verdict"] == expected
 
@@ -127,3 +127,15 @@ def test_undecided_without_another_level_or_predictions_or_on_other_images(tmp_p
     assert verdict["why"] == "x-a-0 and x-b-0 were tested on different labels"
     (tmp_path / "runs" / "x-b-0" / "predictions.npz").unlink()
     assert "x-b-0 has no predictions.npz" in judge(CLAIM, rows, tmp_path)["why"]
+
+
+def test_the_interval_is_over_groups(tmp_path):
+    rows = study(tmp_path, {("a", "0"): first(160), ("b", "0"): first(120)})
+    for row in rows[:2]:
+        values = first(160 if row["levels"]["method"] == "a" else 120).astype(int)
+        studies.predict(tmp_path / row["folder"], values, groups=np.arange(200) // 40)
+    verdict = judge(CLAIM, rows, tmp_path)
+    assert verdict["difference"] == pytest.approx(0.2)
+    assert verdict["ci95"] == pytest.approx([0.0, 0.6])  # one of five groups differs
+    assert verdict["verdict"] == "within noise"
+    assert "paired over 200 test images of 5 groups)" in verdict["why"]

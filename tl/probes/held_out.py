@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from tl import metrics
 from tl.errors import UserError
@@ -24,11 +24,12 @@ class Score:
       top1: mean of `correct`.
       top5: share of rows with the label among the five highest logits.
       top1_ci95: 95 % interval of `top1` over the test rows (`accuracy_interval`): Wilson's for one
-        head, a bootstrap for the mean over seeds.
+        head, a bootstrap for the mean over seeds; a bootstrap over groups where there are some.
       mean_per_class: mean over classes of each class's top-1.
       absent_classes: number of classes without a test row, left out of `mean_per_class`.
       count: the number of test rows N.
       logits: float32 [N, C], where they are kept.
+      groups: [N], equal values for rows of one group; None where each stands for itself.
     """
 
     correct: Float[np.ndarray, " n"] = field(repr=False)
@@ -39,15 +40,25 @@ class Score:
     absent_classes: int
     count: int
     logits: Float[np.ndarray, "n c"] | None = field(default=None, repr=False)
+    groups: Shaped[np.ndarray, " n"] | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns everything but the values of single rows, for JSON."""
-        names = [f.name for f in dataclasses.fields(self) if f.name not in ("correct", "logits")]
-        return {name: getattr(self, name) for name in names} | {"top1_ci95": list(self.top1_ci95)}
+        """Returns everything but the values of single rows, for JSON.
+
+        Where there are groups, `groups` is their number.
+        """
+        of_rows = ("correct", "logits", "groups")
+        names = [f.name for f in dataclasses.fields(self) if f.name not in of_rows]
+        counted = {} if self.groups is None else {"groups": len(np.unique(self.groups))}
+        values = {name: getattr(self, name) for name in names}
+        return values | {"top1_ci95": list(self.top1_ci95)} | counted
 
 
 def score_logits(
-    logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], num_classes: int
+    logits: Float[np.ndarray, "n c"],
+    labels: Int[np.ndarray, " n"],
+    num_classes: int,
+    groups: Shaped[np.ndarray, " n"] | None = None,
 ) -> Score:
     """Returns every test metric of one head, without its logits.
 
@@ -55,6 +66,7 @@ def score_logits(
       logits: float [N, C]; N >= 1.
       labels: int [N], 0..num_classes-1.
       num_classes: C.
+      groups: see `Score`.
     """
     correct = metrics.correct(logits, labels).astype(np.float64)
     sums, counts = metrics.per_class(correct, labels, num_classes)
@@ -64,10 +76,11 @@ def score_logits(
         correct=correct,
         top1=float(correct.mean()),
         top5=float(hits) / float(count),
-        top1_ci95=accuracy_interval(correct),
+        top1_ci95=accuracy_interval(correct, groups=groups),
         mean_per_class=mean_per_class,
         absent_classes=absent,
         count=len(correct),
+        groups=groups,
     )
 
 
@@ -79,6 +92,7 @@ class HeldOut:
         features: Callable[[str], Float[np.ndarray, "n d"]],
         labels: Int[np.ndarray, " n"],
         num_classes: int,
+        groups: Shaped[np.ndarray, " n"] | None = None,
     ):
         """Keeps what is needed to score.
 
@@ -86,8 +100,10 @@ class HeldOut:
           features: endpoint -> test features [N, D]; called for one endpoint at a time.
           labels: int [N], 0..num_classes-1.
           num_classes: C.
+          groups: see `Score`.
         """
         self._features, self._labels, self._num_classes = features, labels, num_classes
+        self._groups = groups
         self._scored = False
 
     def score(
@@ -111,7 +127,7 @@ class HeldOut:
         scores = {}
         for endpoint, head in heads.items():
             logits = head.logits(self._features(endpoint))
-            score = score_logits(logits, self._labels, self._num_classes)
+            score = score_logits(logits, self._labels, self._num_classes, self._groups)
             scores[endpoint] = (
                 dataclasses.replace(score, logits=logits) if endpoint == selected else score
             )

@@ -23,10 +23,11 @@ def mean_score(scores: Sequence[Score]) -> Score:
         correct=correct,
         top1=float(correct.mean()),
         top5=_mean(score.top5 for score in scores),
-        top1_ci95=accuracy_interval(correct),
+        top1_ci95=accuracy_interval(correct, groups=scores[0].groups),
         mean_per_class=_mean(score.mean_per_class for score in scores),
         absent_classes=scores[0].absent_classes,
         count=scores[0].count,
+        groups=scores[0].groups,
     )
 
 

@@ -53,8 +53,9 @@ def headline(run: Run) -> Headline:
     tiles["test top-5"] = formats.percent(test["top5"])
     tiles["mean over classes"] = formats.percent(test["mean_per_class"])
     seeds = len(result.get("seeds", ()))
+    over = f", over {formats.plural(test['groups'], 'group')}" if "groups" in test else ""
     notes = [
-        f"95 % interval {formats.interval(test['top1_ci95'])}",
+        f"95 % interval {formats.interval(test['top1_ci95'])}{over}",
         formats.plural(test["count"], "test image"),
         *([formats.plural(seeds, "seed")] if seeds else []),
     ]
@@ -187,12 +188,7 @@ def _protocol(run: Run) -> dict[str, str]:
             "solvers": formats.value(c["probe"]["solvers"]),
             "selection": f"highest val top-1; val: {_val(run, c)}",
             "test": "the choice, refitted on train and val together, scored once for each seed; "
-            + (
-                "the interval over test images is Wilson's"
-                if len(c["seeds"]) == 1
-                else "the interval is a bootstrap over test images of the mean over seeds, or "
-                "Wilson's where all seeds have the same images right"
-            ),
+            + _interval(run, len(c["seeds"])),
         }
     if run.kind == "finetune":
         train, optim = c["train"], c["optim"]
@@ -208,9 +204,21 @@ def _protocol(run: Run) -> dict[str, str]:
             f"{optim['weight_decay']:g} ({optim['decay']})",
             "augmentation": _augmentation(c["augment"]),
             "selection": f"the evaluation with the highest val top-1; val: {_val(run, c)}",
-            "test": "the kept network, scored once; the interval over test images is Wilson's",
+            "test": "the kept network, scored once; " + _interval(run, 1),
         }
     return facts | {"seeds": formats.value(c["seeds"])}
+
+
+def _interval(run: Run, seeds: int) -> str:
+    """Says how the interval of the test accuracy is made."""
+    if groups := run.result.get("test", {}).get("groups"):
+        return f"the interval is a bootstrap over the {groups:,} groups of the test images"
+    if seeds == 1:
+        return "the interval over test images is Wilson's"
+    return (
+        "the interval is a bootstrap over test images of the mean over seeds, or Wilson's where "
+        "all seeds have the same images right"
+    )
 
 
 def _by_rule(run: Run) -> Mapping[str, Any]:

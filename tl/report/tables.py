@@ -105,9 +105,10 @@ def evaluation_table(result: Mapping[str, Any]) -> str:
 
 def _test_facts(test: Mapping[str, Any]) -> dict[str, str]:
     low, high = test["top1_ci95"]
+    over = f" over {test['groups']} groups" if "groups" in test else ""
     return {
         "test top-1": f"{in_percent(test['top1'])} % of {test['count']} "
-        f"(95 % interval {in_percent(low)}-{in_percent(high)})",
+        f"(95 % interval{over} {in_percent(low)}-{in_percent(high)})",
         "test top-5": f"{in_percent(test['top5'])} %",
         "test mean per class": f"{in_percent(test['mean_per_class'])} %",
     }

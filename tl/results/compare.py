@@ -40,7 +40,8 @@ class Comparison:
     Attributes:
       run, baseline: the two runs.
       difference: of their test top-1, each the mean over its seeds; a fraction.
-      ci95: 95 % interval of the difference, a paired bootstrap over the test images.
+      ci95: 95 % interval of the difference, a paired bootstrap over the test images, or over
+        their groups.
       mcnemar: exact test of the first seed of each; `only_a` counts what only the run gets right.
     """
 
@@ -202,7 +203,10 @@ def text(comparisons: Sequence[Comparison]) -> str:
 
 def _compare(run: Contender, baseline: Contender, order: Int[np.ndarray, " n"]) -> Comparison:
     ours, theirs = run.predictions.correct[:, order], baseline.predictions.correct
-    difference, low, high = paired_interval(ours.mean(axis=0), theirs.mean(axis=0))
+    groups = baseline.predictions.groups
+    if groups is None and (of_run := run.predictions.groups) is not None:
+        groups = of_run[order]
+    difference, low, high = paired_interval(ours.mean(axis=0), theirs.mean(axis=0), groups=groups)
     return Comparison(run, baseline, difference, (low, high), mcnemar_exact(ours[0], theirs[0]))
 
 
@@ -215,7 +219,7 @@ def _missing(ids: Shaped[np.ndarray, " n"], others: Shaped[np.ndarray, " m"]) ->
 
 def _top1(run: Contender) -> tuple[float, tuple[float, float]]:
     correct = run.predictions.correct.mean(axis=0)
-    return float(correct.mean()), accuracy_interval(correct)
+    return float(correct.mean()), accuracy_interval(correct, groups=run.predictions.groups)
 
 
 def _as_dict(run: Contender) -> dict[str, Any]:
@@ -241,10 +245,16 @@ def _columns(run: Contender) -> list[str]:
 
 def _notes(comparisons: Sequence[Comparison]) -> list[str]:
     count = len(comparisons[0].baseline.predictions.test_ids)
+    groups = comparisons[0].baseline.predictions.groups
+    over = (
+        "over these images: Wilson's for the accuracy of one seed, a bootstrap for a mean over "
+        "seeds, a paired bootstrap for a difference."
+        if groups is None
+        else f"over their {len(np.unique(groups)):,} groups: bootstraps of whole groups, paired "
+        "for a difference. McNemar's test takes images for independent, so its p is too small."
+    )
     notes = [
-        f"All have the same {count:,} test images. 95 % intervals over these images: Wilson's for "
-        "the accuracy of one seed, a bootstrap for a mean over seeds, a paired bootstrap for a "
-        "difference.",
+        f"All have the same {count:,} test images. 95 % intervals {over}",
         "only it : only baseline: images that one gets right and the other does not; p: exact "
         "McNemar test of them.",
     ]

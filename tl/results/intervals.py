@@ -2,12 +2,17 @@
 
 The two paired methods count an image that both classifiers get right, or both wrong, as no evidence
 of a difference. That makes them far sharper than two intervals laid beside each other.
+
+Images that belong together, such as all of one patient, are no independent evidence. Given as
+groups, a name or number for each image, they are resampled as wholes.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
+
+_DRAWN_AT_ONCE = 1 << 24  # numbers of a bootstrap that are in memory
 
 
 @dataclass(frozen=True)
@@ -26,9 +31,11 @@ class McNemar:
 
 
 def accuracy_interval(
-    correct: Bool[np.ndarray, " n"] | Float[np.ndarray, " n"], level: float = 0.95
+    correct: Bool[np.ndarray, " n"] | Float[np.ndarray, " n"],
+    level: float = 0.95,
+    groups: Shaped[np.ndarray, " n"] | None = None,
 ) -> tuple[float, float]:
-    """Returns the interval of an accuracy over the test images.
+    """Returns the interval of an accuracy over the test images, or over groups of them.
 
     For one classifier, whose values are 0 and 1, this is Wilson's interval. It is not empty where
     every image comes out right, as a bootstrap would be:
@@ -41,14 +48,24 @@ def accuracy_interval(
     `bootstrap_interval`. If all images have the same fraction, a bootstrap would be empty too, and
     Wilson's interval of that fraction, wider than needed, is returned.
 
+    With groups it is `bootstrap_interval` over whole groups. If that is empty, since all groups
+    have the same accuracy, it is Wilson's interval for as many images as there are groups.
+
     Args:
       correct: bool or float [N] in [0, 1], for each image whether the classifier is right, or the
         share of seeds whose classifier is; N >= 1.
       level: probability that the interval covers.
+      groups: [N], equal values for images of one group.
 
     Returns:
       (low, high), fractions.
     """
+    if groups is not None:
+        low, high = bootstrap_interval(correct, level=level, groups=groups)
+        if low < high:
+            return low, high
+        count = len(np.unique(groups))
+        return wilson_interval(round(float(np.mean(correct)) * count), count, level)
     values = np.unique(correct)
     if len(values) > 1 and not np.isin(values, (0, 1)).all():
         return bootstrap_interval(correct, level=level)
@@ -80,23 +97,40 @@ def bootstrap_interval(
     seed: int = 0,
     resamples: int = 2000,
     level: float = 0.95,
+    groups: Shaped[np.ndarray, " n"] | None = None,
 ) -> tuple[float, float]:
     """Returns the percentile bootstrap interval of the mean over examples (Efron 1979).
+
+    With groups it is the cluster bootstrap: a sample has as many groups as there are, each with all
+    its examples, and its mean is over the examples (Davison and Hinkley, "Bootstrap Methods and
+    their Application", 1997, section 3.8).
 
     Args:
       values: bool or float [N], one number for each example; N >= 1.
       seed: of the resampling.
       resamples: how many samples of N examples are drawn, with replacement.
       level: probability that the interval covers.
+      groups: [N], equal values for examples of one group.
 
     Returns:
       (low, high), the quantiles (1 - level) / 2 and (1 + level) / 2 of the resampled means.
     """
-    # A resample is a multinomial draw of the distinct values: two of them for right and wrong.
-    levels, counts = np.unique(np.asarray(values, np.float64), return_counts=True)
-    count = counts.sum()
-    draws = np.random.default_rng(seed).multinomial(count, counts / count, size=resamples)
-    means = draws @ levels / count
+    values = np.asarray(values, np.float64)
+    if groups is None:
+        sums, sizes = values, np.ones(len(values))
+    else:
+        _, group_of = np.unique(groups, return_inverse=True)
+        sums, sizes = np.bincount(group_of, values), np.bincount(group_of).astype(np.float64)
+    # A resample is a multinomial draw of the distinct groups: two of them for right and wrong.
+    distinct, counts = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_counts=True)
+    count, rng = counts.sum(), np.random.default_rng(seed)
+    at_once = max(1, _DRAWN_AT_ONCE // len(distinct))
+    levels, sizes = np.ascontiguousarray(distinct.T)
+    means = np.empty(resamples)
+    for start in range(0, resamples, at_once):
+        size = min(at_once, resamples - start)
+        draws = rng.multinomial(count, counts / count, size=size)
+        means[start : start + size] = draws @ levels / (draws @ sizes)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -137,6 +171,7 @@ def paired_interval(
     seed: int = 0,
     resamples: int = 2000,
     level: float = 0.95,
+    groups: Shaped[np.ndarray, " n"] | None = None,
 ) -> tuple[float, float, float]:
     """Returns the difference of two accuracies on the same images, and a paired bootstrap interval.
 
@@ -153,12 +188,13 @@ def paired_interval(
       seed: of the resampling.
       resamples: how many samples of N images are drawn, with replacement.
       level: probability that the interval covers.
+      groups: [N], equal values for images of one group; see `bootstrap_interval`.
 
     Returns:
       (difference, low, high): mean(a) - mean(b), a fraction in [-1, 1], and its interval.
     """
     difference = np.subtract(a, b, dtype=np.float64)
-    low, high = bootstrap_interval(difference, seed, resamples, level)
+    low, high = bootstrap_interval(difference, seed, resamples, level, groups)
     return float(difference.mean()), low, high
 
 
@@ -166,7 +202,7 @@ def mcnemar_exact(a: Bool[np.ndarray, " n"], b: Bool[np.ndarray, " n"]) -> McNem
     """Tests whether two classifiers are right equally often (McNemar 1947, exact binomial).
 
     If they are, either of them has an even chance to be the right one on an image that exactly one
-    of them gets right.
+    of them gets right. Images count as independent, which those of a group are not.
 
     Args:
       a: bool [N], for each image whether the first classifier is right.

@@ -1,7 +1,7 @@
 """A run's predictions for its test and val images."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,8 @@ class Predictions:
         scaling needs.
       link: how the logits become probabilities; files written before this field have softmax.
       temperature: of an evaluated model, which has no val rows; NaN where val decides.
+      test_groups: str [N], the group of each test image, over which intervals are; empty where
+        each image stands for itself.
     """
 
     seeds: Int[np.ndarray, " s"]
@@ -47,11 +49,12 @@ class Predictions:
     val_logits: Float[np.ndarray, "m c"]
     link: Link = "softmax"
     temperature: float = math.nan
+    test_groups: Shaped[np.ndarray, " _"] = field(default_factory=lambda: np.zeros(0, np.str_))
 
     def __post_init__(self) -> None:
         dtypes = {
             "seeds": np.int64,
-            **dict.fromkeys(("classes", "test_ids", "val_ids"), np.str_),
+            **dict.fromkeys(("classes", "test_ids", "val_ids", "test_groups"), np.str_),
             **dict.fromkeys(("test_labels", "test_predicted", "val_labels"), np.int32),
             **dict.fromkeys(("test_logits", "val_logits"), np.float32),
         }
@@ -67,6 +70,7 @@ class Predictions:
             "test_logits": (tested, classes),
             "val_labels": (chosen_on,),
             "val_logits": (chosen_on, classes),
+            "test_groups": (len(self.test_groups) and tested,),
         }
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
@@ -76,6 +80,11 @@ class Predictions:
     def correct(self) -> Bool[np.ndarray, "s n"]:
         """Whether each seed's head was right, bool [S, N]."""
         return self.test_predicted == self.test_labels
+
+    @property
+    def groups(self) -> Shaped[np.ndarray, " n"] | None:
+        """The group of each test image, or None where each stands for itself."""
+        return self.test_groups if len(self.test_groups) else None
 
     def scaling(self) -> calibration.Scaling:
         """Returns what temperature scaling does to the first seed's probabilities."""

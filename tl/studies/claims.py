@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from tl.errors import UserError
 from tl.results import formats
@@ -19,8 +19,8 @@ def judge(claim: Claim, rows: Sequence[Mapping[str, Any]], folder: Path) -> dict
 
     The advised level is compared with the best of the others. The lead is the difference of their
     accuracies, each the mean over its seeds. Its 95 % interval is a paired bootstrap over the test
-    images. A claim holds if the interval is above 0, and does not hold if it is below 0. If the
-    interval includes 0, the two levels are within noise.
+    images, or over their groups. A claim holds if the interval is above 0, and does not hold if it
+    is below 0. If the interval includes 0, the two levels are within noise.
 
     Args:
       claim: to be judged.
@@ -39,16 +39,16 @@ def judge(claim: Claim, rows: Sequence[Mapping[str, Any]], folder: Path) -> dict
         **dict.fromkeys(("best", "difference", "ci95", "p_value")),
     }
     try:
-        correct = _correct(claim, rows, folder)
+        correct, groups = _correct(claim, rows, folder)
     except UserError as error:
         return {**verdict, "verdict": "undecided", "why": str(error)}
-    return verdict | _verdict(correct, claim.advised)
+    return verdict | _verdict(correct, claim.advised, groups)
 
 
 def _correct(
     claim: Claim, rows: Sequence[Mapping[str, Any]], folder: Path
-) -> dict[str, Float[np.ndarray, " n"]]:
-    """Returns level to float [N], the share of its runs that has each test image right.
+) -> tuple[dict[str, Float[np.ndarray, " n"]], Shaped[np.ndarray, " n"] | None]:
+    """Returns level to float [N], the share of its runs that has each test image right; and groups.
 
     Raises:
       UserError: a run is missing or failed, or the test images or labels of two runs differ.
@@ -70,23 +70,29 @@ def _correct(
         tested = images
         of_level = correct.setdefault(row["levels"][claim.axis], [])
         of_level.append(predictions.correct.mean(axis=0))
-    return {level: np.mean(of_level, axis=0) for level, of_level in correct.items()}
+    means = {level: np.mean(of_level, axis=0) for level, of_level in correct.items()}
+    return means, predictions.groups
 
 
-def _verdict(correct: Mapping[str, Float[np.ndarray, " n"]], advised: str) -> dict[str, Any]:
+def _verdict(
+    correct: Mapping[str, Float[np.ndarray, " n"]],
+    advised: str,
+    groups: Shaped[np.ndarray, " n"] | None,
+) -> dict[str, Any]:
     means = {level: float(right.mean()) for level, right in correct.items()}
     others = [level for level in means if level != advised]
     other = max(others, key=lambda level: means[level])
     ours, theirs = correct[advised], correct[other]
-    difference, low, high = paired_interval(ours, theirs)
+    difference, low, high = paired_interval(ours, theirs, groups=groups)
     ahead = difference >= 0
     verdict = "holds" if low > 0 else "does not hold" if high < 0 else "within noise"
+    of_groups = "" if groups is None else f" of {len(np.unique(groups)):,} groups"
     said = (
         f"{advised} has {formats.in_percent(means[advised])} %, "
         + ("the best of the others" if ahead else "the best")
         + f", {other}, {formats.in_percent(means[other])} %: {formats.points(difference)} points "
         f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f}, paired over {len(ours):,} test "
-        "images)"
+        f"images{of_groups})"
     )
     return {
         "verdict": verdict,

@@ -79,6 +79,7 @@ def _row(run: Run, standing: study_folder.Standing) -> dict[str, Any]:
             "count": found["test"]["count"],
             "seconds": study_folder.taken(found),
             "selected": found["selected"],
+            **{name: found["test"][name] for name in ("groups",) if name in found["test"]},
         }
     return row
 
@@ -87,7 +88,7 @@ def _cells(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Returns one cell for each setting: the mean of its runs, which differ by seed.
 
     Its interval is Student's over the seeds. With one seed, or if all seeds have the same accuracy,
-    it is the first run's interval over its test images.
+    it is the first run's interval over its test images, or over their groups.
     """
     settings: dict[tuple[tuple[str, str], ...], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -106,7 +107,9 @@ def _cells(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             accuracies = [row["test_top1"] for row in done]
             cell["mean"] = sum(accuracies) / len(done)
             cell["val_mean"] = sum(row["val_top1"] for row in done) / len(done)
-            cell["ci95"], cell["interval"] = done[0]["test_top1_ci95"], "over test images"
+            groups = done[0].get("groups")
+            cell["ci95"] = done[0]["test_top1_ci95"]
+            cell["interval"] = f"over {groups} test groups" if groups else "over test images"
             # Equal seeds, as of probes on all images, say nothing about chance.
             if len(set(accuracies)) > 1:
                 _, low, high = seeds_interval(np.array(accuracies))

@@ -10,9 +10,11 @@ def get_config() -> ml_collections.ConfigDict:
     # Weights: a name of `python -m experiments.weights list`, or a file. For a file of unknown
     # origin `weights_like` names the set whose architecture and preprocessing it takes, and
     # `weights_prefix` the rule for a self-supervised checkpoint (moco, dino, swav, ...).
+    # `weights_average=ema` takes the averaged weights of a checkpoint that holds raw ones too.
     config.weights = "efficientnet_lite0"
     config.weights_like = ""
     config.weights_prefix = ""
+    config.weights_average = ""
     # Names of the head's outputs, for a classifier of your own: a text file with a name a line, or
     # JSON with a list of names or torchvision's class_to_idx.
     config.weights_classes = ""

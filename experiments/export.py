@@ -34,6 +34,7 @@ PREPROCESSING = flags.DEFINE_enum(
 WEIGHTS = flags.DEFINE_string("weights", "", "where the weights of a probe's network are now")
 LIKE = flags.DEFINE_string("like", "", "weight set whose preprocessing a local file takes")
 PREFIX = flags.DEFINE_string("prefix", "", "prefix rule of a self-supervised checkpoint")
+AVERAGE = flags.DEFINE_string("average", "", "ema: a checkpoint's averaged weights, not the raw")
 CLASSES = flags.DEFINE_string("classes", "", "file that names the outputs of a weight file")
 
 
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str]) -> None:
         weights=WEIGHTS.value,
         like=LIKE.value,
         prefix=PREFIX.value,
+        average=AVERAGE.value,
         classes=CLASSES.value,
     )
     inputs = export.Inputs(size, normalised=outside)
@@ -78,5 +80,10 @@ def _size(text: str) -> tuple[int, int] | None:
 if __name__ == "__main__":
     cli.run(
         main,
-        {"weights_like": "like", "weights_prefix": "prefix", "weights_classes": "classes"},
+        {
+            "weights_like": "like",
+            "weights_prefix": "prefix",
+            "weights_average": "average",
+            "weights_classes": "classes",
+        },
     )

@@ -38,6 +38,7 @@ LABEL_COLUMN = flags.DEFINE_string("label_column", "label", "of a table, with --
 WEIGHTS = flags.DEFINE_string("weights", "", "where the weights of a probe's network are now")
 LIKE = flags.DEFINE_string("like", "", "weight set whose preprocessing a local file takes")
 PREFIX = flags.DEFINE_string("prefix", "", "prefix rule of a self-supervised checkpoint")
+AVERAGE = flags.DEFINE_string("average", "", "ema: a checkpoint's averaged weights, not the raw")
 CLASSES = flags.DEFINE_string("classes", "", "file that names the outputs of a weight file")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "images, over all devices", lower_bound=1)
 THREADS = flags.DEFINE_integer("threads", 4, "that load images", lower_bound=0)
@@ -46,6 +47,7 @@ _FIELD_FLAGS = {
     "top_k": "top_k",
     "weights_like": "like",
     "weights_prefix": "prefix",
+    "weights_average": "average",
     "weights_classes": "classes",
 }
 
@@ -81,6 +83,7 @@ def main(arguments: Sequence[str]) -> None:
         weights=WEIGHTS.value,
         like=LIKE.value,
         prefix=PREFIX.value,
+        average=AVERAGE.value,
         classes=CLASSES.value,
         batch_size=BATCH_SIZE.value,
         threads=THREADS.value,

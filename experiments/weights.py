@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # importing them takes seconds, and `list` needs none
 
 LIKE = flags.DEFINE_string("like", "", "weight set whose preprocessing a local file takes")
 PREFIX = flags.DEFINE_string("prefix", "", "prefix rule of a self-supervised checkpoint")
+AVERAGE = flags.DEFINE_string("average", "", "ema: a checkpoint's averaged weights, not the raw")
 CACHE_DIR = flags.DEFINE_string("cache_dir", "", "instead of $TL_CACHE or ~/.cache/tl")
 REFERENCE = flags.DEFINE_string(
     "reference", "", "verify: npz with x, normalised images [N, 3, H, W], and y, logits [N, C]"
@@ -127,9 +128,16 @@ def _reference(num_classes: int) -> "tuple[np.ndarray, np.ndarray]":
 def _load(name_or_path: str) -> "Pretrained":
     from tl.weights import load
 
-    return load.load(name_or_path, like=LIKE.value, prefix=PREFIX.value, cache_dir=CACHE_DIR.value)
+    return load.load(
+        name_or_path,
+        like=LIKE.value,
+        prefix=PREFIX.value,
+        average=AVERAGE.value,
+        cache_dir=CACHE_DIR.value,
+    )
 
 
+_FIELD_FLAGS = {"weights_like": "like", "weights_prefix": "prefix", "weights_average": "average"}
 COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_sets,
     "show": show,
@@ -151,4 +159,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, {"weights_like": "like", "weights_prefix": "prefix"})
+    cli.run(main, _FIELD_FLAGS)

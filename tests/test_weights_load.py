@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from tl import tree
 from tl.errors import UserError
 from tl.models import registry
 from tl.weights import catalog, convert, load, trained
@@ -140,6 +141,64 @@ def test_a_self_supervised_checkpoint(file, tmp_path):
         load.load(str(path), like="resnet18.tv1")
     network = load.load(str(path), like="resnet18.tv1", prefix="moco")
     assert network.spec.num_classes == 0 and "head" not in network.variables["params"]
+
+
+def test_a_checkpoint_says_what_was_stripped_and_left_out(file, tmp_path, caplog):
+    tensors = safetensors.numpy.load_file(file)
+    raw = {f"model/module.{k}": v for k, v in tensors.items()}
+    averaged = {f"model_ema/{k}": np.full_like(v, 7) for k, v in tensors.items()}
+    path = str(tmp_path / "x.safetensors")
+    safetensors.numpy.save_file(raw | averaged, path)
+    with caplog.at_level(logging.INFO):
+        network = load.load(path, like="resnet18.tv1")
+    assert caplog.messages == [
+        f"{path}: stripped 'model/module.' from the names; read the raw weights "
+        "(`weights_average=ema` takes the averaged, 'model_ema/'); left out model_ema"
+    ]
+    expected = load.load(str(file), like="resnet18.tv1").variables
+    assert jax.tree.all(jax.tree.map(np.array_equal, network.variables, expected))
+    ema = load.load(path, like="resnet18.tv1", average="ema")
+    assert all((leaf == 7).all() for leaf in jax.tree.leaves(ema.variables))
+    assert network.sha256 != ema.sha256 == tree.digest(ema.variables)
+
+
+def test_averages_that_cannot_be_had(file, tmp_path):
+    with pytest.raises(UserError, match=r"^weights_average: expected '' or 'ema', got 'swa'"):
+        load.load(str(file), average="swa")
+    with pytest.raises(UserError, match=r"^weights_average: leave it out with `weights_prefix`"):
+        load.load(str(file), average="ema", prefix="moco")
+    with pytest.raises(UserError, match=r"model\.safetensors: `weights_average=ema` expects"):
+        load.load(str(file), like="resnet18.tv1", average="ema")
+    with pytest.raises(UserError, match=r"lite0.*: leave `weights_average` out: it holds one"):
+        load.load("efficientnet_lite0", average="ema")
+
+
+def test_one_of_several_networks_by_the_start_of_its_names(file, tmp_path):
+    tensors = safetensors.numpy.load_file(file)
+    both = {f"{n}.{k}": v for n in ("student", "teacher") for k, v in tensors.items()}
+    path = str(tmp_path / "x.safetensors")
+    safetensors.numpy.save_file(both, path)
+    with pytest.raises(UserError, match=r"such as `weights_prefix=student\.`"):
+        load.load(path, like="resnet18.tv1")
+    assert load.load(path, like="resnet18.tv1", prefix="teacher.").spec.num_classes == CLASSES
+
+
+def test_a_foreign_head_does_not_stop_features(file, tmp_path, caplog):
+    tensors = safetensors.numpy.load_file(file)
+    backbone = {k: v for k, v in tensors.items() if not k.startswith("fc.")}
+    linear = {"fc.1.weight": tensors["fc.weight"], "fc.1.bias": tensors["fc.bias"]}
+    path = str(tmp_path / "x.safetensors")
+    safetensors.numpy.save_file(backbone | linear, path)
+    network = load.load(path, like="resnet18.tv1")
+    expected = load.load(str(file), like="resnet18.tv1").variables
+    assert jax.tree.all(jax.tree.map(np.array_equal, network.variables, expected))
+    safetensors.numpy.save_file(backbone | linear | {"fc.3.weight": tensors["fc.weight"]}, path)
+    (tmp_path / "classes.txt").write_text("cat\ndog")
+    network = load.load(path, like="resnet18.tv1", classes=str(tmp_path / "classes.txt"))
+    assert network.spec.num_classes == 0 and "head" not in network.variables["params"]
+    assert "left out fc: only one linear layer on the 512 features" in caplog.text
+    with pytest.raises(UserError, match="its head has 0 classes, expected 3"):
+        load.load(path, like="resnet18.tv1", num_classes=3)
 
 
 def test_non_commercial_weights_say_so(file, caplog):

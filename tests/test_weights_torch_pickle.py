@@ -1,9 +1,16 @@
 """Checkpoints made by hand, opcode by opcode: what torch writes, and what an attacker would."""
 
+import argparse
+import collections
+import datetime
+import decimal
+import enum
 import io
 import os
+import pathlib
 import pickle
 import struct
+import types
 import zipfile
 
 import ml_dtypes
@@ -120,6 +127,154 @@ def test_nested_names_and_other_values(tmp_path):
     assert list(WeightFile(path).tensors()) == ["model/module.w", "model/p"]
 
 
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Flags:
+    def __init__(self):
+        self.rate = 0.1
+
+
+class Listing(list):
+    pass
+
+
+# What training scripts save beside weights.
+HARMLESS = {
+    "NumPy scalar": np.float64(93.2),
+    "NumPy array": np.arange(3),
+    "NumPy dtype": np.dtype("f4"),
+    "path": pathlib.PurePosixPath("/data/x"),
+    "set": {1, 2},
+    "frozenset": frozenset({(1, 2)}),
+    "complex": 1j,
+    "bytearray": bytearray(b"abc"),
+    "defaultdict": collections.defaultdict(list, a=[1]),
+    "Counter": collections.Counter("aab"),
+    "ordered": collections.OrderedDict(a=1),
+    "flags": argparse.Namespace(lr=0.1),
+    "simple namespace": types.SimpleNamespace(lr=0.1),
+    "date": datetime.datetime(2024, 1, 2, tzinfo=datetime.UTC),
+    "enum": Colour.RED,
+    "a class": Flags,
+    "an object": Flags(),
+    "a list of another class": Listing([1]),
+    "decimal": decimal.Decimal("0.1"),
+    "exception": ValueError("x"),
+    "keys": {(0, 1): 1, None: 2, 0.5: 3, b"x": 4, pathlib.PurePosixPath("a"): 5},
+}
+
+
+def embedded(value, protocol):
+    """Returns what pushes a value: its pickle without the frame, the protocol and the end."""
+    opcodes = pickle.dumps(value, protocol)[2:-1]
+    return opcodes[9:] if opcodes.startswith(pickle.FRAME) else opcodes
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("case", HARMLESS)
+def test_harmless_values_are_left_out(tmp_path, case, protocol):
+    data_pkl = state(best=embedded(HARMLESS[case], protocol), w=tensor())
+    path = archive(tmp_path / "x", b"\x80" + bytes([protocol]) + data_pkl[2:], {"0": six()})
+    assert list(WeightFile(path).tensors()) == ["w"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        name("torch", "float32"),
+        name("torch", "device") + sequence(text("cuda"), number(0)) + b"R",
+        name("torch", "Size") + sequence(sequence(number(1))) + b"R",
+        name("torch.nn.modules.loss", "CrossEntropyLoss") + b")\x81}(" + text("_modules") + b"}ub",
+        name("lightning.fabric.utilities.data", "AttributeDict") + b")R(" + text("a") + b"I1\nu",
+    ],
+)
+def test_harmless_values_of_torch_are_left_out(tmp_path, value):
+    path = archive(tmp_path / "x", state(other=value, w=tensor()), {"0": six()})
+    assert list(WeightFile(path).tensors()) == ["w"]
+
+
+@pytest.mark.parametrize("kind", ["collections.OrderedDict", "collections.defaultdict"])
+def test_tensors_in_other_dictionaries(tmp_path, kind):
+    module, attribute = kind.split(".")
+    model = name(module, attribute) + b")R(" + text("w") + tensor() + b"u"
+    path = archive(tmp_path / "x", state(model=model), {"0": six()})
+    assert list(WeightFile(path).tensors()) == ["model/w"]
+
+
+def test_a_tensor_of_a_subclass(tmp_path):
+    sizes = sequence(number(2), number(3)), sequence(number(3), number(1))
+    arguments = sequence(SIX_FLOATS, number(0), *sizes)
+    value = name("torch._tensor", "_rebuild_from_type_v2") + sequence(
+        name(*TENSOR), name("mine", "Kernel"), arguments, b"}"
+    )
+    path = archive(tmp_path / "x", state(w=value + b"R"), {"0": six()})
+    assert WeightFile(path).tensors()["w"].shape == (2, 3)
+
+
+def network(**weights):
+    """Returns what pushes a pickled torch module that has a module inside."""
+    inside = name("torch.nn.modules.conv", "Conv2d") + b")\x81}(" + text("_parameters") + b"}("
+    inside += b"".join(text(key) + value for key, value in weights.items()) + b"uub"
+    modules = text("_modules") + b"}(" + text("conv1") + inside + b"u"
+    return name("__main__", "Net") + b")\x81}(" + modules + b"ub"
+
+
+MOMENTUM = b"}(" + text("state") + b"}(" + number(0) + tensor() + b"uu"
+
+
+@pytest.mark.parametrize(
+    "data_pkl",
+    [
+        b"\x80\x02" + network(weight=tensor()) + b".",
+        state(model=network(weight=tensor())),
+        state(model=network(weight=tensor()), optimizer=MOMENTUM),
+    ],
+)
+@pytest.mark.parametrize("write", [archive, legacy])
+def test_a_whole_pickled_model_says_so(tmp_path, write, data_pkl):
+    path = write(tmp_path / "x", data_pkl, {"0": six()})
+    with pytest.raises(UserError, match=r"x: a whole pickled model: save its state_dict\(\)"):
+        WeightFile(path).tensors()
+
+
+def test_a_whole_model_of_the_legacy_format_names_its_class_and_source(tmp_path):
+    reference = sequence(text("module"), name("mine", "Net"), text("mine.py"), text("...")) + b"Q"
+    value = reference + b")\x81}(" + text("_modules") + b"}(" + text("a") + b"Nuub"
+    with pytest.raises(UserError, match="a whole pickled model"):
+        WeightFile(legacy(tmp_path / "x", b"\x80\x02" + value + b".", {})).tensors()
+
+
+def test_a_whole_model_beside_its_weights_is_left_out(tmp_path):
+    weights = b"}(" + text("w") + tensor() + b"u"
+    data_pkl = state(model=network(weight=tensor()), state_dict=weights)
+    path = archive(tmp_path / "x", data_pkl, {"0": six()})
+    assert list(WeightFile(path).tensors()) == ["state_dict/w"]
+
+
+# A pair of a pair of ..., each with one object twice: its hash takes 2**200 steps.
+PAIRS = b")" + 200 * b"2\x86"
+SET = b"\x8f(" + PAIRS + b"\x90"
+FROZEN_SET = b"(" + PAIRS + b"\x91"
+
+
+@pytest.mark.parametrize("value", [PAIRS, SET, FROZEN_SET])
+def test_nested_pairs_that_are_no_keys_cost_nothing(tmp_path, value):
+    path = archive(tmp_path / "x", b"\x80\x04}(" + text("w") + tensor() + b"u0" + value + b".", {})
+    with pytest.raises(UserError, match=r"there is no tensor|storage '0' is missing"):
+        WeightFile(path).tensors()
+
+
+def test_lists_of_storages_are_not_compared_in_depth(tmp_path):
+    path = legacy(tmp_path / "x", state(w=tensor()), {"0": six()})
+    data = path.read_bytes()
+    keys = pickle.dumps(["0"], protocol=2)
+    path.write_bytes(data.replace(keys, b"\x80\x02](" + PAIRS + PAIRS + b"e."))
+    with pytest.raises(UserError, match="list of storages"):
+        WeightFile(path).tensors()
+
+
 HOSTILE_PICKLES = {
     "runs a command": (
         state(w=name("os", "system") + sequence(text("touch ran")) + b"R"),
@@ -132,6 +287,53 @@ HOSTILE_PICKLES = {
     "evaluates": (
         state(w=name("builtins", "eval") + sequence(text("1")) + b"R"),
         "refers to builtins.eval",
+    ),
+    "runs a program": (
+        state(w=name("subprocess", "Popen") + sequence(text("touch")) + b"R"),
+        "refers to subprocess.Popen",
+    ),
+    "imports": (
+        state(w=name("importlib", "import_module") + sequence(text("os")) + b"R"),
+        "refers to importlib.import_module",
+    ),
+    "imports by the name of Python 2": (
+        state(w=name("__builtin__", "__import__") + sequence(text("os")) + b"R"),
+        "refers to __builtin__.__import__",
+    ),
+    "unpickles once more": (
+        state(w=name("pickle", "loads") + sequence(text("x")) + b"R"),
+        "refers to pickle.loads",
+    ),
+    "reaches through a placeholder": (
+        b"\x80\x04" + b"\x8c\x04mine\x8c\x0aX.__init__\x93.",
+        r"refers to mine.X.__init__",
+    ),
+    "alters a placeholder": (
+        state(w=name("mine", "X") + b"N}(" + text("append") + text("x") + b"u\x86b"),
+        "cannot read weights",
+    ),
+    "alters a dictionary": (
+        state(w=name("collections", "OrderedDict") + b"N}(" + text("get") + text("x") + b"u\x86b"),
+        "cannot read weights",
+    ),
+    "a quantised tensor": (
+        state(w=name("torch._utils", "_rebuild_qtensor") + b")R"),
+        "refers to torch._utils._rebuild_qtensor",
+    ),
+    "too many dimensions": (
+        state(w=tensor(size=(1,) * 65, stride=(1,) * 65)),
+        "a tensor of 65 dimensions",
+    ),
+    "nested pairs for a key": (b"\x80\x02}" + PAIRS + b"Ns.", "neither text nor"),
+    "nested pairs for keys": (b"\x80\x02}(" + PAIRS + b"Nu.", "neither text nor"),
+    "nested pairs in a dictionary at once": (b"\x80\x02(" + PAIRS + b"Nd.", "neither text nor"),
+    "nested pairs in a list of items": (
+        b"\x80\x02" + name("collections", "OrderedDict") + b"](" + PAIRS + b"N\x86e\x85R.",
+        "neither text nor",
+    ),
+    "nested pairs in a dictionary with defaults": (
+        b"\x80\x02" + name("collections", "defaultdict") + b")R" + PAIRS + b"Ns.",
+        "neither text nor",
     ),
     "reaches through an allowed name": (
         b"\x80\x04" + b"\x8c\x05torch\x8c\x0eSize.__class__\x93.",

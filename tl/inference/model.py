@@ -295,6 +295,7 @@ def load(
     weights: str = "",
     like: str = "",
     prefix: str = "",
+    average: str = "",
     classes: str = "",
     batch_size: int = BATCH_SIZE,
     threads: int = 4,
@@ -309,8 +310,10 @@ def load(
       weights: where the weights of a probe's network are now; '' if they have not moved.
       like: name of a public weight set, whose architecture and preprocessing a weight file takes;
         '' if the file says them itself.
-      prefix: where the network is inside a self-supervised or training checkpoint, such as
-        'moco'; '' for other files.
+      prefix: where the network is inside a self-supervised checkpoint, such as 'moco'; or what
+        its names begin with, if a file holds several, such as 'student.'; '' for other files.
+      average: 'ema' for the averaged weights of a training checkpoint that holds raw ones too; ''
+        for the raw.
       classes: a file that names the outputs of a weight file: text with a class a line, or JSON
         with a list of classes or their numbers; '' for none.
       batch_size: images computed at a time, on all devices together.
@@ -324,14 +327,14 @@ def load(
     name = str(name_or_path)
     file = probe_head.find(Path(name).expanduser())
     if file is not None:
-        if like or prefix or classes:
+        if like or prefix or average or classes:
             raise UserError(f"{name} is a probe, which says itself how its weights are read")
         model = of_probe(probe_head.read(file), name, weights, batch_size, threads)
         preprocessing = (overrides or Overrides()).of(model.preprocessing)
         return dataclasses.replace(model, preprocessing=preprocessing)
     if weights:
         raise UserError(f"{name} is no probe, so it holds its weights itself; leave `weights` out")
-    network = load_weights(name, like=like, prefix=prefix, classes=classes)
+    network = load_weights(name, like=like, prefix=prefix, average=average, classes=classes)
     preprocessing = (overrides or Overrides()).of(network.spec.preprocessing)
     return Model(
         name=name,

@@ -65,6 +65,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         weights.name,
         like=weights.like,
         prefix=weights.prefix,
+        average=weights.average,
         classes=weights.classes,
         overrides=options.overrides(config),
     )

@@ -72,7 +72,13 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Featur
 
 def load_network(weights: WeightChoice) -> Pretrained:
     """Returns a network with the weights chosen."""
-    return load(weights.name, like=weights.like, prefix=weights.prefix, classes=weights.classes)
+    return load(
+        weights.name,
+        like=weights.like,
+        prefix=weights.prefix,
+        average=weights.average,
+        classes=weights.classes,
+    )
 
 
 def stored_features(

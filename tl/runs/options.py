@@ -75,6 +75,7 @@ def weights(config: ConfigDict) -> WeightChoice:
         config.weights,
         like=config.weights_like,
         prefix=config.weights_prefix,
+        average=config.weights_average,
         classes=config.weights_classes,
     )
 

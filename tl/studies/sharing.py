@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_NETWORK = ("weights", "weights_like", "weights_prefix")
+_NETWORK = ("weights", "weights_like", "weights_prefix", "weights_average")
 _TRAINING = ("start", "head", "freeze", "unfreeze", "norm", "dtype", "cache_prefix")
 # The same features serve whatever these are.
 _ANY = (

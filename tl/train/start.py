@@ -34,6 +34,7 @@ def initial_network(recipe: Recipe, classes: Sequence[str]) -> Pretrained:
         recipe.weights.name,
         like=recipe.weights.like,
         prefix=recipe.weights.prefix,
+        average=recipe.weights.average,
         classes=recipe.weights.classes,
         num_classes=None if keep else len(classes),
         drop_head=not keep,

@@ -10,15 +10,17 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from tl import tree
 from tl.errors import UserError
 from tl.models import registry
 from tl.models.registry import FINAL, Backbone, Network
-from tl.weights import catalog, convert, fetch, naming, prefixes, probe_head, trained
+from tl.weights import catalog, convert, fetch, naming, prefixes, probe_head, readings, trained
 from tl.weights import classes as class_files
 from tl.weights.probe_head import ProbeHead
 from tl.weights.readers import WeightFile
 from tl.weights.spec import LocalFile, WeightSpec
 
+_log = logging.getLogger(__name__)
 _FILE = "model.safetensors"  # the file that a directory is given for
 
 
@@ -32,7 +34,8 @@ class Pretrained:
       model: the Flax module.
       variables: `{'params', 'batch_stats'}`, float32 NumPy arrays; `batch_stats` is empty if the
         network has none.
-      sha256: of the weight file, in hex; of the variables (`tl.tree.digest`) for a checkpoint.
+      sha256: of the weight file, in hex; of the variables (`tl.tree.digest`) for a checkpoint, or
+        for the averaged weights of a file that holds raw ones too.
     """
 
     spec: WeightSpec
@@ -47,6 +50,7 @@ def load(
     *,
     like: str = "",
     prefix: str = "",
+    average: str = "",
     classes: str = "",
     num_classes: int | None = None,
     drop_head: bool = False,
@@ -61,7 +65,10 @@ def load(
         one counts) or one of those; or a probe's run or file, if it acts on the last features.
       like: a name of the catalogue, whose architecture and preprocessing a local file takes;
         needed if the file does not say them.
-      prefix: a key of `prefixes.PREFIXES`, for self-supervised and training checkpoints.
+      prefix: a key of `prefixes.PREFIXES`, for a self-supervised checkpoint; or what the names of
+        the network begin with, such as 'student.', if a file holds several. Else '': the one
+        network in a file is found (`tl.weights.readings`).
+      average: 'ema' for the averaged weights of a file that holds raw ones too; '' for the raw.
       classes: a file that names the head's outputs, see `tl.weights.classes`.
       num_classes: number of classes the head must have; None accepts the file's.
       drop_head: leave the file's head out. The model gets a head of `num_classes` outputs with zero
@@ -73,6 +80,10 @@ def load(
       UserError: no such weights, or they do not fit the arguments.
     """
     path = Path(os.path.expanduser(name_or_path))
+    if average not in readings.AVERAGES:
+        raise UserError(f"expected '' or 'ema', got {average!r}", field="weights_average")
+    if average and prefix:
+        raise UserError("leave it out with `weights_prefix`", field="weights_average")
     if file := probe_head.find(path):
         probe = probe_head.read(file)
         if drop_head:
@@ -91,19 +102,32 @@ def load(
     else:
         path, spec, tensors, sha256 = _read(name_or_path, like, cache_dir)
     try:
-        if prefix:
+        if average and spec:
+            raise UserError("leave `weights_average` out: it holds one network")
+        reading = None
+        literal = prefix.endswith((".", "/"))
+        if prefix and not literal:
             tensors = prefixes.strip(tensors, prefix)
+        elif spec is None or literal:
+            reading = readings.find(tensors, average, prefix)
+            tensors = reading.tensors if reading else tensors
         scheme = spec.scheme if spec else naming.detect(tensors)
         if spec is None or like:
             spec = _local_spec(path, tensors, scheme, like)
+        if reading:
+            width = registry.get(spec.backbone).outputs[FINAL].width
+            tensors, head = readings.with_head(reading, width)
+            if said := readings.described(reading, head):
+                choice = head or reading.average
+                _log.log(logging.WARNING if choice else logging.INFO, "%s: %s", path, said)
         spec, model, variables = _build(spec, tensors, scheme, num_classes, drop_head, dtype)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    if average:
+        sha256 = tree.digest(variables)
     if spec.non_commercial:
-        logging.getLogger(__name__).warning(
-            "%s is licensed %s: NOT for commercial use", spec.name, spec.licence
-        )
-    if classes and not drop_head:
+        _log.warning("%s is licensed %s: NOT for commercial use", spec.name, spec.licence)
+    if classes and spec.num_classes and not drop_head:
         spec = dataclasses.replace(spec, classes=_named(classes, spec))
     return Pretrained(spec, registry.get(spec.backbone), model, variables, sha256)
 
@@ -176,6 +200,7 @@ def load_probed(
             weights or choice.name,
             like=choice.like,
             prefix=choice.prefix,
+            average=choice.average,
             num_classes=num_classes,
             drop_head=True,
             cache_dir=cache_dir,

@@ -43,7 +43,9 @@ class Scheme:
         written.
       leaves: Flax leaf, or last module and leaf as in `bn/bias`, to the scheme's leaf.
       separator: stands between module and leaf.
-      first: module whose kernel a file must have to be in this scheme.
+      first, second: modules whose kernels a file must have to be in this scheme; '' for no second.
+      backbone: pattern of the start of each name, except the head's. It tells what belongs to the
+        network from what was built on it; '' if every name counts as the network's.
       torch: kernels are (out, in, ...) and every batch normalisation has a COUNTER.
       implies_preprocessing: whether all public weights with these names share their arithmetic
         and their preprocessing.
@@ -55,6 +57,8 @@ class Scheme:
     leaves: Mapping[str, str] = dataclasses.field(default_factory=lambda: TORCH_LEAVES)
     separator: str = "."
     first: str = "stem/conv"
+    second: str = ""
+    backbone: str = ""
     torch: bool = True
     implies_preprocessing: bool = False
 
@@ -91,6 +95,8 @@ SCHEMES: dict[str, Scheme] = {
             ),
             (r"head", lambda: "fc"),
         ),
+        second="stage1/block1/conv1/conv",
+        backbone=r"(conv1|bn1|layer[1-4])\.",
     ),
     "huggingface": Scheme(
         rules=(
@@ -111,6 +117,8 @@ SCHEMES: dict[str, Scheme] = {
             ),
             (r"head", lambda: "classifier.1"),
         ),
+        second="stage1/block1/conv1/conv",
+        backbone=r"resnet\.",
         aliases=((r"^(embedder|encoder)\.", r"resnet.\1."),),  # names of a headless ResNetModel
     ),
     "keras": Scheme(
@@ -126,6 +134,8 @@ SCHEMES: dict[str, Scheme] = {
             ),
             (r"head", lambda: "predictions"),
         ),
+        second="stage1/block1/conv1/conv",
+        backbone=r"conv[1-5]_",
         aliases=((r"^(probs|fc1000)/", "predictions/"),),
         leaves=KERAS_LEAVES,
         separator="/",
@@ -145,6 +155,8 @@ SCHEMES: dict[str, Scheme] = {
             (r"top/(conv|bn)", lambda kind: {"conv": "_conv_head", "bn": "_bn1"}[kind]),
             (r"head", lambda: "_fc"),
         ),
+        backbone=r"_(conv_stem|bn0|blocks|conv_head|bn1)\.",
+        second="stage1/block1/depthwise/conv",
         implies_preprocessing=True,
     ),
     "timm_efficientnet_lite": Scheme(
@@ -154,6 +166,8 @@ SCHEMES: dict[str, Scheme] = {
             (r"top/(conv|bn)", lambda kind: {"conv": "conv_head", "bn": "bn2"}[kind]),
             (r"head", lambda: "classifier"),
         ),
+        backbone=r"(conv_stem|bn1|blocks|conv_head|bn2)\.",
+        second="stage1/block1/depthwise/conv",
     ),
 }
 
@@ -208,13 +222,29 @@ def canonical(scheme: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
     """Returns `tensors` with a scheme's aliases replaced by the names that it writes."""
     renamed: dict[str, Any] = {}
     for name, value in tensors.items():
-        new = name
-        for pattern, replacement in get(scheme).aliases:
-            new = re.sub(pattern, replacement, new)
+        new = canonical_name(scheme, name)
         if new in renamed:
             raise UserError(f"two tensors mean {new!r}; {name!r} is one of them")
         renamed[new] = value
     return renamed
+
+
+def canonical_name(scheme: str, name: str) -> str:
+    """Returns a tensor's name with a scheme's aliases replaced."""
+    for pattern, replacement in get(scheme).aliases:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def in_backbone(scheme: str, name: str) -> bool:
+    """Returns whether a tensor with this name is in the network, without its head."""
+    return re.match(get(scheme).backbone, name) is not None
+
+
+def landmarks(scheme: str) -> tuple[str, ...]:
+    """Returns the names of the kernels that every network of a scheme has, one or two."""
+    modules = (get(scheme).first, get(scheme).second)
+    return tuple(source_name(scheme, module, "kernel") for module in modules if module)
 
 
 def detect(names: Iterable[str]) -> str:
@@ -233,8 +263,7 @@ def detect(names: Iterable[str]) -> str:
             "normalisation"
         )
     for scheme in SCHEMES:
-        kernel = source_name(scheme, get(scheme).first, "kernel")
-        if kernel in canonical(scheme, dict.fromkeys(names)):
+        if landmarks(scheme)[0] in canonical(scheme, dict.fromkeys(names)):
             return scheme
     raise UserError(
         f"no known naming scheme has these {len(names)} tensors, such as "

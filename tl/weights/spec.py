@@ -46,13 +46,15 @@ class WeightChoice:
     Attributes:
       name: a name of the catalogue, or the path of a file, a run or a checkpoint.
       like: a name of the catalogue, whose architecture and preprocessing a file takes; '' for none.
-      prefix: a key of `prefixes.PREFIXES`; '' for none.
+      prefix: a key of `prefixes.PREFIXES`, or what the network's names begin with; '' for none.
+      average: 'ema' for the averaged weights of a file that holds raw ones too; '' for the raw.
       classes: a file that names the head's outputs (`tl.weights.classes`); '' for none.
     """
 
     name: str
     like: str = ""
     prefix: str = ""
+    average: str = ""
     classes: str = ""
 
 

@@ -1,30 +1,34 @@
 """Reads PyTorch checkpoints without PyTorch, and without running code from the file.
 
-A checkpoint is a pickle, and a pickle is a program. The unpickler here knows the few names that
-tensors need and refuses all others. It builds only descriptions of tensors, which are checked
-against the bytes of the file before any array is made.
+A checkpoint is a pickle, and a pickle is a program. The unpickler here imports nothing. It knows
+the few names that tensors need, and builds only descriptions of tensors, which are checked against
+the bytes of the file before any array is made. In place of any other object, such as a path or a
+NumPy scalar, it puts a placeholder that does nothing. It refuses names that only attacks use.
 
 Format: torch/serialization.py; the zip container (torch >= 1.6) and the legacy stream before it.
 """
 
-import collections
 import io
 import math
 import pickle
 import pickletools
+import re
 import struct
 import zipfile
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, NamedTuple
 
 import ml_dtypes
 import numpy as np
+
+from tl.weights import readings
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_START = pickle.dumps(LEGACY_MAGIC, protocol=2)
 _PROTOCOL = 1001
 _MAX_DEPTH = 16  # of nested dictionaries and lists; an optimizer's state has 5
 _MAX_VALUES = 1_000_000  # lists that contain each other expand without limit
+_MAX_DIMENSIONS = 64  # as in NumPy and torch
 
 _DTYPES = {
     "FloatStorage": np.dtype("<f4"),
@@ -67,22 +71,100 @@ class _Function(NamedTuple):
     kind: str
 
     def __call__(self, *args: Any) -> Any:
-        if self.kind == "tensor":  # storage, offset, size, stride, then values for training alone
-            return _Tensor(*args[:4])
+        match self.kind, args:
+            case "tensor", _:  # storage, offset, size, stride, then values for training alone
+                return _Tensor(*args[:4])
+            case "subclass", (function, _, tuple(arguments), *_):
+                return function(*arguments)
         return args[0]  # the tensor of a parameter
 
 
+class _Placeholder:
+    """Stands for an object that weights do not need: it takes everything and does nothing.
+
+    Attributes:
+      is_network: whether the object was a torch module with modules inside.
+    """
+
+    __slots__ = ("is_network",)
+
+    is_network: bool
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "_Placeholder":
+        placeholder = object.__new__(cls)
+        placeholder.is_network = False  # here, since a pickle may leave __init__ out
+        return placeholder
+
+    def __call__(self, *args: Any, **kwargs: Any) -> "_Placeholder":
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        self.is_network = isinstance(state, dict) and bool(state.get("_modules"))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, value: Any) -> None:
+        """Does nothing, as do the others."""
+
+    extend = add = update = append
+
+
+class _Dict(dict[Any, Any]):
+    """A dictionary of the file; it takes only keys that have a hash at once."""
+
+    def __init__(self, pairs: Iterable[tuple[Any, Any]] = ()):
+        super().__init__()
+        for key, value in pairs:
+            self[key] = value
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        # The hash of nested tuples takes time exponential in their depth.
+        parts = key if type(key) is tuple else (key,)
+        if not all(type(part) in _KEYS for part in parts):
+            raise CheckpointError("a dictionary key that is neither text nor a number")
+        super().__setitem__(key, value)
+
+    def __setstate__(self, state: Any) -> None:
+        pass  # torch keeps versions of modules in an attribute
+
+
+class _DefaultDict(_Dict):
+    def __init__(self, factory: Any = None, pairs: Iterable[tuple[Any, Any]] = ()):
+        super().__init__(pairs)
+
+
+_KEYS = (str, int, float, bool, bytes, type(None), _Placeholder)
 _ALLOWED = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("collections", "OrderedDict"): _Dict,
+    ("collections", "defaultdict"): _DefaultDict,
     ("torch", "Size"): tuple,
     ("torch._utils", "_rebuild_tensor"): _Function("tensor"),
     ("torch._utils", "_rebuild_tensor_v2"): _Function("tensor"),
     ("torch._utils", "_rebuild_parameter"): _Function("parameter"),
+    ("torch._utils", "_rebuild_parameter_with_state"): _Function("parameter"),
+    ("torch._tensor", "_rebuild_from_type_v2"): _Function("subclass"),
 }
+# Nothing in a file is imported or run, whatever it names. Files that name these are no weights, and
+# a user should hear of it.
+_ATTACKS = re.compile(
+    r"(os|posix|nt|pty|subprocess|commands|sys|shutil|socket|runpy|importlib|imp|ctypes|code|codeop|"
+    r"pdb|bdb|timeit|webbrowser|_?pickle|marshal|pkgutil|zipimport)(\..*)?"
+)
+_BUILTINS = ("builtins", "__builtin__")
+_CODE = {"eval", "exec", "execfile", "compile", "open", "file", "input", "apply", "breakpoint"}
+
+
+def _check_name(module: str, name: str) -> None:
+    runs_code = _ATTACKS.fullmatch(module) or (module in _BUILTINS and name in _CODE)
+    # A tensor of a kind that is not read here, such as a quantised one, must not vanish.
+    tensor = module.startswith("torch.") and name.startswith("_rebuild_")
+    if runs_code or tensor or any(part.startswith("__") for part in name.split(".")):
+        raise CheckpointError(f"it refers to {module}.{name}, which weights do not need")
 
 
 def _check_memo(file: io.BytesIO) -> None:
-    """Refuses a memo index larger than the bytes read so far, since it sizes the memo."""
+    """Refuses a memo index larger than the bytes read so far, which no real pickle has."""
     start = file.tell()
     for opcode, argument, position in pickletools.genops(file):
         if opcode.name not in ("PUT", "LONG_BINPUT") or argument is None or position is None:
@@ -92,7 +174,16 @@ def _check_memo(file: io.BytesIO) -> None:
     file.seek(start)
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    """The unpickler written in Python, with dictionaries and sets of our own.
+
+    The one written in C fills its dictionaries by itself, and so hashes whatever is a key.
+    """
+
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
+    read: Callable[[int], bytes]
+
     def __init__(self, file: io.BytesIO):
         _check_memo(file)
         super().__init__(file, encoding="utf-8")
@@ -101,24 +192,52 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in _DTYPES:
             return _StorageType(name)
-        if (module, name) == ("argparse", "Namespace"):
-            # Training scripts save their flags. A new class each time keeps files apart.
-            return type("Namespace", (), {})
-        if (module, name) not in _ALLOWED:
-            raise CheckpointError(f"it refers to {module}.{name}, which weights do not need")
-        return _ALLOWED[module, name]
+        if (module, name) in _ALLOWED:
+            return _ALLOWED[module, name]
+        _check_name(module, name)
+        return _Placeholder
 
-    def persistent_load(self, pid: Any) -> _Storage:
+    def persistent_load(self, pid: Any) -> Any:
         match pid:
             case ("storage", _StorageType(kind), str(key), str(), int(numel), *view):
                 if view not in ([], [None]):
                     raise CheckpointError(f"storage {key!r} is a view of another one")
+            case ("module", type() as placeholder, str(), str()):
+                return placeholder  # the class of a whole model, with its source text
             case _:
                 raise CheckpointError("a reference to something other than a storage")
         storage = _Storage(key, _DTYPES[kind], numel)
         if numel < 0 or self.storages.setdefault(key, storage) != storage:
             raise CheckpointError(f"storage {key!r} is declared twice or has a negative size")
         return storage
+
+    def load_empty_dictionary(self) -> None:
+        self.append(_Dict())
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append(_Dict(zip(items[::2], items[1::2], strict=True)))
+
+    def load_empty_set(self) -> None:
+        self.append(_Placeholder())
+
+    def load_frozenset(self) -> None:
+        self.pop_mark()
+        self.append(_Placeholder())
+
+    def load_bytearray8(self) -> None:
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.read(size)  # which allocates only what the file has
+        self.append(_Placeholder())
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.EMPTY_DICT[0]: load_empty_dictionary,
+        pickle.DICT[0]: load_dict,
+        pickle.EMPTY_SET[0]: load_empty_set,
+        pickle.FROZENSET[0]: load_frozenset,
+        pickle.BYTEARRAY8[0]: load_bytearray8,
+    }
 
 
 def read(data: bytes) -> dict[str, np.ndarray]:
@@ -132,8 +251,8 @@ def read(data: bytes) -> dict[str, np.ndarray]:
       tensors (epochs, flags) are left out.
 
     Raises:
-      CheckpointError: the file refers to something that weights do not need, or its parts
-        contradict each other.
+      CheckpointError: the file is a pickled model or a TorchScript program, or refers to something
+        that weights do not need, or its parts contradict each other.
       pickle.UnpicklingError, zipfile.BadZipFile and others: the file is damaged.
     """
     read_container = _read_legacy if data.startswith(LEGACY_START) else _read_zip
@@ -147,10 +266,15 @@ def _read_zip(file: io.BytesIO, size: int) -> tuple[Any, dict[str, np.ndarray]]:
         if len(set(names)) != len(names):
             raise CheckpointError("two members of the archive have one name")
         roots = [n.removesuffix("data.pkl") for n in names if n.endswith("/data.pkl")]
-        if len(roots) != 1 or f"{roots[0]}constants.pkl" in names:
+        if any(f"{root}constants.pkl" in names for root in roots):
             raise CheckpointError(
-                f"expected an archive with one data.pkl (a TorchScript program has more), "
-                f"got {len(roots)} in {len(names)} members"
+                "a TorchScript program (torch.jit.save): save the state_dict() of its module"
+            )
+        if any(name.endswith("/archive_format") for name in names) and not roots:
+            raise CheckpointError("a program of torch.export: save the state_dict() of its module")
+        if len(roots) != 1:
+            raise CheckpointError(
+                f"expected an archive with one data.pkl, got {len(roots)} in {len(names)} members"
             )
         # torch never compresses. Members larger than the file would be a zip bomb.
         members = archive.infolist()
@@ -182,7 +306,8 @@ def _read_legacy(file: io.BytesIO, size: int) -> tuple[Any, dict[str, np.ndarray
     unpickler = _Unpickler(file)
     tree = unpickler.load()
     keys = _Unpickler(file).load()
-    if not isinstance(keys, list) or sorted(keys) != sorted(unpickler.storages):
+    is_list = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    if not is_list or sorted(keys) != sorted(unpickler.storages):
         raise CheckpointError("its list of storages is not that of its tensors")
     buffers = {}
     for key in keys:
@@ -211,6 +336,8 @@ def _array(tensor: _Tensor, buffers: dict[str, np.ndarray]) -> np.ndarray:
         case _:
             raise CheckpointError("a malformed tensor")
     numbers = (offset, *size, *stride)
+    if len(size) > _MAX_DIMENSIONS:
+        raise CheckpointError(f"a tensor of {len(size)} dimensions")
     if len(size) != len(stride) or not all(isinstance(n, int) and n >= 0 for n in numbers):
         raise CheckpointError(f"a tensor with size {size}, stride {stride}, offset {offset}")
     buffer = buffers[tensor.storage.key]
@@ -229,7 +356,7 @@ def _array(tensor: _Tensor, buffers: dict[str, np.ndarray]) -> np.ndarray:
 
 def _flatten(tree: Any) -> dict[str, _Tensor]:
     flat: dict[str, _Tensor] = {}
-    visited = 0
+    visited = networks = 0
     pending = [("", tree, 0)]
     while pending:
         path, node, depth = pending.pop()
@@ -241,15 +368,18 @@ def _flatten(tree: Any) -> dict[str, _Tensor]:
                 raise CheckpointError(f"two tensors are called {path!r}")
             flat[path] = node
             continue
+        networks += isinstance(node, _Placeholder) and node.is_network
         children: Iterable[tuple[Any, Any]]
-        if type(node) in (dict, collections.OrderedDict):
-            children = dict.items(node)
+        if isinstance(node, _Dict):
+            children = node.items()
         elif type(node) in (list, tuple):
             children = enumerate(node)
         else:
             continue
         for key, child in children:
-            if not isinstance(key, str | int):
-                raise CheckpointError("a dictionary key that is neither text nor a number")
-            pending.append((f"{path}/{key}" if path else str(key), child, depth + 1))
+            if isinstance(key, str | int):  # no weight is called anything else
+                pending.append((f"{path}/{key}" if path else str(key), child, depth + 1))
+    # Beside a whole model there may be the tensors of an optimizer.
+    if networks and all(map(readings.is_training, flat)):
+        raise CheckpointError("a whole pickled model: save its state_dict()")
     return dict(reversed(flat.items()))

@@ -31,6 +31,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.seed = 0  # of that division
     config.data.examples_per_class = (0,)  # few-shot subsets of train, val included; 0 is all
     config.data.skip_corrupt = False  # leave out and count images that do not decode
+    # Regular expression that finds the name of an image's group (a patient, a burst) in its path,
+    # such as (patient[0-9]+)_. No division parts a group, and intervals are over whole groups.
+    config.data.group_pattern = ""
     config.data.allow_duplicates = False  # whether splits may share images, byte for byte
     config.data.download = True
 

@@ -444,3 +444,29 @@ class TestCopies:
         assert of(root)["train"].warnings == [
             "1 images are in several classes, byte for byte: train/cat/c.Png = train/dog/c.png"
         ]
+
+
+def test_a_pattern_names_groups_that_are_not_divided(tmp_path):
+    for patient in range(10):
+        for number in range(4):
+            add(tmp_path / f"{'ab'[patient % 2]}/p{patient}_{number}.png", 10 * patient + number)
+    opened = of(tmp_path, group_pattern=r"(p\d+)_")
+    names = {part: set(source.group_names()) for part, source in opened.items()}
+    assert not names["train"] & names["test"] and len(names["train"] | names["test"]) == 10
+    assert len(opened["test"]) == 8
+    assert of(tmp_path)["train"].group_names() is None
+    # Equal files of two groups bind them together.
+    shutil.copy(tmp_path / "a/p0_0.png", tmp_path / "a/p2_9.png")
+    source = folder.open_folder(str(tmp_path), "", group_pattern=r"(p\d+)_")
+    assert len(np.unique(sources.groups(source))) == 9
+    assert len(np.unique(source.group_names())) == 10
+    assert source.version == folder.open_folder(str(tmp_path), "").version
+
+
+def test_a_group_in_two_directories_is_refused(root):
+    for name in ("train/cat/p1_a", "test/cat/p1_b", "train/dog/p2_c", "test/dog/p3_c"):
+        add(root / f"{name}.png", len(name))
+    with pytest.raises(UserError, match=r"^1 groups have images in train and in test: p1; put"):
+        of(root, group_pattern=r".*?(p\d+)_|.*")
+    with pytest.raises(UserError, match=r"^data.group_pattern: .* finds nothing in \d of \d+ path"):
+        of(root, group_pattern=r"(p\d+)_")

@@ -34,6 +34,7 @@ def test_fields_that_were_added_are_in_the_config_and_off():
         "extract.shared_endpoints": [],
         "weights_classes": "",
         "data.allow_duplicates": False,
+        "data.group_pattern": "",
     }
 
 

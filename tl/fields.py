@@ -9,6 +9,7 @@ ADDED = {
     "extract.shared_endpoints": [],
     "weights_classes": "",
     "data.allow_duplicates": False,
+    "data.group_pattern": "",
 }
 # Fields that say where the data lie. A run that goes on tells by the content whether they are its.
 PLACES = ("data.data_dir",)

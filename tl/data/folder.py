@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Int32, Int64, Shaped
 
-from tl.data import content, encoded, kinds, splits, walk
+from tl.data import content, division, encoded, grouping, kinds, walk
+from tl.data.division import VAL_NAMES, Wanted
 from tl.errors import UserError
 
-_VAL_NAMES = ("val", "validation", "valid")
-_SPLIT_NAMES = frozenset({"train", "training", "test", "testing", *_VAL_NAMES})
+_SPLIT_NAMES = frozenset(name for names in division.USUAL.values() for name in names)
 _LAYOUT = "expected ROOT/<class>/*.jpg, or ROOT/train/<class>/*.jpg with ROOT/val and ROOT/test"
 _NAMED = 10  # classes in a message, at most
 
@@ -31,6 +31,7 @@ class ImageFile(NamedTuple):
     label: int
     size: int
     digest: str  # of its content; '' for a file that cannot be read
+    group: str = ""  # name of those that it belongs together with; '' for none
 
 
 class FolderSource(encoded.EncodedSource):
@@ -86,8 +87,19 @@ class FolderSource(encoded.EncodedSource):
         return np.array([file.digest or f"unreadable {file.id}" for file in self.files])
 
     def groups(self) -> Int64[np.ndarray, " n"] | None:
-        """Returns a number for each row, the same for equal files; None where all differ."""
-        return content.copies(self.contents())
+        """Returns a number for each row, equal for equal files and within named groups.
+
+        None where every row stands alone.
+        """
+        names = self.group_names()
+        numbers = None if names is None else grouping.numbers(names)
+        return grouping.joined(numbers, content.copies(self.contents()))
+
+    def group_names(self) -> grouping.Names | None:
+        """Returns the name of each row's group, its id where it has none; None without groups."""
+        if not any(file.group for file in self.files):
+            return None
+        return np.array([file.group or file.id for file in self.files])
 
     def subset(self, rows: Int[np.ndarray, " rows"], split: str) -> "FolderSource":
         """Returns a source of some of the rows."""
@@ -234,6 +246,7 @@ def _open(
     *,
     classes: Sequence[str],
     skip_corrupt: bool,
+    group_pattern: str,
 ) -> dict[str, FolderSource]:
     """Returns the sources of listed splits; each file's content is hashed, or known from before.
 
@@ -243,9 +256,10 @@ def _open(
       classes: names in the order of the labels; of other folders nothing is taken. Empty where
         images have no labels.
       skip_corrupt: leave out files that cannot be read.
+      group_pattern: see `open_splits`.
 
     Raises:
-      UserError: a file that cannot be read.
+      UserError: a file that cannot be read, or a path in which the pattern finds nothing.
     """
     chosen = [
         (part, os.path.relpath(path, root), label)
@@ -268,10 +282,21 @@ def _open(
                 "`data.skip_corrupt=True`"
             )
         _log.warning("%s%s; left out", first, more)
+    ids = {path: _as_id(path) for path in paths}
+    group_of = {}
+    if group_pattern:
+        group_of = dict(zip(paths, grouping.by_pattern(list(ids.values()), group_pattern)))
     opened = {}
     for part, listing in listings.items():
         files = [
-            ImageFile(_as_id(path), path, label, hashed[path].size, hashed[path].digest)
+            ImageFile(
+                ids[path],
+                path,
+                label,
+                hashed[path].size,
+                hashed[path].digest,
+                group_of.get(path, ""),
+            )
             for of_part, path, label in chosen
             if of_part == part
         ]
@@ -308,7 +333,7 @@ def _root(root: str) -> pathlib.Path:
 
 
 def open_folder(
-    root: str, split: str, *, skip_corrupt: bool = False, field: str = ""
+    root: str, split: str, *, skip_corrupt: bool = False, group_pattern: str = "", field: str = ""
 ) -> FolderSource:
     """Returns all images below root/<split>/<class>, classes in alphabetical order.
 
@@ -316,6 +341,7 @@ def open_folder(
       root: the data set's directory.
       split: a directory in it, or '' where the class folders lie in root itself.
       skip_corrupt: leave out images that cannot be decoded.
+      group_pattern: see `open_splits`.
       field: the config's field that names the split, for errors.
 
     Raises:
@@ -326,7 +352,13 @@ def open_folder(
     classes = [name for name in listing.names if listing.classes[name]]
     if not classes:
         raise UserError(f"{listing.directory} has no class folder with an image; {_LAYOUT}")
-    return _open(base, {"": listing}, classes=classes, skip_corrupt=skip_corrupt)[""]
+    return _open(
+        base,
+        {"": listing},
+        classes=classes,
+        skip_corrupt=skip_corrupt,
+        group_pattern=group_pattern,
+    )[""]
 
 
 def open_splits(
@@ -339,6 +371,7 @@ def open_splits(
     seed: int,
     skip_corrupt: bool,
     labelled: bool = True,
+    group_pattern: str = "",
 ) -> dict[str, FolderSource]:
     """Returns the sources of a folder under 'train', 'test' and, where there is one, 'val'.
 
@@ -355,6 +388,8 @@ def open_splits(
       skip_corrupt: leave out images that cannot be decoded.
       labelled: whether classes are needed. Without, one class or none is enough, and there is no
         test split where none can be held out.
+      group_pattern: what it finds in an image's path, relative to root, names the image's group;
+        see `tl.data.grouping.by_pattern`. '' for no groups.
 
     Raises:
       UserError: what was said is not there, train has too few classes or another split has more,
@@ -366,7 +401,7 @@ def open_splits(
         return bool(name) and os.path.isdir(base / name)
 
     if val is None:
-        val = next((n for n in _VAL_NAMES if n != test and is_there(n)), None)
+        val = next((n for n in VAL_NAMES if n != test and is_there(n)), None)
     if is_there(train):
         names = {"train": train}
         if is_there(test) or test != "test":  # a name that somebody chose must be there
@@ -381,70 +416,16 @@ def open_splits(
     for part in ("val", "test"):
         if part in listings:
             _check_known(listings[part], listings["train"])
-    opened = _open(base, listings, classes=listings["train"].names, skip_corrupt=skip_corrupt)
-    for part, source in opened.items():
-        held = set(source.labels().tolist())
-        if absent := [name for label, name in enumerate(source.classes) if label not in held]:
-            source.warn(
-                f"{part} has no image of {len(absent)} of {len(source.classes)} classes: "
-                f"{_few(absent)}"
-            )
-    if "test" not in opened:
-        _hold_out(opened, train, test, test_fraction, seed, labelled)
-    return opened
-
-
-def _hold_out(
-    opened: dict[str, FolderSource],
-    train: str,
-    test: str,
-    fraction: float,
-    seed: int,
-    labelled: bool,
-) -> None:
-    """Makes a test split of a share of train.
-
-    Raises:
-      UserError: a share or seed that cannot be used; no class has two images that differ.
-    """
-    whole = opened["train"]
-    if not 0.0 < fraction < 1.0:
-        raise UserError(
-            f"expected a share between 0 and 1, got {fraction}", field="data.test_fraction"
-        )
-    if seed < 0:
-        raise UserError(f"expected at least 0, got {seed}", field="data.seed")
-    kept, held = np.arange(len(whole)), np.zeros(0, np.int64)
-    if whole.classes:
-        with contextlib.suppress(UserError):  # every class is of copies of one image
-            kept, held = splits.holdout(whole.labels(), fraction, seed, whole.groups())
-    if not len(held):
-        if not labelled:
-            return
-        raise UserError(
-            f"{whole.root} has no test directory, and no class has a second image, unlike the "
-            "first, to hold out for testing; give more images of each class, or ROOT/train and "
-            "ROOT/test"
-        )
-    opened["train"], opened["test"] = whole.subset(kept, train), whole.subset(held, test)
-    opened["train"].warnings = whole.warnings
-    text = (
-        f"there is no test directory: {len(held):,} of {len(whole):,} images are held out for "
-        f"testing (seed {seed})"
+    opened = _open(
+        base,
+        listings,
+        classes=listings["train"].names,
+        skip_corrupt=skip_corrupt,
+        group_pattern=group_pattern,
     )
-    if not whole.split:  # one level, where nothing else could be meant
-        _log.info("%s: %s", whole.name, text)
-    elif "val" in opened:
-        val = opened["val"].split
-        opened["test"].warn(
-            f"there is no {test}/: {len(held):,} of the {len(whole):,} images of {train}/ are held "
-            f"out for testing (seed {seed}). To test on {val}/ instead, give `data.test={val}`"
-        )
-    else:
-        opened["test"].warn(
-            f"there is no {test}/: {len(held):,} of the {len(whole):,} images of {train}/ are held "
-            f"out for testing (seed {seed})"
-        )
+    division.warn_of_absent_classes(opened)
+    wanted = Wanted(train, val, test, test_fraction, seed, labelled)
+    return division.with_test(opened, wanted, lambda name: f"{name}/")
 
 
 def _check_one_level(base: pathlib.Path, train: str, val: str | None, test: str) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
-from tl.data import content, digits, folder
+from tl.data import content, digits, folder, grouping
 from tl.data.encoded import Example
 from tl.errors import UserError
 
@@ -25,6 +25,7 @@ class Data:
       test_fraction: share of a folder without a test split that becomes one.
       seed: of that division.
       skip_corrupt: leave out images that do not decode.
+      group_pattern: regular expression that finds the name of an image's group in its path.
       allow_duplicates: whether splits may share images that are byte for byte the same.
       download: whether TFDS may.
 
@@ -40,6 +41,7 @@ class Data:
     test_fraction: float = 0.2
     seed: int = 0
     skip_corrupt: bool = False
+    group_pattern: str = ""
     allow_duplicates: bool = False
     download: bool = True
 
@@ -167,7 +169,13 @@ def open_source(data: Data, split: str, *, field: str = "") -> Source:
     if data.name == "digits":
         return digits.Digits(split, field=field)
     if data.name == "folder":
-        return folder.open_folder(data.data_dir, split, skip_corrupt=data.skip_corrupt, field=field)
+        return folder.open_folder(
+            data.data_dir,
+            split,
+            skip_corrupt=data.skip_corrupt,
+            group_pattern=data.group_pattern,
+            field=field,
+        )
     from tl.data import tfds_prepare, tfds_source  # TFDS takes most of a second to import
 
     builder = tfds_prepare.open_builder(data.name, data.data_dir, download=data.download)
@@ -205,6 +213,7 @@ def open_sources(data: Data, *, labelled: bool = True) -> dict[str, Source]:
             seed=data.seed,
             skip_corrupt=data.skip_corrupt,
             labelled=labelled,
+            group_pattern=data.group_pattern,
         )
         opened: dict[str, Source] = dict(folders)
     else:
@@ -215,6 +224,7 @@ def open_sources(data: Data, *, labelled: bool = True) -> dict[str, Source]:
             key: open_source(data, split, field=f"data.{key}") for key, split in names.items()
         }
     _check_disjoint(opened)
+    grouping.check_apart(opened)
     content.check_apart(opened, allow=data.allow_duplicates)
     return opened
 

@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+
+from tl.data import division
+from tl.data.division import Wanted
+from tl.errors import UserError
+
+
+class Labels:
+    """A split that has labels alone."""
+
+    name = "birds"
+    classes = ("a", "b")
+
+    def __init__(self, labels, split="", groups=None):
+        self._labels, self.split, self._groups = np.array(labels, np.int32), split, groups
+        self.warnings = []
+
+    def __len__(self):
+        return len(self._labels)
+
+    def labels(self):
+        return self._labels
+
+    def groups(self):
+        return None if self._groups is None else np.array(self._groups)
+
+    def group_names(self):
+        return None if self._groups is None else np.array(self._groups).astype(str)
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    def subset(self, rows, split):
+        groups = None if self._groups is None else np.array(self._groups)[rows]
+        return Labels(self._labels[rows], split, groups)
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "found"),
+    [
+        (["train", "val", "test"], {}, {"train": "train", "val": "val", "test": "test"}),
+        (["Training", "VALID", "Testing"], {}, {"train": "Training", "val": "VALID", "test": "T"}),
+        (["train", "extra"], {}, {"train": "train"}),
+        (["train", "validation"], {"test": "validation"}, {"train": "train", "test": "validation"}),
+        (["a", "b"], {"train": "b", "test": "a"}, {"train": "b", "test": "a"}),
+        (["a", "b"], {"train": "b", "val": "a"}, {"train": "b", "val": "a"}),
+        ([""], {}, {"train": ""}),
+    ],
+)  # fmt: skip
+def test_names_of_splits(there, asked, found):
+    named = division.named(there, Wanted(**asked), "t.csv")
+    assert {part: name[: len(found[part])] for part, name in named.items()} == found
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "message"),
+    [
+        (["fit", "test"], {}, "data.train: t.csv has no split 'train'; there are 'fit', 'test'"),
+        (["train"], {"test": "tset"}, "data.test: t.csv has no split 'tset'; there are 'train'"),
+        (["train"], {"val": "dev"}, "data.val: t.csv has no split 'dev'; there are 'train'"),
+        ([""], {"val": "val2"}, "data.val: there is no 'val2', for t.csv is not divided into spl"),
+        ([""], {"train": "fit"}, "data.train: there is no 'fit', for t.csv is not divided into"),
+    ],
+)
+def test_splits_that_are_not_there(there, asked, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        division.named(there, Wanted(**asked), "t.csv")
+
+
+def test_one_split():
+    assert division.one(["train", "Testing"], "test", "test", "t.csv") == "Testing"
+    assert division.one([""], "", "test", "t.csv") == ""
+    with pytest.raises(UserError, match=r"^data.test: expected '', which is all of it: t.csv is"):
+        division.one([""], "test", "test", "t.csv")
+    with pytest.raises(UserError, match=r"^data.test: t.csv has no split ''; there are 'train'"):
+        division.one(["train"], "", "test", "t.csv")
+
+
+def test_a_test_split_that_is_there_stays():
+    opened = {"train": Labels([0, 1]), "test": Labels([0])}
+    assert division.with_test(opened, Wanted(test_fraction=9.0)) == opened
+
+
+def test_a_share_of_train_is_tested_on():
+    whole = Labels([0] * 10 + [1] * 20)
+    whole.warn("odd")
+    parts = division.with_test({"train": whole}, Wanted(test_fraction=0.3))
+    assert np.bincount(parts["test"].labels()).tolist() == [3, 6]
+    assert np.bincount(parts["train"].labels()).tolist() == [7, 14]
+    assert (parts["train"].split, parts["test"].split) == ("train", "test")
+    assert (parts["train"].warnings, parts["test"].warnings) == (["odd"], [])
+
+
+def test_a_share_of_a_named_split_is_warned_of():
+    opened = {"train": Labels([0, 0, 1, 1], "fit"), "val": Labels([0, 1], "dev")}
+    parts = division.with_test(opened, Wanted("fit", "dev"))
+    assert parts["test"].warnings == [
+        "there is no 'test': 2 of the 4 images of 'fit' are held out for testing (seed 0). To test "
+        "on 'dev' instead, give `data.test=dev`"
+    ]
+    assert parts["val"] is opened["val"]
+
+
+def test_groups_stay_together():
+    groups = np.repeat(np.arange(6), 5)
+    parts = division.with_test({"train": Labels(np.repeat([0, 1], 15), "", groups)}, Wanted())
+    assert np.bincount(parts["test"].labels()).tolist() == [5, 5]
+    assert not np.intersect1d(parts["train"].groups(), parts["test"].groups()).size
+
+
+def test_nothing_can_be_held_out():
+    with pytest.raises(UserError, match=r"^birds has no test split, and no class has a second ima"):
+        division.with_test({"train": Labels([0, 1])}, Wanted())
+    with pytest.raises(UserError, match=r"^birds has no test split, and no group can be held out"):
+        division.with_test({"train": Labels([0, 0, 1, 1], "", [3, 3, 4, 4])}, Wanted())
+    opened = {"train": Labels([0, 1])}
+    assert division.with_test(opened, Wanted(labelled=False)) == opened
+
+
+def test_a_share_or_seed_that_cannot_be_used():
+    for asked, message in [
+        ({"test_fraction": 1.0}, "data.test_fraction: expected a share between 0 and 1, got 1.0"),
+        ({"seed": -1}, "data.seed: expected at least 0, got -1"),
+    ]:
+        with pytest.raises(UserError, match=f"^{message}$"):
+            division.with_test({"train": Labels([0, 0, 1, 1])}, Wanted(**asked))
+
+
+def test_a_class_that_a_split_lacks():
+    opened = {"train": Labels([0, 1]), "test": Labels([1])}
+    division.warn_of_absent_classes(opened)
+    assert opened["train"].warnings == []
+    assert opened["test"].warnings == ["test has no image of 1 of 2 classes: a"]

@@ -1,0 +1,212 @@
+"""Which named splits of a data set are train, val and test; a part of train where test lacks."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int, Int32, Int64
+
+from tl.data import grouping, splits
+from tl.errors import UserError, nearest
+
+VAL_NAMES = ("val", "validation", "valid")
+USUAL = {"train": ("train", "training"), "val": VAL_NAMES, "test": ("test", "testing")}
+_NAMED = 10  # in a message, at most
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """The splits that a run wants.
+
+    Attributes:
+      train, test: names.
+      val: a name, or None for one with a usual name, if there is one.
+      test_fraction: share of train that is tested on where there is no test split.
+      seed: of that division.
+      labelled: whether classes are needed.
+    """
+
+    train: str = "train"
+    val: str | None = None
+    test: str = "test"
+    test_fraction: float = 0.2
+    seed: int = 0
+    labelled: bool = True
+
+
+S = TypeVar("S")
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """A split of which a part can be held out: a `Source` with these."""
+
+    name: str
+    split: str
+    classes: tuple[str, ...]
+    warnings: list[str]
+
+    def __len__(self) -> int: ...
+
+    def labels(self) -> Int32[np.ndarray, " n"]:
+        """Returns the labels; below 0 for none."""
+
+    def groups(self) -> Int64[np.ndarray, " n"] | None:
+        """Returns a number for each row, equal for rows that no division may part."""
+
+    def warn(self, text: str) -> None:
+        """Logs a warning and keeps it for the run's result."""
+
+    def subset(self: S, rows: Int[np.ndarray, " rows"], split: str) -> S:
+        """Returns a source of some of the rows."""
+
+
+def named(there: Collection[str], wanted: Wanted, of: str) -> dict[str, str]:
+    """Returns the names of the splits that are train, test and val, as far as they are there.
+
+    A name of `wanted` that is a default, and val where it names none, also stands for the other
+    usual names of that split, such as 'Training'.
+
+    Args:
+      there: names of all splits; '' alone where the data set is not divided.
+      wanted: the names asked for.
+      of: what has these splits, for errors.
+
+    Raises:
+      UserError: there is no train, or no split of a name that somebody chose.
+    """
+    if set(there) == {""}:
+        asked = {"train": wanted.train, "val": wanted.val, "test": wanted.test}
+        for part, name in asked.items():
+            if name not in (None, "", USUAL[part][0]):
+                raise UserError(
+                    f"there is no {name!r}, for {of} is not divided into splits",
+                    field=f"data.{part}",
+                )
+        return {"train": ""}
+    found = {"train": one(there, wanted.train, "train", of)}
+    if _find(there, wanted.test, "test") or wanted.test != "test":
+        found["test"] = one(there, wanted.test, "test", of)
+    if wanted.val is not None:
+        found["val"] = one(there, wanted.val, "val", of)
+    else:
+        others = [name for name in there if name not in found.values()]
+        if val := _find(others, "val", "val"):
+            found["val"] = val
+    if unused := sorted(set(there) - set(found.values())):
+        _log.info("%s: these splits are not used: %s", of, ", ".join(unused))
+    return found
+
+
+def one(there: Collection[str], name: str, part: str, of: str) -> str:
+    """Returns the name of one split.
+
+    Args:
+      there: names of all splits; '' alone where the data set is not divided.
+      name: asked for.
+      part: 'train', 'val' or 'test', whose usual names count as one.
+      of: what has these splits, for errors.
+
+    Raises:
+      UserError: there is no such split.
+    """
+    found = _find(there, name, part)
+    if found is not None:
+        return found
+    if set(there) == {""}:
+        raise UserError(
+            f"expected '', which is all of it: {of} is not divided into splits, so there is no "
+            f"{name!r}",
+            field=f"data.{part}",
+        )
+    raise UserError(f"{of} has no split {name!r}{nearest(name, there)}", field=f"data.{part}")
+
+
+def _find(there: Collection[str], name: str, part: str) -> str | None:
+    if name in there:
+        return name
+    if name in USUAL[part]:
+        return next((n for usual in USUAL[part] for n in there if n.lower() == usual), None)
+    return None
+
+
+def warn_of_absent_classes(opened: Mapping[str, Divisible]) -> None:
+    """Warns where a part has no image of a class."""
+    for part, source in opened.items():
+        held = set(source.labels().tolist())
+        if absent := [name for label, name in enumerate(source.classes) if label not in held]:
+            source.warn(
+                f"{part} has no image of {len(absent)} of {len(source.classes)} classes: "
+                + ", ".join(absent[:_NAMED])
+                + (" ..." if len(absent) > _NAMED else "")
+            )
+
+
+D = TypeVar("D", bound=Divisible)
+
+
+def with_test(
+    opened: Mapping[str, D], wanted: Wanted, written: Callable[[str], str] = repr
+) -> dict[str, D]:
+    """Returns the parts with a test split, which is a share of train where there was none.
+
+    The share is stratified. What belongs together (`groups` of the source) stays together.
+
+    Args:
+      opened: `train` and, where they are there, `val` and `test`.
+      wanted: the names, the share and the seed.
+      written: how the name of a split is written in messages.
+
+    Raises:
+      UserError: a share or seed that cannot be used; no class has two images that differ, or two
+        groups.
+    """
+    if "test" in opened:
+        return dict(opened)
+    whole, fraction, seed = opened["train"], wanted.test_fraction, wanted.seed
+    if not 0.0 < fraction < 1.0:
+        raise UserError(
+            f"expected a share between 0 and 1, got {fraction}", field="data.test_fraction"
+        )
+    if seed < 0:
+        raise UserError(f"expected at least 0, got {seed}", field="data.seed")
+    kept, held = np.arange(len(whole)), np.zeros(0, np.int64)
+    no_group: UserError | None = None
+    if whole.classes:
+        try:
+            kept, held = splits.holdout(whole.labels(), fraction, seed, whole.groups())
+        except UserError as error:
+            no_group = error
+    if not len(held):
+        if not wanted.labelled:
+            return dict(opened)
+        lacks = f"{whole.name} has no test split, and "
+        if no_group and grouping.names_of(whole) is not None:
+            raise UserError(f"{lacks}{no_group}") from no_group
+        raise UserError(
+            f"{lacks}no class has a second image, unlike the first, to hold out for testing; give "
+            "more images of each class, or a test split"
+        )
+    parts = {**opened, "train": whole.subset(kept, wanted.train)}
+    parts["test"] = whole.subset(held, wanted.test)
+    parts["train"].warnings = whole.warnings
+    counted = f"{len(held):,} of the {len(whole):,} images"
+    if not whole.split:  # nothing else could be meant
+        _log.info(
+            "%s: there is no test split: %s are held out for testing (seed %d)",
+            whole.name, counted, seed,
+        )  # fmt: skip
+        return parts
+    text = (
+        f"there is no {written(wanted.test)}: {counted} of {written(whole.split)} are held out for "
+        f"testing (seed {seed})"
+    )
+    if "val" in opened:
+        val = opened["val"].split
+        text += f". To test on {written(val)} instead, give `data.test={val}`"
+    parts["test"].warn(text)
+    return parts

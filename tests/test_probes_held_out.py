@@ -22,11 +22,17 @@ def test_a_score_by_hand():
     logits = np.array([[9.0, 0, 0, 0], [0, 9, 0, 0], [0, 0, 9, 0], [0, 1, 9, 0]])
     score = score_logits(logits, np.array([0, 1, 2, 1]), 4)
     assert score.correct.tolist() == [1, 1, 1, 0]
-    assert (score.top1, score.top5, score.count) == (0.75, 1.0, 4)
+    assert (score.top1, score.top5, score.count) == (0.75, None, 4)
     assert score.mean_per_class == pytest.approx((1 + 1 / 2 + 1) / 3)
     assert score.absent_classes == 1
     low, high = score.top1_ci95
     assert 0 <= low < 0.75 < high <= 1
+
+
+def test_top5_by_hand_from_six_classes_on():
+    logits = np.tile(np.arange(6.0), (3, 1))  # class 0 is the lowest
+    assert score_logits(logits, np.array([0, 1, 5]), 6).top5 == pytest.approx(2 / 3)
+    assert score_logits(logits[:, 1:], np.array([0, 1, 4]), 5).top5 is None
 
 
 def test_json_has_everything_but_single_rows():

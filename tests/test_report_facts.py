@@ -113,6 +113,7 @@ def test_runs_without_heads(undrawn, tmp_path, kind):
         "seconds": {"total": 3.0},
     }
     if kind == "extract":
+        result["warnings"] = ["left out: 3 .psd"]
         split = {"path": "features", "count": 30, "widths": {"pooled": 1280}}
         result["features"] = {"train": split, "test": split}
         expected = "60 images, their features stored"
@@ -123,6 +124,7 @@ def test_runs_without_heads(undrawn, tmp_path, kind):
     shown = pages.Page(page.build(reported.write_run(tmp_path / "run", kind, result)))
     sections = [name for name in shown.sections if name != "not-shown"]
     assert expected in shown.text and sections == ["what-ran"]
+    assert ("left out: 3 .psd" in shown.text) == (kind == "extract")
     # An evaluation from before it saved predictions.
     assert ("Confusion matrix" in shown.text) == (kind == "evaluate")
 

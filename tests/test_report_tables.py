@@ -55,6 +55,9 @@ def test_finetune_table():
     assert facts["selected on val"] == "step 1000, epoch 12.5"
     assert facts["val top-1"] == "65.0 % of 20"
     assert facts["test top-1"] == "70.0 % of 797 (95 % interval 65.0-75.0)"
+    assert facts["test top-5"] == "90.0 %"
+    result["test"]["top5"] = None  # five classes or fewer
+    assert "top-5" not in tables.finetune_table(result)
     assert facts["seconds"] == "12.3 train, 1.3 of it waiting for images; 20.0 total"
 
 

@@ -113,7 +113,7 @@ def test_only_the_selected_endpoints_warnings_are_printed(lite0_features, tmp_pa
             start = f"seed {seed}: {endpoint}, logistic: the fit for "
             assert any(warning.startswith(start) for warning in result["warnings"])
     start = f": {result['selected']['endpoint']}, logistic: "
-    assert [line for line in log.splitlines() if line.startswith("warning: ")] == [
+    assert [line for line in log.splitlines() if line.startswith("warning: seed ")] == [
         f"warning: {warning}" for warning in result["warnings"] if start in warning
     ]
 
@@ -182,8 +182,12 @@ def test_every_solver(probed, lite0_features, tmp_path):
 
 def test_a_folders_own_val_split_is_the_one_chosen_on(lite0_features, tmp_path):
     fields = photographs(tmp_path / "images", {"train": 5, "val": 3, "test": 2})
-    result, _ = run(probe.run, config(lite0_features, **fields), tmp_path)
+    result, log = run(probe.run, config(lite0_features, **fields), tmp_path)
     counts = {name: result["data"][name] for name in ("classes", "train", "val", "test")}
     assert counts == {"classes": 2, "train": 10, "val": 6, "test": 4}
     assert result["val"]["count"] == 6
-    assert result["test"]["top5"] == 1.0  # of two classes
+    assert result["test"]["top5"] is None and "top-5" not in log  # of two classes
+    assert (
+        "2 of 2 classes have fewer than 3 test images: bright (2), dark (2)" in result["warnings"]
+    )
+    assert "warning: val has 6 images, fewer than 50" in log

@@ -22,7 +22,8 @@ class Score:
       correct: float [N], 1 where the highest logit is the label's; averaged over seeds, the
         share of seeds in which it is.
       top1: mean of `correct`.
-      top5: share of rows with the label among the five highest logits.
+      top5: share of rows with the label among the five highest logits; None for five classes or
+        fewer, of which every row would count.
       top1_ci95: 95 % interval of `top1` over the test rows (`accuracy_interval`): Wilson's for one
         head, a bootstrap for the mean over seeds; a bootstrap over groups where there are some.
       mean_per_class: mean over classes of each class's top-1.
@@ -34,7 +35,7 @@ class Score:
 
     correct: Float[np.ndarray, " n"] = field(repr=False)
     top1: float
-    top5: float
+    top5: float | None
     top1_ci95: tuple[float, float]
     mean_per_class: float
     absent_classes: int
@@ -71,11 +72,11 @@ def score_logits(
     correct = metrics.correct(logits, labels).astype(np.float64)
     sums, counts = metrics.per_class(correct, labels, num_classes)
     mean_per_class, absent = metrics.mean_per_class(sums, counts)
-    hits, count = metrics.top5(logits, labels)
+    hits, _ = metrics.top5(logits, labels)
     return Score(
         correct=correct,
         top1=float(correct.mean()),
-        top5=float(hits) / float(count),
+        top5=float(hits) / len(correct) if num_classes > 5 else None,
         top1_ci95=accuracy_interval(correct, groups=groups),
         mean_per_class=mean_per_class,
         absent_classes=absent,

@@ -42,7 +42,10 @@ def headline(run: Run) -> Headline:
     seconds = {"time": formats.seconds(result["seconds"]["total"])}
     if test is None:
         stored = sum(split["count"] for split in result["features"].values())
-        return Headline(title, f"{stored:,}", "images, their features stored", [], seconds)
+        warnings = result.get("warnings", ())
+        return Headline(
+            title, f"{stored:,}", "images, their features stored", [], seconds, warnings
+        )
     tiles = {}
     if "val" in result and (selected := result.get("selected")):
         tiles["selected on val"] = formats.setting(selected)
@@ -50,7 +53,8 @@ def headline(run: Run) -> Headline:
         tiles["val top-1"] = f"{formats.percent(val['top1'])} of {val['count']:,}"
     if (published := result.get("published", {}).get("top1")) is not None:
         tiles["published on ImageNet, top-1"] = formats.percent(published)
-    tiles["test top-5"] = formats.percent(test["top5"])
+    if test["top5"] is not None:  # there are more than five classes
+        tiles["test top-5"] = formats.percent(test["top5"])
     tiles["mean over classes"] = formats.percent(test["mean_per_class"])
     seeds = len(result.get("seeds", ()))
     over = f", over {formats.plural(test['groups'], 'group')}" if "groups" in test else ""

@@ -109,7 +109,7 @@ def _test_facts(test: Mapping[str, Any]) -> dict[str, str]:
     return {
         "test top-1": f"{in_percent(test['top1'])} % of {test['count']} "
         f"(95 % interval{over} {in_percent(low)}-{in_percent(high)})",
-        "test top-5": f"{in_percent(test['top5'])} %",
+        **({} if test["top5"] is None else {"test top-5": f"{in_percent(test['top5'])} %"}),
         "test mean per class": f"{in_percent(test['mean_per_class'])} %",
     }
 

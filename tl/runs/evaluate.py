@@ -21,6 +21,7 @@ from tl.results.predictions import Predictions
 from tl.results.projection import project, spaced_rows
 from tl.results.run import SCHEMA
 from tl.runs import options
+from tl.runs.cautions import of_labels, tell
 from tl.runs.extract import stored_features
 from tl.runs.outcome import describe_data, describe_weights, left_out, write_report
 from tl.runs.workdir import begin
@@ -100,7 +101,8 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         "left_out": left_out(stores),
     }
     begin(workdir)
-    return conclude(model, found, described, workdir, config.report, start, log)
+    warnings = sources.warnings({"test": source})
+    return conclude(model, found, described, workdir, config.report, start, log, warnings)
 
 
 def conclude(
@@ -111,6 +113,7 @@ def conclude(
     report: bool,
     start: float,
     log: Log,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Scores a model's outputs and writes all that an evaluation leaves.
 
@@ -122,6 +125,7 @@ def conclude(
       report: whether to make its page.
       start: when the run began, by `time.perf_counter`.
       log: takes a line of text.
+      warnings: of the data, which the log has.
 
     Returns:
       What `result.json` holds.
@@ -131,6 +135,8 @@ def conclude(
     """
     network = model.network
     index = outputs_of(model, found.classes)
+    cautions = of_labels(found.labels, found.classes)
+    tell(cautions, log)
     names = list(model.classes)
     for output, name in zip(index, found.classes, strict=True):
         names[output] = name  # what the data call it, so that runs on the same data compare
@@ -158,6 +164,7 @@ def conclude(
         "weights": {**describe_weights(network), "name": model.name},
         "selected": {"endpoint": model.endpoint},
         "test": score_logits(found.logits, labels, len(names)).as_dict(),
+        "warnings": [*warnings, *cautions],
         "published": {"top1": network.spec.top1, "top5": network.spec.top5},
         "seconds": {"total": time.perf_counter() - start},
     }

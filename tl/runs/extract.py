@@ -62,6 +62,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Featur
                 split: {"path": str(store.path), "count": store.num_rows, "widths": store.widths}
                 for split, store in stores.items()
             },
+            "warnings": sources.warnings(opened),
             "seconds": {"total": time.perf_counter() - start},
         },
     )

@@ -19,6 +19,7 @@ from tl.probes.solvers import Logistic
 from tl.report import tables
 from tl.results.run import SCHEMA
 from tl.runs import options, prefix, preview, testing
+from tl.runs.cautions import of_parts, tell
 from tl.runs.outcome import describe_data, describe_weights, usage, write_report
 from tl.runs.parts import divide
 from tl.runs.probe_head import fit_head
@@ -69,6 +70,10 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         data.val_fraction,
         sources.groups(opened["train"]),
     )
+    cautions = of_parts(
+        parts, opened["train"].classes, chosen=options.examples_per_class(config) > 0
+    )
+    tell(cautions, log)
     recipe = options.recipe(config, len(parts["train"][1]), opened["train"].image_shape)
     if recipe.rule:
         log(_about_rule(recipe))
@@ -160,6 +165,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         "steps": {"planned": recipe.cadence.steps, "done": progress.curve[-1]["step"]},
         "rule": recipe.ruled,
         "parameters": plan.parameter_counts(),
+        "warnings": [*sources.warnings(opened), *cautions],
         "seeds": [{"seed": recipe.seed, "test_top1": test.top1}],
         "seconds": {
             "train": progress.seconds,

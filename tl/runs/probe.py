@@ -18,6 +18,7 @@ from tl.report import tables
 from tl.results import evidence
 from tl.results.run import SCHEMA
 from tl.runs import options, probe_grid
+from tl.runs.cautions import of_parts, tell
 from tl.runs.extract import load_network, stored_features
 from tl.runs.options import Features
 from tl.runs.outcome import describe_data, describe_weights, left_out, usage, write_report
@@ -70,6 +71,9 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         val_fraction=data.val_fraction,
         groups=sources.groups(opened["train"]),
     )
+    most = list(parts)[-1]
+    cautions = of_parts(next(iter(parts[most].values())), classes, chosen=bool(most))
+    tell(cautions, log)
     summary, headline = probe_grid.run(
         parts, classes=classes, endpoints=config.endpoints, solvers=solvers, record=record
     )
@@ -96,6 +100,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         },
         "weights": describe_weights(network),
         **summary,
+        "warnings": [*sources.warnings(opened), *cautions, *summary["warnings"]],
         "seconds": {
             "extract": extracted - start,
             "fit": fitted - extracted,

@@ -59,12 +59,13 @@ class Evaluator:
     loss: LossFunction = optax.softmax_cross_entropy
 
     def metrics(self, variables: Tree, part: str) -> dict[str, float]:
-        """Returns the means of loss, top1 and top5 over a part's labelled examples.
+        """Returns the means of loss, top1 and, of more than five classes, top5 over a part.
 
         Raises:
           UserError: no image of the part can be decoded.
         """
-        sums = {"loss": np.zeros(2), "top1": np.zeros(2), "top5": np.zeros(2)}
+        names = ["loss", "top1", *(["top5"] if self.model.num_classes > 5 else [])]
+        sums = {name: np.zeros(2) for name in names}
         seen = 0
         for batch, result in self._results(self._step, variables, self.inputs, part):
             sums = {name: pair + np.float64(result[name]) for name, pair in sums.items()}

@@ -1,0 +1,45 @@
+import numpy as np
+
+from tl.runs import cautions
+
+
+class Split:
+    def __init__(self, *counts):
+        self._labels = np.repeat(np.arange(len(counts)), counts)
+
+    def labels(self):
+        return self._labels
+
+
+def of(train, val, test, **fields):
+    splits = {"train": Split(*train), "val": Split(*val), "test": Split(*test)}
+    parts = {part: (split, np.arange(len(split.labels()))) for part, split in splits.items()}
+    return cautions.of_parts(parts, [f"c{i}" for i in range(len(train))], **fields)
+
+
+def test_enough_images_need_no_word():
+    assert of((5, 6), (25, 25), (3, 9), chosen=False) == []
+
+
+def test_few_images_are_named_with_their_numbers():
+    assert of((4, 5, 0), (49, 0, 0), (2, 3, 0), chosen=False) == [
+        "1 of 3 classes have fewer than 3 test images: c0 (2)",
+        "no training image is of c2",
+        "1 of 3 classes have fewer than 5 training images: c0 (4)",
+        "val has 49 images, fewer than 50: what is best on them may be chance",
+    ]
+
+
+def test_a_number_of_examples_that_was_asked_for_is_no_surprise():
+    assert of((1, 1), (30, 30), (3, 3), chosen=True) == []
+
+
+def test_at_most_ten_classes_are_named():
+    (text,) = cautions.of_labels(np.arange(12), [f"c{i}" for i in range(12)])
+    assert text.startswith("12 of 12 classes") and text.endswith(", c9 (1) ...")
+
+
+def test_warnings_are_lines_of_the_log():
+    lines = []
+    cautions.tell(["a", "b"], lines.append)
+    assert lines == ["warning: a", "warning: b"]

@@ -1,0 +1,66 @@
+"""Warnings of divisions whose numbers would mislead: tiny classes, a tiny validation set."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from tl.files import Log
+from tl.runs.parts import Labelled
+
+LEAST_TRAIN, LEAST_TEST = 5, 3  # images of a class
+LEAST_VAL = 50  # images in all
+_NAMED = 10  # classes in a warning, at most
+
+
+def of_parts(
+    parts: Mapping[str, tuple[Labelled, np.ndarray]], classes: Sequence[str], *, chosen: bool
+) -> list[str]:
+    """Returns what to know of the rows of a run before trusting its numbers.
+
+    Args:
+      parts: `train`, `val` and `test` to what has the labels, and its rows.
+      classes: names, in the order of the labels.
+      chosen: whether the number of training images of each class was asked for, so that few of
+        them are no surprise.
+    """
+    labels = {part: source.labels()[rows] for part, (source, rows) in parts.items()}
+    found = of_labels(labels["test"], classes)
+    train = np.bincount(labels["train"], minlength=len(classes))
+    if absent := _names(classes, np.flatnonzero(train == 0)):
+        found.append(f"no training image is of {absent}")
+    if not chosen:
+        found += _few(train, LEAST_TRAIN, classes, "training")
+    if (count := len(labels["val"])) < LEAST_VAL:
+        found.append(
+            f"val has {count} images, fewer than {LEAST_VAL}: what is best on them may be chance"
+        )
+    return found
+
+
+def of_labels(labels: np.ndarray, classes: Sequence[str]) -> list[str]:
+    """Returns what to know of test rows before trusting the accuracy on them.
+
+    Args:
+      labels: int [N].
+      classes: names, in the order of the labels.
+    """
+    return _few(np.bincount(labels, minlength=len(classes)), LEAST_TEST, classes, "test")
+
+
+def tell(warnings: Iterable[str], log: Log) -> None:
+    """Logs warnings."""
+    for warning in warnings:
+        log(f"warning: {warning}")
+
+
+def _few(counts: np.ndarray, least: int, classes: Sequence[str], kind: str) -> list[str]:
+    few = np.flatnonzero((counts > 0) & (counts < least))
+    if not len(few):
+        return []
+    named = _names([f"{name} ({n})" for name, n in zip(classes, counts)], few)
+    return [f"{len(few)} of {len(classes)} classes have fewer than {least} {kind} images: {named}"]
+
+
+def _names(names: Sequence[str], chosen: np.ndarray) -> str:
+    text = ", ".join(names[i] for i in chosen[:_NAMED])
+    return text + (" ..." if len(chosen) > _NAMED else "")

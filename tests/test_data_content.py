@@ -31,7 +31,7 @@ def read(monkeypatch):
     whole = kinds.read_bytes
 
     def read_bytes(path):
-        names.append(path.name)
+        names.append(os.path.basename(path))
         return whole(path)
 
     monkeypatch.setattr(kinds, "read_bytes", read_bytes)

@@ -57,6 +57,16 @@ def test_splits_classes_ids_and_labels(root, caplog):
     assert "train: 3 images of 2 classes; left out: 1 .txt, 3 hidden" in caplog.text
 
 
+def test_paths_from_here_and_splits_with_dots(root, monkeypatch):
+    monkeypatch.chdir(root)
+    for path in (".", "./", "../" + root.name, str(root)):
+        opened = of(path, train="./train/", test="test/")
+        assert (
+            ids(opened["train"])[0] == "train/cat/c.Png" and ids(opened["test"])[0][:5] == "test/"
+        )
+        assert len(folder.open_folder(path, "train")) == 3
+
+
 def test_named_split_directories(root):
     (root / "validation").rename(root / "dev")
     assert "val" not in of(root)

@@ -75,7 +75,7 @@ def hash_files(root: Path, paths: Sequence[str]) -> list[Hashed]:
     marks: dict[str, list[int]] = {}
     for path in paths:
         try:
-            status = os.stat(root / path)
+            status = os.stat(os.path.join(root, path))
         except OSError as error:
             found[path] = Hashed(0, "", error.strerror or str(error))
             continue
@@ -103,7 +103,7 @@ def _hash_all(root: Path, paths: Sequence[str]) -> list[Hashed]:
     hashed = []
     for path in paths:
         try:
-            data = kinds.read_bytes(root / path)
+            data = kinds.read_bytes(os.path.join(root, path))
             hashed.append(Hashed(len(data), digest(data)))
         except OSError as error:
             hashed.append(Hashed(0, "", error.strerror or str(error)))

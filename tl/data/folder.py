@@ -136,8 +136,8 @@ def _naming(path: pathlib.Path) -> Iterator[None]:
 
 def _as_id(path: str) -> str:
     """Returns the path in POSIX form and composed; bytes that are no UTF-8 become escapes."""
-    posix = walk.nfc(pathlib.PurePath(path).as_posix())
-    return os.fsencode(posix).decode("utf-8", "backslashreplace")
+    posix = path.replace(os.sep, "/")
+    return os.fsencode(walk.nfc(posix)).decode("utf-8", "backslashreplace")
 
 
 @dataclasses.dataclass
@@ -182,7 +182,9 @@ def _list(root: pathlib.Path, split: str, field: str) -> _Listing:
         raise UserError(f"there is no directory {directory}; {_LAYOUT}", field=at_fault)
     left_out = walk.LeftOut()
     above = frozenset({walk.identity(root), walk.identity(directory)})
-    loose, folders = walk.contents(str(directory), left_out)
+    # In this form paths begin with that of the root, also where it is '.'.
+    start = os.path.join(root, os.path.normpath(split)) if split else str(root)
+    loose, folders = walk.contents(start, left_out)
     classes = {"": loose} if loose else {}
     for path in folders:
         images = classes.setdefault(_as_id(os.path.basename(path)), [])
@@ -261,8 +263,9 @@ def _open(
     Raises:
       UserError: a file that cannot be read, or a path in which the pattern finds nothing.
     """
+    prefix = os.path.join(root, "")
     chosen = [
-        (part, os.path.relpath(path, root), label)
+        (part, path.removeprefix(prefix), label)
         for part, listing in listings.items()
         for label, name in enumerate(classes or [""])
         for path in listing.classes.get(name, ())

@@ -19,11 +19,11 @@ def mean_score(scores: Sequence[Score]) -> Score:
     seeds tells how it varies with other training rows.
     """
     correct = np.mean([score.correct for score in scores], axis=0)
-    top5 = [score.top5 for score in scores]
+    top5 = [score.top5 for score in scores if score.top5 is not None]
     return Score(
         correct=correct,
         top1=float(correct.mean()),
-        top5=None if None in top5 else _mean(top5),
+        top5=_mean(top5) if top5 else None,
         top1_ci95=accuracy_interval(correct, groups=scores[0].groups),
         mean_per_class=_mean(score.mean_per_class for score in scores),
         absent_classes=scores[0].absent_classes,

@@ -2,7 +2,8 @@
 
 There are two families of two layouts each. The legacy one (TensorFlow-era weights, and whole models
 under `model_weights`) lists layers and weights in attributes. Keras 3 (`.weights.h5`, and `.keras`,
-a zip around one) numbers them under `layers/<class>_<n>/vars/<i>`.
+a zip around one) numbers them under `layers/<class>_<n>/vars/<i>`. A model may contain another one,
+such as a network with a new head on it; its layers are one level deeper.
 """
 
 import io
@@ -16,6 +17,8 @@ ZIP_START = b"PK\x03\x04"
 ARCHIVE_MEMBER = "model.weights.h5"  # in a .keras file
 _BN_VARS = ("gamma", "beta", "moving_mean", "moving_variance")
 _KERNEL_VARS = ("kernel", "bias")
+_MAX_DEPTH = 16  # of models inside models
+_MAX_GROUPS = 100_000  # groups that contain each other have no end
 
 
 class KerasFileError(Exception):
@@ -29,7 +32,9 @@ def read(data: bytes) -> dict[str, np.ndarray]:
       data: bytes of an HDF5 file of either family, or of a `.keras` archive.
 
     Returns:
-      `<layer>/<weight>` to array, such as `conv1_conv/kernel`, in Keras' own shapes.
+      `<layer>/<weight>` to array, such as `conv1_conv/kernel`, in Keras' own shapes. The layers of
+      a model inside have its name in front, such as `resnet50/conv1_conv/kernel`. The state of an
+      optimizer is left out.
 
     Raises:
       KerasFileError: another layout, or data that lies outside the file.
@@ -56,30 +61,59 @@ def read(data: bytes) -> dict[str, np.ndarray]:
 def _read_named(file: h5py.File, root: h5py.Group) -> dict[str, np.ndarray]:
     weights: dict[str, np.ndarray] = {}
     for layer in _names(root, "layer_names"):
-        for weight in _names(root[layer], "weight_names"):
-            leaf = weight.rsplit("/", 1)[-1].removesuffix(":0")
-            _add(file, weights, f"{layer}/{leaf}", root[layer][weight])
+        names = _names(root[layer], "weight_names")
+        # A layer has one name before those of its weights, a model inside this one has many.
+        is_model = len({name.rpartition("/")[0] for name in names}) > 1
+        for name in names:
+            inside = name if is_model else name.rpartition("/")[2]
+            _add(file, weights, f"{layer}/{inside.removesuffix(':0')}", root[layer][name])
     return weights
 
 
 def _read_numbered(file: h5py.File) -> dict[str, np.ndarray]:
     weights: dict[str, np.ndarray] = {}
-    for group_name, group in file["layers"].items():
-        variables = group.get("vars", {})
-        if not len(variables):
-            continue
-        if "name" not in variables.attrs:
-            raise KerasFileError(
-                f"layer {group_name!r} carries no name: Keras before 3.6 wrote it; load it there "
-                "and save it again with Keras 3.6 or later"
-            )
-        layer = _text(variables.attrs["name"])
-        leaves = _BN_VARS if group_name.startswith("batch_normalization") else _KERNEL_VARS
-        for i, dataset in variables.items():
-            if int(i) >= len(leaves):
-                raise KerasFileError(f"layer {layer!r} has {len(variables)} weights")
-            _add(file, weights, f"{layer}/{leaves[int(i)]}", dataset)
+    pending = [(file, "", "")]
+    visited = 0
+    while pending:
+        group, name, path = pending.pop()
+        visited += 1
+        if visited > _MAX_GROUPS or path.count("/") > _MAX_DEPTH:
+            raise KerasFileError("its layers are nested beyond reason")
+        for child_name, child in group.items():
+            if not isinstance(child, h5py.Group) or (group == file and child_name == "optimizer"):
+                continue
+            if child_name == "vars":
+                _add_numbered(file, weights, name, path, child)
+            elif child_name == "layers":
+                pending.append((child, name, path))
+            else:
+                variables = child.get("vars", child)
+                layer = _text(variables.attrs.get("name", child_name))
+                pending.append((child, child_name, f"{path}{layer}/"))
     return weights
+
+
+def _add_numbered(
+    file: h5py.File, weights: dict[str, np.ndarray], name: str, path: str, variables: h5py.Group
+) -> None:
+    """Adds the weights of one layer.
+
+    Args:
+      file, weights: see `_add`.
+      name: of the layer's group, which begins with its class.
+      path: names of the models that the layer is in, and its own, each with `/` behind it.
+      variables: the layer's group `vars`.
+    """
+    if len(variables) and "name" not in variables.attrs:
+        raise KerasFileError(
+            f"layer {name!r} carries no name: Keras before 3.6 wrote it; load it there "
+            "and save it again with Keras 3.6 or later"
+        )
+    leaves = _BN_VARS if name.startswith("batch_normalization") else _KERNEL_VARS
+    for number, dataset in variables.items():
+        # Another kind of layer, which is no part of a network known here.
+        leaf = leaves[int(number)] if len(variables) <= len(leaves) else number
+        _add(file, weights, f"{path}{leaf}", dataset)
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:

@@ -31,6 +31,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.seed = 0  # of that division
     config.data.examples_per_class = (0,)  # few-shot subsets of train, val included; 0 is all
     config.data.skip_corrupt = False  # leave out and count images that do not decode
+    # Columns of a table, where they have no usual name (path, label, split, group, patient, ...).
+    config.data.image_column = ""  # of paths
+    config.data.label_column = ""
+    config.data.split_column = ""
+    config.data.group_column = ""
     # Regular expression that finds the name of an image's group (a patient, a burst) in its path,
     # such as (patient[0-9]+)_. No division parts a group, and intervals are over whole groups.
     config.data.group_pattern = ""

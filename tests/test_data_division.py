@@ -9,8 +9,8 @@ from tl.errors import UserError
 class Labels:
     """A split that has labels alone."""
 
-    name = "birds"
-    classes = ("a", "b")
+    name, version, classes = "birds", "1", ("a", "b")
+    image_shape, id_bytes = None, 1
 
     def __init__(self, labels, split="", groups=None):
         self._labels, self.split, self._groups = np.array(labels, np.int32), split, groups
@@ -18,6 +18,9 @@ class Labels:
 
     def __len__(self):
         return len(self._labels)
+
+    def __getitem__(self, row):
+        raise NotImplementedError
 
     def labels(self):
         return self._labels

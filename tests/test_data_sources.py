@@ -7,6 +7,7 @@ from tl.data import sources
 from tl.data.digits import Digits
 from tl.data.folder import open_folder
 from tl.data.sources import Data
+from tl.data.tables import Columns
 from tl.errors import UserError
 
 
@@ -45,3 +46,44 @@ def test_a_share_of_train_or_the_name_of_a_split():
     for value in (0.0, 1.0, "2", ""):
         with pytest.raises(UserError, match="between 0 and 1"):
             sources.carved_fraction(value)
+
+
+def test_the_path_tells_what_a_folder_is(tmp_path):
+    for value, name in enumerate("abcd"):
+        Image.new("RGB", (2, 3), (value, 0, 0)).save(tmp_path / f"{name}.png")
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label,set\na.png,x,fit\nb.png,y,fit\nc.png,x,t\nd.png,y,t\n")
+    for name in ("folder", "manifest"):
+        data = Data(name, data_dir=str(table), train="fit", test="t")
+        opened = sources.open_sources(data)
+        assert [example["id"] for example in map(opened["test"].__getitem__, (0, 1))] == [
+            "c.png", "d.png",
+        ]  # fmt: skip
+        one = sources.open_source(data, "t", field="data.test")
+        assert one.version == opened["test"].version
+        with pytest.raises(UserError, match=r"^data\.test: .*labels\.csv has no split 'T'; there"):
+            sources.open_source(data, "T", field="data.test")
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(
+        UserError, match=r"^data\.data_dir: .*notes\.txt is no folder; expected one,"
+    ):
+        sources.open_sources(Data("folder", data_dir=str(tmp_path / "notes.txt")))
+    with pytest.raises(UserError, match=r"absent\.csv cannot be read as CSV .*No such file"):
+        sources.open_sources(Data("folder", data_dir=str(tmp_path / "absent.csv")))
+    with pytest.raises(UserError, match=r"^data\.data_dir: expected a path"):
+        sources.open_sources(Data("manifest"))
+
+
+def test_columns_of_a_table():
+    fields = {"image_column": "a", "label_column": "b", "split_column": "c", "group_column": "d"}
+    assert Data("manifest", **fields).columns == Columns("a", "b", "c", "d")
+
+
+def test_groups_in_two_splits_are_refused(tmp_path):
+    for value, name in enumerate("abcd"):
+        Image.new("RGB", (2, 3), (value, 0, 0)).save(tmp_path / f"{name}.png")
+    (tmp_path / "t.csv").write_text(
+        "path,label,split,patient\na.png,x,train,p1\nb.png,y,train,p2\nc.png,x,test,p1\n"
+    )
+    with pytest.raises(UserError, match=r"^1 groups have images in train and in test: p1; put"):
+        sources.open_sources(Data("folder", data_dir=str(tmp_path / "t.csv")))

@@ -34,6 +34,10 @@ def test_fields_that_were_added_are_in_the_config_and_off():
         "extract.shared_endpoints": [],
         "weights_classes": "",
         "data.allow_duplicates": False,
+        "data.image_column": "",
+        "data.label_column": "",
+        "data.split_column": "",
+        "data.group_column": "",
         "data.group_pattern": "",
     }
 

@@ -9,6 +9,10 @@ ADDED = {
     "extract.shared_endpoints": [],
     "weights_classes": "",
     "data.allow_duplicates": False,
+    "data.image_column": "",
+    "data.label_column": "",
+    "data.split_column": "",
+    "data.group_column": "",
     "data.group_pattern": "",
 }
 # Fields that say where the data lie. A run that goes on tells by the content whether they are its.

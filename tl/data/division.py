@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int, Int32, Int64
 
 from tl.data import grouping, splits
+from tl.data.encoded import Example
 from tl.errors import UserError, nearest
 
 VAL_NAMES = ("val", "validation", "valid")
@@ -43,14 +44,19 @@ S = TypeVar("S")
 
 @runtime_checkable
 class Divisible(Protocol):
-    """A split of which a part can be held out: a `Source` with these."""
+    """A split of which a part can be held out: a `tl.data.sources.Source` with more."""
 
     name: str
+    version: str
     split: str
     classes: tuple[str, ...]
+    image_shape: tuple[int, int, int] | None
+    id_bytes: int
     warnings: list[str]
 
     def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> Example: ...
 
     def labels(self) -> Int32[np.ndarray, " n"]:
         """Returns the labels; below 0 for none."""
@@ -210,3 +216,47 @@ def with_test(
         text += f". To test on {written(val)} instead, give `data.test={val}`"
     parts["test"].warn(text)
     return parts
+
+
+@runtime_checkable
+class DataSet(Protocol):
+    """A data set whose splits have names."""
+
+    @property
+    def where(self) -> str:
+        """What messages call it, such as its path."""
+
+    def splits(self) -> Collection[str]:
+        """Returns the names of the splits; '' alone where it is not divided."""
+
+    def open(self, named: Mapping[str, str]) -> Mapping[str, Divisible]:
+        """Returns the sources of some splits.
+
+        Args:
+          named: 'train', 'val' or 'test' to the split that it is. Train decides the classes.
+        """
+
+
+def open_parts(data_set: DataSet, wanted: Wanted) -> dict[str, Divisible]:
+    """Returns the sources of a run under 'train', 'test' and, where it is a split, 'val'.
+
+    Raises:
+      UserError: a split that is not there or cannot be made, or what `data_set` raises.
+    """
+    opened = data_set.open(named(data_set.splits(), wanted, data_set.where))
+    warn_of_absent_classes(opened)
+    return with_test(opened, wanted)
+
+
+def open_one(data_set: DataSet, name: str, part: str) -> Divisible:
+    """Returns the source of one split.
+
+    Args:
+      data_set: whose split.
+      name: of the split; '' for all of a data set that is not divided.
+      part: 'train', 'val' or 'test', what the split is for.
+
+    Raises:
+      UserError: there is no such split, or what `data_set` raises.
+    """
+    return data_set.open({part: one(data_set.splits(), name, part, data_set.where)})[part]

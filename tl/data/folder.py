@@ -51,14 +51,25 @@ class FolderSource(encoded.EncodedSource):
         classes: Sequence[str],
         split: str,
         skip_corrupt: bool,
+        name: str = "",
     ):
+        """Takes listed files.
+
+        Args:
+          root: of their paths.
+          files: at least one.
+          classes: names, in the order of the labels.
+          split: as the user named it.
+          skip_corrupt: leave out images that cannot be decoded.
+          name: of the data set; default that of `root`.
+        """
         self.root = root
         self.files = sorted(files)
         version = hashlib.sha256()
         for file in self.files:
             version.update(f"{file.id}\0{file.label}\0{file.size}\0{file.digest}\n".encode())
         super().__init__(
-            name=_as_id(root.resolve().name),
+            name=name or as_id(root.resolve().name),
             version=version.hexdigest()[:16],
             split=split,
             classes=classes,
@@ -109,6 +120,7 @@ class FolderSource(encoded.EncodedSource):
             classes=self.classes,
             split=split,
             skip_corrupt=self.skip_corrupt,
+            name=self.name,
         )
 
     def _read(self, rows: Sequence[int]) -> Iterator[tuple[bytes | OSError, int, str]]:
@@ -134,7 +146,7 @@ def _naming(path: pathlib.Path) -> Iterator[None]:
         raise UserError(f"{error.filename or path} cannot be read: {error.strerror}") from error
 
 
-def _as_id(path: str) -> str:
+def as_id(path: str) -> str:
     """Returns the path in POSIX form and composed; bytes that are no UTF-8 become escapes."""
     posix = path.replace(os.sep, "/")
     return os.fsencode(walk.nfc(posix)).decode("utf-8", "backslashreplace")
@@ -187,7 +199,7 @@ def _list(root: pathlib.Path, split: str, field: str) -> _Listing:
     loose, folders = walk.contents(start, left_out)
     classes = {"": loose} if loose else {}
     for path in folders:
-        images = classes.setdefault(_as_id(os.path.basename(path)), [])
+        images = classes.setdefault(as_id(os.path.basename(path)), [])
         images.extend(walk.images_below(path, left_out, above))
     return _Listing(directory, split, classes, left_out)
 
@@ -285,7 +297,7 @@ def _open(
                 "`data.skip_corrupt=True`"
             )
         _log.warning("%s%s; left out", first, more)
-    ids = {path: _as_id(path) for path in paths}
+    ids = {path: as_id(path) for path in paths}
     group_of = {}
     if group_pattern:
         group_of = dict(zip(paths, grouping.by_pattern(list(ids.values()), group_pattern)))

@@ -2,14 +2,16 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
-from tl.data import content, digits, folder, grouping
+from tl.data import content, digits, division, folder, grouping, manifest, tables
 from tl.data.encoded import Example
+from tl.data.tables import Columns
 from tl.errors import UserError
 
 
@@ -18,13 +20,17 @@ class Data:
     """Which images, and how they are divided.
 
     Attributes:
-      name: `digits`, `folder` or a name of TFDS.
-      data_dir: the image folder, or where TFDS keeps its sets; '' for TFDS's own default.
+      name: one of KINDS, or a name of TFDS. With `folder` the path may also be that of data of
+        another kind.
+      data_dir: the image folder, the table, or where TFDS keeps its sets; '' for TFDS's own
+        default.
       train, test: splits.
       val: a split, or a share of train as text, such as '0.2'.
-      test_fraction: share of a folder without a test split that becomes one.
+      test_fraction: share of train that becomes a test split where there is none; not of TFDS.
       seed: of that division.
       skip_corrupt: leave out images that do not decode.
+      image_column, label_column, split_column, group_column: names of a table's columns; '' for
+        those with usual names (`tl.data.tables`).
       group_pattern: regular expression that finds the name of an image's group in its path.
       allow_duplicates: whether splits may share images that are byte for byte the same.
       download: whether TFDS may.
@@ -41,12 +47,21 @@ class Data:
     test_fraction: float = 0.2
     seed: int = 0
     skip_corrupt: bool = False
+    image_column: str = ""
+    label_column: str = ""
+    split_column: str = ""
+    group_column: str = ""
     group_pattern: str = ""
     allow_duplicates: bool = False
     download: bool = True
 
     def __post_init__(self) -> None:
         carved_fraction(self.val)
+
+    @property
+    def columns(self) -> Columns:
+        """The names of a table's columns."""
+        return Columns(self.image_column, self.label_column, self.split_column, self.group_column)
 
     @property
     def val_split(self) -> str | None:
@@ -154,28 +169,71 @@ def carved_fraction(val: float | str) -> float | None:
     return fraction
 
 
-def open_source(data: Data, split: str, *, field: str = "") -> Source:
-    """Returns one split of a data set.
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """How the splits of one kind of data are opened.
 
-    Args:
-      data: the data set; its own splits do not matter.
-      split: a TFDS split string; a directory of the folder, '' for the folder itself; or
-        'train', 'test' or 'all' of digits.
-      field: the config's field that names the split, for errors.
-
-    Raises:
-      UserError: the data or the split cannot be had, or the split holds an image twice.
+    Attributes:
+      split: (data, split, field) -> one split; `field` names the split in errors.
+      parts: (data, labelled) -> the splits of a run, see `open_sources`. None where they are
+        `data.train`, `data.test` and, if it is a split, `data.val`, each opened by `split`.
     """
-    if data.name == "digits":
-        return digits.Digits(split, field=field)
-    if data.name == "folder":
-        return folder.open_folder(
-            data.data_dir,
-            split,
-            skip_corrupt=data.skip_corrupt,
-            group_pattern=data.group_pattern,
-            field=field,
+
+    split: Callable[[Data, str, str], Source]
+    parts: Callable[[Data, bool], Mapping[str, Source]] | None = None
+
+
+def _with_named_splits(opener: Callable[[Data, bool], division.DataSet]) -> Kind:
+    """Returns the kind of data whose `tl.data.division.DataSet` a function opens."""
+
+    def split(data: Data, name: str, field: str) -> Source:
+        part = field.removeprefix("data.") or "test"
+        return division.open_one(opener(data, True), name, part)
+
+    def parts(data: Data, labelled: bool) -> Mapping[str, Source]:
+        wanted = division.Wanted(
+            data.train, data.val_split, data.test, data.test_fraction, data.seed, labelled
         )
+        return division.open_parts(opener(data, labelled), wanted)
+
+    return Kind(split, parts)
+
+
+def _folder_split(data: Data, split: str, field: str) -> Source:
+    return folder.open_folder(
+        data.data_dir,
+        split,
+        skip_corrupt=data.skip_corrupt,
+        group_pattern=data.group_pattern,
+        field=field,
+    )
+
+
+def _folder_parts(data: Data, labelled: bool) -> Mapping[str, Source]:
+    return folder.open_splits(
+        data.data_dir,
+        train=data.train,
+        val=data.val_split,
+        test=data.test,
+        test_fraction=data.test_fraction,
+        seed=data.seed,
+        skip_corrupt=data.skip_corrupt,
+        labelled=labelled,
+        group_pattern=data.group_pattern,
+    )
+
+
+def _manifest(data: Data, labelled: bool) -> manifest.Manifest:
+    return manifest.Manifest(
+        _path(data),
+        data.columns,
+        group_pattern=data.group_pattern,
+        skip_corrupt=data.skip_corrupt,
+        labelled=labelled,
+    )
+
+
+def _tfds_split(data: Data, split: str, field: str) -> Source:
     from tl.data import tfds_prepare, tfds_source  # TFDS takes most of a second to import
 
     builder = tfds_prepare.open_builder(data.name, data.data_dir, download=data.download)
@@ -189,6 +247,53 @@ def open_source(data: Data, split: str, *, field: str = "") -> Source:
     return source
 
 
+# `data.name` to how such data are opened. Other names are of TFDS.
+KINDS: Mapping[str, Kind] = {
+    "digits": Kind(lambda data, split, field: digits.Digits(split, field=field)),
+    "folder": Kind(_folder_split, _folder_parts),
+    "manifest": _with_named_splits(_manifest),
+}
+_TFDS = Kind(_tfds_split)
+
+
+def _path(data: Data) -> Path:
+    if not data.data_dir:
+        raise UserError("expected a path", field="data.data_dir")
+    return Path(data.data_dir).expanduser()
+
+
+def _kind(data: Data) -> Kind:
+    """Returns the kind of some data: by their name or, of a 'folder', by what is at the path."""
+    if data.name == "folder" and data.data_dir:
+        path = _path(data)
+        if path.is_file() or not path.exists():
+            if tables.is_table(path):
+                return KINDS["manifest"]
+            if path.is_file():
+                raise UserError(
+                    f"{path} is no folder; expected one, or a file that ends in "
+                    f"{', '.join(tables.ENDINGS)}",
+                    field="data.data_dir",
+                )
+    return KINDS.get(data.name, _TFDS)
+
+
+def open_source(data: Data, split: str, *, field: str = "") -> Source:
+    """Returns one split of a data set.
+
+    Args:
+      data: the data set; its own splits do not matter.
+      split: a name of those that the data set has: a TFDS split string; a directory of the folder,
+        '' for the folder itself; a split of the table, '' for all of one without splits; or
+        'train', 'test' or 'all' of digits.
+      field: the config's field that names the split, for errors.
+
+    Raises:
+      UserError: the data or the split cannot be had, or the split holds an image twice.
+    """
+    return _kind(data).split(data, split, field)
+
+
 def open_sources(data: Data, *, labelled: bool = True) -> dict[str, Source]:
     """Returns the sources of a run under 'train', 'test' and, where it is a split, 'val'.
 
@@ -196,33 +301,20 @@ def open_sources(data: Data, *, labelled: bool = True) -> dict[str, Source]:
 
     Args:
       data: the data set and its splits.
-      labelled: whether classes are needed. Without, a folder may have one or none, and 'test' may
-        be missing.
+      labelled: whether classes are needed. Without, a folder or a table may have one or none, and
+        'test' may be missing.
 
     Raises:
-      UserError: the data cannot be had, or the splits share images or not their classes.
+      UserError: the data cannot be had, the splits share images or groups, or not their classes.
     """
-    val = data.val_split
-    if data.name == "folder":
-        folders = folder.open_splits(
-            data.data_dir,
-            train=data.train,
-            val=val,
-            test=data.test,
-            test_fraction=data.test_fraction,
-            seed=data.seed,
-            skip_corrupt=data.skip_corrupt,
-            labelled=labelled,
-            group_pattern=data.group_pattern,
-        )
-        opened: dict[str, Source] = dict(folders)
+    kind = _kind(data)
+    if kind.parts:
+        opened = dict(kind.parts(data, labelled))
     else:
         names = {"train": data.train, "test": data.test}
-        if val is not None:
-            names["val"] = val
-        opened = {
-            key: open_source(data, split, field=f"data.{key}") for key, split in names.items()
-        }
+        if data.val_split is not None:
+            names["val"] = data.val_split
+        opened = {part: kind.split(data, name, f"data.{part}") for part, name in names.items()}
     _check_disjoint(opened)
     grouping.check_apart(opened)
     content.check_apart(opened, allow=data.allow_duplicates)

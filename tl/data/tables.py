@@ -1,6 +1,7 @@
 """Reads rows of CSV, TSV, Parquet and JSON lines, and finds columns by their usual names."""
 
 import csv
+import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,23 @@ GROUPS = (
 )  # fmt: skip
 
 
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Names of columns, '' for one that is found by its usual names.
+
+    Attributes:
+      image: paths, or images.
+      label: of each image.
+      split: names of splits.
+      group: names of groups that no division parts.
+    """
+
+    image: str = ""
+    label: str = ""
+    split: str = ""
+    group: str = ""
+
+
 class Row(NamedTuple):
     """One row of a table.
 
@@ -34,7 +52,7 @@ class Row(NamedTuple):
 
 def is_table(path: str | Path) -> bool:
     """Returns whether a file's ending is that of a table."""
-    return Path(path).suffix.lower() in _READERS
+    return Path(path).suffix.lower() in ENDINGS
 
 
 def rows(file: Path) -> Iterator[Row]:
@@ -130,3 +148,4 @@ _READERS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
     ".parquet": _parquet,
     ".jsonl": _json_lines,
 }
+ENDINGS = tuple(_READERS)

@@ -58,14 +58,16 @@ def test_names_of_a_classifier_of_your_own(tmp_path):
         weights = tiny.write_weights(tmp_path / "tiny.safetensors")
         (tmp_path / "names.json").write_text('{"fox": 1, "bright": 0, "dark": 2}')
         fields = photographs(tmp_path / "images", {"test": 3})
+        fields["data.group_pattern"] = r"\d"  # of 0.png, 1.png and 2.png of both classes
         values = tiny.config(weights, tmp_path / "features", **fields)
         with pytest.raises(UserError, match=r"2 of 2 classes are not .*: bright, dark; exp"):
             run(evaluate.run, values, tmp_path / "run")
         values.weights_classes = str(tmp_path / "names.json")
         result, _ = run(evaluate.run, values, tmp_path / "run")
-        assert result["test"]["count"] == 6
+        assert (result["test"]["count"], result["test"]["groups"]) == (6, 3)
         found = Predictions.load(tmp_path / "run")
         assert found.classes[found.test_labels].tolist() == ["bright"] * 3 + ["dark"] * 3
+        assert found.groups.tolist() == ["0", "1", "2"] * 2
         (tmp_path / "names.json").write_text('["bright", "dark"]')
         with pytest.raises(UserError, match=r"^weights_classes: .* names 2 classes, the head of"):
             run(evaluate.run, values, tmp_path / "other")

@@ -121,6 +121,18 @@ def test_the_headline_is_of_the_most_examples(val):
     assert projection.coordinates.shape == (12, 3)
 
 
+def test_intervals_are_over_the_groups_of_the_test_rows():
+    names = np.array([f"p{row // 2}" for row in range(13)])  # of all rows, the corrupt one too
+    records = []
+    summary, headline = run(
+        {"train": Store(10), "test": Store(4, 1)}, records, with_headline=True, groups=names
+    )
+    assert summary["test"]["groups"] == records[0]["test"]["groups"] == 6
+    assert headline.predictions(CLASSES).groups.tolist() == names[:12].tolist()
+    _, without = run({"train": Store(10), "test": Store(4, 1)}, with_headline=True)
+    assert without.predictions(CLASSES).groups is None
+
+
 def test_the_first_seeds_val_rows_are_those_kept():
     stores = {"train": Store(10), "test": Store(4, 1)}
     _, both = run(stores, with_headline=True, seeds=(0, 1))

@@ -30,6 +30,9 @@ class OneCorrupt(toy.NoiseSource):
     def __getitem__(self, i):
         return {**super().__getitem__(i), **({"label": -1} if i == 4 else {})}
 
+    def group_names(self):
+        return np.array([f"g{row // 10}" for row in range(len(self))])
+
 
 SOURCE = OneCorrupt(40)
 TEST = np.array([7, 4, 9, 30, 2, 11, 12, 13, 14])
@@ -69,6 +72,8 @@ def test_predictions_are_saved(tested):
     assert saved.test_ids.tolist() == [f"id{row}" for row in rows]
     assert saved.test_labels.tolist() == (rows % 3).tolist()
     assert saved.correct[0].tolist() == score.correct.tolist()
+    assert saved.groups.tolist() == [f"g{row // 10}" for row in rows]
+    assert score.as_dict()["groups"] == 3  # of rows 7, 9 and 2; 30; 11 to 14
     assert temperature == saved.scaling().temperature
     assert saved.val_ids.tolist() == [f"id{row}" for row in range(20, 26)]
     np.testing.assert_allclose(saved.test_logits, plain(rows)["logits"], rtol=1e-4, atol=1e-5)

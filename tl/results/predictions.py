@@ -1,7 +1,7 @@
 """A run's predictions for its test and val images."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +34,8 @@ class Predictions:
         scaling needs.
       link: how the logits become probabilities; files written before this field have softmax.
       temperature: of an evaluated model, which has no val rows; NaN where val decides.
-      test_groups: str [N], the group of each test image, over which intervals are; empty where
-        each image stands for itself.
+      test_groups: str [N], the group of each test image, over which intervals are; None, which
+        becomes an empty array, where each image stands for itself.
     """
 
     seeds: Int[np.ndarray, " s"]
@@ -49,9 +49,11 @@ class Predictions:
     val_logits: Float[np.ndarray, "m c"]
     link: Link = "softmax"
     temperature: float = math.nan
-    test_groups: Shaped[np.ndarray, " _"] = field(default_factory=lambda: np.zeros(0, np.str_))
+    test_groups: Shaped[np.ndarray, " _"] | None = None
 
     def __post_init__(self) -> None:
+        if self.test_groups is None:
+            object.__setattr__(self, "test_groups", np.zeros(0, np.str_))
         dtypes = {
             "seeds": np.int64,
             **dict.fromkeys(("classes", "test_ids", "val_ids", "test_groups"), np.str_),
@@ -70,7 +72,7 @@ class Predictions:
             "test_logits": (tested, classes),
             "val_labels": (chosen_on,),
             "val_logits": (chosen_on, classes),
-            "test_groups": (len(self.test_groups) and tested,),
+            "test_groups": (0 if self.groups is None else tested,),
         }
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
@@ -84,7 +86,8 @@ class Predictions:
     @property
     def groups(self) -> Shaped[np.ndarray, " n"] | None:
         """The group of each test image, or None where each stands for itself."""
-        return self.test_groups if len(self.test_groups) else None
+        groups = self.test_groups
+        return None if groups is None or not len(groups) else groups
 
     def scaling(self) -> calibration.Scaling:
         """Returns what temperature scaling does to the first seed's probabilities."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from tl.data import imagenet, sources
+from tl.data import grouping, imagenet, sources
 from tl.errors import UserError
 from tl.files import Log, write_json
 from tl.inference import model as inference
@@ -38,6 +38,7 @@ class Labelled:
       logits: float32 [N, C].
       features: some rows' numbers -> float32 [n, D], what the head acts on.
       image: row -> uint8 [H, W, 3].
+      groups: str [N], the named groups of the images; None without groups.
     """
 
     ids: Sequence[str]
@@ -46,6 +47,7 @@ class Labelled:
     logits: np.ndarray
     features: Callable[[np.ndarray], np.ndarray]
     image: Callable[[int], np.ndarray]
+    groups: np.ndarray | None = None
 
 
 def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
@@ -88,6 +90,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     stores = stored_features(wanted, network, {"test": source}, log)
     store = stores["test"]
     rows = np.flatnonzero(store.labels() >= 0)
+    groups = grouping.names_of(source)
     found = Labelled(
         ids=np.array(store.ids())[rows].tolist(),
         labels=store.labels()[rows],
@@ -95,6 +98,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         logits=model.logits({name: store.read(name, rows) for name in endpoints}),
         features=lambda chosen: store.read(model.endpoint, rows[chosen]),
         image=lambda row: source[int(rows[row])]["image"],
+        groups=None if groups is None else groups[rows],
     )
     described = {
         **describe_data({"test": source}, {"test": len(rows)}),
@@ -153,6 +157,7 @@ def conclude(
         val_logits=np.zeros((0, len(names)), np.float32),
         link=network.spec.link,
         temperature=model.temperature,
+        test_groups=found.groups,
     )
     spaced = spaced_rows(len(labels))
     projection = project(found.features(spaced), spaced, model.endpoint, standardise=False)
@@ -163,7 +168,7 @@ def conclude(
         "data": data,
         "weights": {**describe_weights(network), "name": model.name},
         "selected": {"endpoint": model.endpoint},
-        "test": score_logits(found.logits, labels, len(names)).as_dict(),
+        "test": score_logits(found.logits, labels, len(names), found.groups).as_dict(),
         "warnings": [*warnings, *cautions],
         "published": {"top1": network.spec.top1, "top5": network.spec.top5},
         "seconds": {"total": time.perf_counter() - start},

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tl import devices
-from tl.data import sources
+from tl.data import grouping, sources
 from tl.data.sources import Source
 from tl.files import Log, append_jsonl, write_json
 from tl.inference.model import as_probe
@@ -75,7 +75,12 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     cautions = of_parts(next(iter(parts[most].values())), classes, chosen=bool(most))
     tell(cautions, log)
     summary, headline = probe_grid.run(
-        parts, classes=classes, endpoints=config.endpoints, solvers=solvers, record=record
+        parts,
+        classes=classes,
+        endpoints=config.endpoints,
+        solvers=solvers,
+        record=record,
+        groups=grouping.names_of(opened["test"]),
     )
     fitted = time.perf_counter()
     counts = {split: len(source) for split, source in opened.items()}

@@ -24,10 +24,12 @@ class Headline(NamedTuple):
     Attributes:
       results: of each seed.
       parts: of the first seed: `train`, `val` and `test` to the store each lies in and its rows.
+      groups: str [N], the named groups of the N test rows; None without groups.
     """
 
     results: Mapping[int, protocol.Result]
     parts: Parts
+    groups: np.ndarray | None = None
 
     def predictions(self, classes: Sequence[str]) -> Predictions:
         """Returns the predictions of the selected heads on test, and of the first seed's on val."""
@@ -43,6 +45,7 @@ class Headline(NamedTuple):
             val_ids=val_ids,
             val_labels=val_labels,
             val_logits=val[0],
+            test_groups=self.groups,
         )
 
     def projection(self) -> Projection:
@@ -101,6 +104,7 @@ def run(
     endpoints: Sequence[str],
     solvers: Sequence[Solver],
     record: Callable[[Mapping[str, Any]], Any],
+    groups: np.ndarray | None = None,
 ) -> tuple[dict[str, Any], Headline]:
     """Runs the protocol for every number of examples and every seed.
 
@@ -110,6 +114,7 @@ def run(
       endpoints: of the stores; 'a+b' concatenates.
       solvers: to choose from on val.
       record: takes each pair's outcome, once it is there.
+      groups: str [M], the named groups of all rows of the test split; None without groups.
 
     Returns:
       What `tl.probes.seeds.summarise` gives for the largest number of examples, its `counts` of
@@ -123,11 +128,12 @@ def run(
     for k, of_seeds in parts.items():
         results = {}
         for seed, rows in of_seeds.items():
-            result = _cell(rows, len(classes), endpoints, solvers, seed)
+            tested = None if groups is None else groups[rows["test"][1]]
+            result = _cell(rows, len(classes), endpoints, solvers, seed, tested)
             results[seed] = result
             outcome = {name: value for name, value in result.as_dict().items() if name != "grid"}
             record({"examples_per_class": k, "seed": seed, **outcome})
-        headline = Headline(results, next(iter(of_seeds.values())))
+        headline = Headline(results, next(iter(of_seeds.values())), tested)
         counts = {split: len(rows) for split, (_, rows) in headline.parts.items()}
         summaries[k] = {"counts": counts, **summarise(results)}
     return {
@@ -161,18 +167,20 @@ def _cell(
     endpoints: Sequence[str],
     solvers: Sequence[Solver],
     seed: int,
+    groups: np.ndarray | None,
 ) -> protocol.Result:
     def features(endpoint: str, split: str) -> np.ndarray:
         store, rows = parts[split]
         return store.read(endpoint, rows)
 
     labels = {split: store.labels()[rows] for split, (store, rows) in parts.items()}
+    test_labels = labels.pop("test")
     return protocol.run(
         features,
         labels,
         endpoints,
         [solver.with_seed(seed) for solver in solvers],
-        HeldOut(lambda endpoint: features(endpoint, "test"), labels.pop("test"), num_classes),
+        HeldOut(lambda endpoint: features(endpoint, "test"), test_labels, num_classes, groups),
         num_classes=num_classes,
         test_every_endpoint=True,
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tl.data import grouping
 from tl.data.sources import Source
 from tl.models.registry import FINAL
 from tl.probes.held_out import Score, score_logits
@@ -40,6 +41,10 @@ def score(
     """
     outputs = {part: evaluator.outputs(variables, part) for part in ("val", "test")}
     val, test = outputs["val"], outputs["test"]
+    source, rows = parts["test"]
+    groups = grouping.names_of(source)
+    if groups is not None:
+        groups = groups[rows[test.places]]
     predictions = Predictions(
         seeds=np.array([seed]),
         classes=np.array(spec.classes),
@@ -51,6 +56,7 @@ def score(
         val_labels=val.labels,
         val_logits=val.logits,
         link=spec.link,
+        test_groups=groups,
     )
     spaced = spaced_rows(len(test.ids))
     features = evaluator.pooled(variables, "test", test.places[spaced])
@@ -61,5 +67,5 @@ def score(
 
     projection = project(features, spaced, FINAL, standardise=False)
     evidence.write(workdir, predictions, projection, image)
-    score = score_logits(test.logits, test.labels, len(spec.classes))
+    score = score_logits(test.logits, test.labels, len(spec.classes), groups)
     return score, predictions.scaling().temperature

@@ -406,7 +406,7 @@ class TestTrainDecidesTheClasses:
         assert list(flat) == ["train"] and flat["train"].classes == ()
         assert flat["train"].labels().tolist() == [0] * 4 and ids(flat["train"])[0] == "0.jpg"
         assert ids(open_unlabelled(tmp_path / "both")["test"]) == ["test/0.jpg"]
-        with pytest.raises(UserError, match="classes predicted, without them"):
+        with pytest.raises(UserError, match="extract and predict take it as it is"):
             of(tmp_path / "flat")
 
     def test_a_folder_too_high_names_the_one_below(self, tmp_path):

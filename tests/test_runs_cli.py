@@ -1,6 +1,7 @@
 """Commands as a user types them; each one is a process of its own."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -166,3 +167,11 @@ def test_a_run_that_lacks_only_its_page_gets_it(probed, tmp_path, monkeypatch, c
     assert f"{path} holds this run, finished but for its page\nreport: " in capsys.readouterr().out
     assert (path / "report.html").read_text().startswith("<!doctype html>")
     assert (path / "result.json").read_bytes() == before
+
+
+def test_lines_of_the_log_say_warning_and_write_fields_as_flags():
+    lines = cli._Lines(lambda: {"data.test": "config.data.test"})
+    record = logging.LogRecord("tl", logging.WARNING, "", 0, "give `data.test=%s`", ("val",), None)
+    assert lines.format(record) == "warning: give --config.data.test=val"
+    record.levelno = logging.INFO
+    assert lines.format(record) == "give --config.data.test=val"

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from configs import common
-from tests import tiny
+from tests import lite0, tiny
 from tests.folders import contents
 from tl import checkpoint, tree
 from tl.data.digits import Digits
@@ -418,6 +418,42 @@ def test_a_stopped_run_goes_on_to_the_same_end(stopped, trained, config, tmp_pat
     }
     weights = "model.safetensors"
     assert (path / weights).read_bytes() == (whole / weights).read_bytes()
+
+
+def test_a_run_goes_on_where_its_folder_of_images_was_moved(config, tmp_path):
+    fields = lite0.photographs(tmp_path / "images", {"train": 25, "test": 5})
+    del fields["endpoints"]
+
+    def ask(line):
+        if line.startswith("step 5,"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped, match="after step 5 of 10"):
+        tiny.run(config(**fields, **{"train.steps": 10}), tmp_path / "run", ask)
+    (tmp_path / "images").rename(tmp_path / "renamed")
+    for file in (tmp_path / "renamed").rglob("*.png"):
+        os.utime(file, ns=(0, 0))
+    fields["data.data_dir"] = str(tmp_path / "renamed")
+    result, log = tiny.run(config(**fields, **{"train.steps": 10}), tmp_path / "run")
+    assert "going on after step 5 of 10" in log and result["steps"]["done"] == 10
+    assert result["data"]["name"] == "renamed"
+    (tmp_path / "renamed/train/dark/0.png").unlink()
+    with pytest.raises(Stopped, match="after step 5 of 10"):
+        tiny.run(config(**fields, **{"train.steps": 10}), tmp_path / "other", ask)
+    shutil.copy(tmp_path / "renamed/train/dark/1.png", tmp_path / "renamed/train/dark/0.png")
+    with pytest.raises(UserError, match=r"not those that the interrupted run began with"):
+        tiny.run(config(**fields, **{"train.steps": 10}), tmp_path / "other")
+
+
+def test_a_probe_finds_the_features_of_a_folder_that_was_moved(config, weights, tmp_path):
+    fields = lite0.photographs(tmp_path / "images", {"train": 5, "test": 2})
+    for name in ("images", "copied/elsewhere"):
+        if name != "images":
+            shutil.copytree(tmp_path / "images", tmp_path / name)
+        fields["data.data_dir"] = str(tmp_path / name)
+        log = []
+        probe.run(config(**fields), tmp_path / "run", log.append)
+    assert sum(line.startswith("features reused: ") for line in log) == 2
 
 
 def test_the_seconds_of_all_processes_add_up(stopped, config, tmp_path, monkeypatch):

@@ -226,8 +226,8 @@ def _check_classes(listing: _Listing, labelled: bool) -> None:
             )
         return
     raise UserError(
-        f"{where} must hold a folder for each of >= 2 classes; found {found}. Features are "
-        "extracted, and classes predicted, without them"
+        f"{where} must hold a folder for each of >= 2 classes; found {found}. The commands "
+        "extract and predict take it as it is"
     )
 
 

@@ -114,7 +114,9 @@ def run(
     ours = logging.getLogger("tl")  # what the library does, without dates and file names
     ours.setLevel(logging.INFO)
     ours.propagate = False
-    ours.addHandler(logging.StreamHandler())
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines(lambda: field_flags or _flags_of_fields()))
+    ours.addHandler(handler)
 
     def guarded(argv: Sequence[str]) -> None:
         try:
@@ -152,15 +154,32 @@ def with_flags(error: UserError, flag_of: Mapping[str, str]) -> str:
       error: see `UserError` for how it names fields.
       flag_of: field to its flag, without dashes; of other names nothing changes.
     """
+    text = str(error)
+    if error.field in flag_of:
+        text = f"--{flag_of[error.field]}{text.removeprefix(error.field)}"
+    return _as_flags(text, flag_of)
+
+
+def _as_flags(text: str, flag_of: Mapping[str, str]) -> str:
+    """Returns a text with the fields in backquotes as flags."""
 
     def flag(match: re.Match[str]) -> str:
         name, value = match["name"], match["value"] or ""
         return shell_word(f"--{flag_of[name]}{value}") if name in flag_of else match[0]
 
-    text = str(error)
-    if error.field in flag_of:
-        text = f"--{flag_of[error.field]}{text.removeprefix(error.field)}"
     return re.sub(r"`(?P<name>[\w.]+)(?P<value>=[^`]*)?`", flag, text)
+
+
+class _Lines(logging.Formatter):
+    """Lines of the log: warnings are called so, and fields are flags."""
+
+    def __init__(self, flag_of: Callable[[], Mapping[str, str]]):
+        super().__init__()
+        self._flag_of = flag_of
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = _as_flags(super().format(record), self._flag_of())
+        return f"warning: {text}" if record.levelno >= logging.WARNING else text
 
 
 def _flags_of_fields() -> dict[str, str]:

@@ -140,7 +140,6 @@ def conclude(
     network = model.network
     index = outputs_of(model, found.classes)
     cautions = of_labels(found.labels, found.classes)
-    tell(cautions, log)
     names = list(model.classes)
     for output, name in zip(index, found.classes, strict=True):
         names[output] = name  # what the data call it, so that runs on the same data compare
@@ -175,6 +174,7 @@ def conclude(
     }
     write_json(workdir / "result.json", result)
     log("\n" + tables.evaluation_table(result))
+    tell([*warnings, *cautions], log)
     log(f"\nwritten: {workdir / 'result.json'}")
     write_report(report, workdir, log)
     return result

@@ -180,6 +180,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     plots.learning_curve(progress.curve, best["epoch"], title, workdir / CURVE, config.train.loss)
     write_json(workdir / "result.json", result)
     log("\n" + tables.finetune_table(result))
+    tell(result["warnings"], log)
     log("\nwritten: " + ", ".join(str(workdir / n) for n in ("result.json", CURVE, WEIGHTS)))
     log(usage(workdir))
     write_report(config.report, workdir, log)

@@ -73,7 +73,6 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     )
     most = list(parts)[-1]
     cautions = of_parts(next(iter(parts[most].values())), classes, chosen=bool(most))
-    tell(cautions, log)
     summary, headline = probe_grid.run(
         parts,
         classes=classes,
@@ -114,8 +113,8 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     }
     write_json(workdir / "result.json", result)
     log("\n" + tables.study_table(result["study"]) + "\n\n" + tables.result_table(result))
-    for warning in warnings(headline.results, result["selected"]["endpoint"]):
-        log(f"warning: {warning}")
+    told = warnings(headline.results, result["selected"]["endpoint"])
+    tell([*sources.warnings(opened), *cautions, *told], log)
     log(f"\nwritten: {workdir / 'result.json'}, {workdir / PLOT}")
     log(usage(workdir))
     write_report(config.report, workdir, log)

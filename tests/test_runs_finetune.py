@@ -445,14 +445,13 @@ def test_a_run_goes_on_where_its_folder_of_images_was_moved(config, tmp_path):
         tiny.run(config(**fields, **{"train.steps": 10}), tmp_path / "other")
 
 
-def test_a_probe_finds_the_features_of_a_folder_that_was_moved(config, weights, tmp_path):
+def test_a_probe_finds_the_features_of_a_folder_that_was_moved(config, tmp_path):
     fields = lite0.photographs(tmp_path / "images", {"train": 5, "test": 2})
-    for name in ("images", "copied/elsewhere"):
-        if name != "images":
-            shutil.copytree(tmp_path / "images", tmp_path / name)
-        fields["data.data_dir"] = str(tmp_path / name)
-        log = []
-        probe.run(config(**fields), tmp_path / "run", log.append)
+    shutil.copytree(tmp_path / "images", tmp_path / "elsewhere/copied")
+    for run, images in {"first": "images", "second": "elsewhere/copied"}.items():
+        fields["data.data_dir"] = str(tmp_path / images)
+        values, log = config(**fields), []
+        probe.run(values, workdir.start(values, str(tmp_path / run), "test"), log.append)
     assert sum(line.startswith("features reused: ") for line in log) == 2
 
 

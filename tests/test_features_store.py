@@ -164,6 +164,7 @@ def test_a_changed_fingerprint_is_another_store(tmp_path):
     first = filled(tmp_path)
     filled(tmp_path, pooling="max", size=9)
     filled(tmp_path, data={"name": "toy", "split": "test"})
+    filled(tmp_path, data={"name": "toy", "split": "train", "version": "2"}, size=10)
     other = identity(size=10)
     path, lines = nearest_store(tmp_path, other)
     assert path == first.path

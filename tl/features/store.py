@@ -22,7 +22,7 @@ UNWRITTEN = -2  # the label of a row that is not written yet
 
 
 def nearest_store(root: str | Path, fingerprint: Fingerprint) -> tuple[Path, list[str]] | None:
-    """Returns the most similar store of the same data set and split, or None if there is none.
+    """Returns the most similar store of the same images, or None if there is none.
 
     Args:
       root: directory of all stores.
@@ -35,7 +35,9 @@ def nearest_store(root: str | Path, fingerprint: Fingerprint) -> tuple[Path, lis
     for path in sorted(Path(root).glob(f"{images_name(fingerprint)}-*")):
         if path.name != directory_name(fingerprint):
             with contextlib.suppress(UserError):
-                found.append((path, differences(fingerprint, _read_meta(path)["fingerprint"])))
+                there = _read_meta(path)["fingerprint"]
+                if there.get("data") == fingerprint["data"]:
+                    found.append((path, differences(fingerprint, there)))
     return min(found, key=lambda item: len(item[1]), default=None)
 
 

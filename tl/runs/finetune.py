@@ -153,6 +153,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         temperature,
     )
     done = time.perf_counter()
+    warnings = [*sources.warnings(opened), *cautions]
     result = {
         "schema": SCHEMA,
         "kind": "finetune",
@@ -165,7 +166,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         "steps": {"planned": recipe.cadence.steps, "done": progress.curve[-1]["step"]},
         "rule": recipe.ruled,
         "parameters": plan.parameter_counts(),
-        "warnings": [*sources.warnings(opened), *cautions],
+        "warnings": warnings,
         "seeds": [{"seed": recipe.seed, "test_top1": test.top1}],
         "seconds": {
             "train": progress.seconds,
@@ -180,7 +181,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     plots.learning_curve(progress.curve, best["epoch"], title, workdir / CURVE, config.train.loss)
     write_json(workdir / "result.json", result)
     log("\n" + tables.finetune_table(result))
-    tell(result["warnings"], log)
+    tell(warnings, log)
     log("\nwritten: " + ", ".join(str(workdir / n) for n in ("result.json", CURVE, WEIGHTS)))
     log(usage(workdir))
     write_report(config.report, workdir, log)

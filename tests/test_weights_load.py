@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import json
 import logging
 import pathlib
 import stat
@@ -101,6 +102,71 @@ def test_a_cached_file_is_checked_and_read_once(file, tmp_path, monkeypatch):
 
 def test_a_directory_stands_for_its_model(file):
     assert load.load(str(file.parent), like="resnet18.tv1").spec.name == str(file)
+
+
+def hub_folder(folder, tensors, id2label=("LABEL_0",)):
+    """Writes a folder of transformers, its tensors divided over two files."""
+    names = sorted(tensors)
+    parts = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for part, own in parts.items():
+        safetensors.numpy.save_file({name: tensors[name] for name in own}, folder / part)
+    weight_map = {name: part for part, own in parts.items() for name in own}
+    config = {
+        "model_type": "resnet",
+        "depths": [2, 2, 2, 2],
+        "hidden_sizes": [64, 128, 256, 512],
+        "layer_type": "basic",
+        "id2label": dict(enumerate(id2label)),
+    }
+    processor = {
+        "image_processor_type": "ConvNextImageProcessor",
+        "size": {"shortest_edge": 96},
+        "crop_pct": 0.75,
+        "resample": 2,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    for name, content in (
+        ("model.safetensors.index.json", {"weight_map": weight_map}),
+        ("config.json", config),
+        ("preprocessor_config.json", processor),
+    ):
+        (folder / name).write_text(json.dumps(content))
+
+
+def test_a_folder_of_transformers_says_all_itself(variables, tmp_path):
+    tensors = convert.from_variables(variables, "huggingface")
+    hub_folder(tmp_path, tensors, "abcdefghij")
+    network = load.load(str(tmp_path))
+    assert jax.tree.all(jax.tree.map(np.array_equal, network.variables, variables))
+    assert network.spec.classes == tuple("abcdefghij") and network.spec.name == str(tmp_path)
+    preprocessing = network.spec.preprocessing
+    assert (preprocessing.size, preprocessing.crop_pct) == (96, 0.75)
+    assert len(network.sha256) == 64
+    spec = load.load(str(tmp_path), like="resnet18.tv1").spec
+    assert (spec.preprocessing.size, spec.classes) == (224, tuple("abcdefghij"))
+    (tmp_path / "b.safetensors").unlink()
+    with pytest.raises(UserError, match=r"no weight file at .*b\.safetensors"):
+        load.load(str(tmp_path))
+
+
+def test_a_folder_of_a_headless_network_names_no_classes(variables, tmp_path):
+    tensors = convert.from_variables(variables, "huggingface")
+    headless = {
+        name.removeprefix("resnet."): value
+        for name, value in tensors.items()
+        if not name.startswith("classifier")
+    }
+    hub_folder(tmp_path, headless, "ab")
+    spec = load.load(str(tmp_path)).spec
+    assert (spec.num_classes, spec.classes) == (0, ())
+
+
+def test_a_part_that_holds_what_another_holds(variables, tmp_path):
+    hub_folder(tmp_path, convert.from_variables(variables, "huggingface"))
+    (tmp_path / "b.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes())
+    with pytest.raises(UserError, match=r"b\.safetensors: another part of the model holds 'class"):
+        load.load(str(tmp_path))
 
 
 def test_a_published_file_is_recognised(file, monkeypatch):
@@ -237,6 +303,8 @@ def test_names_and_paths_that_are_not_there(tmp_path):
         load.load("~nobody-here/x")
     with pytest.raises(UserError, match=r"'resnet18\.tv2' and no file is there; the nearest"):
         load.load("resnet18.tv2")
+    with pytest.raises(UserError, match=r"no weight file at .*; a folder needs model\.safetensors"):
+        load.load(f"{tmp_path}/")
     with pytest.raises(UserError, match=r"no weight file at .*nothing\.pth"):
         load.load(str(tmp_path / "nothing.pth"))
 

@@ -156,8 +156,8 @@ def test_like_takes_the_place_of_the_description(file):
 
 def test_the_tensors_are_named_as_torchvision_names_them(file, tmp_path):
     output = tmp_path / "converted.safetensors"
-    given = {"output": str(output), "scheme": "torchvision", "like": "", "prefix": ""}
-    with flagsaver.as_parsed(cache_dir="", **given):
+    given = {"output": str(output), "scheme": "torchvision"}
+    with flagsaver.as_parsed(cache_dir="", like="", prefix="", average="", **given):
         weights.convert(str(file.parent))
     ours, converted = map(safetensors.numpy.load_file, (file, output))
     assert {"conv1.weight", "layer4.1.bn2.running_var", "fc.bias"} < ours.keys()

@@ -1,9 +1,10 @@
 """Loads weights by name or path into their model, and writes them to files."""
 
 import dataclasses
+import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,23 @@ from tl import tree
 from tl.errors import UserError
 from tl.models import registry
 from tl.models.registry import FINAL, Backbone, Network
-from tl.weights import catalog, convert, fetch, naming, prefixes, probe_head, readings, trained
+from tl.weights import (
+    catalog,
+    convert,
+    fetch,
+    hub_folder,
+    naming,
+    prefixes,
+    probe_head,
+    readings,
+    trained,
+)
 from tl.weights import classes as class_files
 from tl.weights.probe_head import ProbeHead
 from tl.weights.readers import WeightFile
 from tl.weights.spec import LocalFile, WeightSpec
 
 _log = logging.getLogger(__name__)
-_FILE = "model.safetensors"  # the file that a directory is given for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +71,9 @@ def load(
 
     Args:
       name_or_path: a name of the catalogue, or a weight file of any supported format, or a
-        directory with a `model.safetensors`; or a run that fine-tuned, its `checkpoints` (the best
-        one counts) or one of those; or a probe's run or file, if it acts on the last features.
+        directory as transformers and timm save it, or with a `model.safetensors` alone; or a run
+        that fine-tuned, its `checkpoints` (the best one counts) or one of those; or a probe's run
+        or file, if it acts on the last features.
       like: a name of the catalogue, whose architecture and preprocessing a local file takes;
         needed if the file does not say them.
       prefix: a key of `prefixes.PREFIXES`, for a self-supervised checkpoint; or what the names of
@@ -112,14 +123,20 @@ def load(
             reading = readings.find(tensors, average, prefix)
             tensors = reading.tensors if reading else tensors
         scheme = spec.scheme if spec else naming.detect(tensors)
+        folder = Path(os.path.expanduser(name_or_path))  # a file for most
+        named: tuple[str, ...] = ()
         if spec is None or like:
-            spec = _local_spec(path, tensors, scheme, like)
+            named = hub_folder.class_names(folder)
+            told = None if like else hub_folder.describe(folder, str(path), scheme)
+            spec = told or _local_spec(path, tensors, scheme, like)
         if reading:
             width = registry.get(spec.backbone).outputs[FINAL].width
             tensors, head = readings.with_head(reading, width)
             if said := readings.described(reading, head):
                 choice = head or reading.average
                 _log.log(logging.WARNING if choice else logging.INFO, "%s: %s", path, said)
+        if named and _head_classes(tensors, scheme):
+            spec = dataclasses.replace(spec, classes=named)
         spec, model, variables = _build(spec, tensors, scheme, num_classes, drop_head, dtype)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -268,7 +285,7 @@ def save(variables: Mapping[str, Any], path: str | Path, scheme: str = "torchvis
 
 
 def _checkpoint(path: Path) -> tuple[Path, int | None] | None:
-    if not os.path.isdir(path) or os.path.exists(path / _FILE):
+    if not os.path.isdir(path) or hub_folder.weight_files(path):
         return None
     return trained.find_checkpoint(path)
 
@@ -276,23 +293,42 @@ def _checkpoint(path: Path) -> tuple[Path, int | None] | None:
 def _read(
     name_or_path: str, like: str, cache_dir: str
 ) -> tuple[Path, WeightSpec | None, dict[str, np.ndarray], str]:
-    """Reads a weight file once; returns (path, its set if known, tensors, SHA-256)."""
+    """Reads each weight file once; returns (path, its set if known, tensors, SHA-256)."""
     path = Path(os.path.expanduser(name_or_path))
-    if os.path.isdir(path):
-        path = path / _FILE
-    spec: WeightSpec | None
-    if os.sep in name_or_path or os.path.isfile(path):
-        file = WeightFile(path)
-        sha256 = file.checksum()
-        spec = catalog.recognise(sha256, lambda: file.checksum("md5"))
-    else:
+    files = hub_folder.weight_files(path) if os.path.isdir(path) else [path]
+    if os.sep not in name_or_path and not any(os.path.isfile(file) for file in files):
         spec = catalog.get(name_or_path)
         file = WeightFile(fetch.obtain(spec, cache_dir))
         sha256 = fetch.check(spec.source, file.path, file.checksum)
+        return file.path, spec, file.tensors(), sha256
+    if not files:
+        raise UserError(
+            f"no weight file at {path}; a folder needs model.safetensors or pytorch_model.bin, or "
+            "the checkpoints of a run"
+        )
+    if len(files) > 1:
+        return path, None, *_read_parts(files)
+    file = WeightFile(files[0])
+    sha256 = file.checksum()
+    known = catalog.recognise(sha256, lambda: file.checksum("md5"))
     tensors = file.tensors()
-    if spec is None and not like:
-        spec = trained.parse_metadata(file.metadata(), name_or_path)
-    return file.path, spec, tensors, sha256
+    if known is None and not like:
+        known = trained.parse_metadata(file.metadata(), name_or_path)
+    return file.path, known, tensors, sha256
+
+
+def _read_parts(files: Sequence[Path]) -> tuple[dict[str, np.ndarray], str]:
+    """Reads the files that a model is divided into; returns (tensors, SHA-256 of theirs)."""
+    tensors: dict[str, np.ndarray] = {}
+    sha256 = hashlib.sha256()
+    for path in files:
+        file = WeightFile(path)
+        sha256.update(file.checksum().encode())
+        part = file.tensors()
+        if twice := sorted(part.keys() & tensors.keys()):
+            raise UserError(f"{path}: another part of the model holds {twice[0]!r} too")
+        tensors |= part
+    return tensors, sha256.hexdigest()
 
 
 def _head_classes(tensors: Mapping[str, np.ndarray], scheme: str) -> int:

@@ -1,0 +1,322 @@
+"""Model folders as transformers and timm save them: their files, preprocessing and class names."""
+
+import collections
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tl.errors import UserError
+from tl.models import registry
+from tl.weights.spec import Link, LocalFile, Preprocessing, WeightSpec
+
+# In the order in which these libraries look for them. An index lists the files of a divided model.
+_FILES = ("model.safetensors", "pytorch_model.bin")
+_INDEX = ".index.json"
+_CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
+_RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # as Pillow numbers them
+# Processors that resize the shorter side or the whole image, and then crop the centre.
+_PLAIN = ("ViT", "Bit", "CLIP", "MobileNetV1", "MobileNetV2", "Siglip")
+_CONVNEXT_WHOLE = 384  # from this size on transformers' ConvNextImageProcessor does not crop
+# Arguments of timm's models: values with which a network is the one known here; None for any value.
+_TIMM_ARGUMENTS = {
+    "num_classes": None,
+    "drop_rate": None,
+    "drop_path_rate": None,
+    "drop_block_rate": None,
+    "zero_init_last": None,
+    "in_chans": 3,
+    "global_pool": "avg",
+    "output_stride": 32,
+}
+_TIMM_NETWORKS = {
+    **{name: name for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")},
+    "tf_efficientnet_lite0": "efficientnet_lite0",
+}
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """Returns the weight file of a folder, or the parts of it; empty if there is none.
+
+    Raises:
+      UserError: an index is damaged or names files elsewhere.
+    """
+    for name in _FILES:
+        if (directory / name).is_file():
+            return [directory / name]
+        if (directory / f"{name}{_INDEX}").is_file():
+            return _parts(directory / f"{name}{_INDEX}")
+    return []
+
+
+def _parts(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(_json(index)["weight_map"].values()))
+        if not names or any(Path(name).name != name for name in names):
+            raise ValueError("expected the names of files in the same folder")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{index} is damaged ({error!r}); download it anew") from error
+    return [index.parent / name for name in names]
+
+
+def describe(directory: Path, name: str, scheme: str) -> WeightSpec | None:
+    """Returns the network in a folder with its preprocessing, or None if the folder does not say.
+
+    Args:
+      directory: with a `config.json` of transformers or timm. transformers writes the preprocessing
+        into `preprocessor_config.json`.
+      name: of the set.
+      scheme: of the tensors, a key of `naming.SCHEMES`.
+
+    Raises:
+      UserError: a file is damaged, or describes something that is not supported here.
+    """
+    config = _config(directory)
+    if not config:
+        return None
+    try:
+        if "pretrained_cfg" in config:
+            return _of_timm(config, name, scheme)
+        if not (directory / _PROCESSOR).is_file():
+            return None
+        return _of_transformers(config, _json(directory / _PROCESSOR), name, scheme)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"its {_CONFIG} or {_PROCESSOR} is damaged ({error!r}); restore it, or name a set with "
+            "`weights_like`"
+        ) from error
+
+
+def class_names(directory: Path) -> tuple[str, ...]:
+    """Returns the names of the head's outputs in a folder's `config.json`; empty for none.
+
+    A name that several outputs have gets the output's number.
+    """
+    config = _config(directory)
+    names = config.get("id2label") or config.get("label_names") or ()
+    if isinstance(names, Mapping):
+        numbers = [str(number) for number in range(len(names))]
+        if set(map(str, names)) != set(numbers):
+            return ()  # numbers without a name
+        names = [{str(k): v for k, v in names.items()}[number] for number in numbers]
+    if not isinstance(names, list | tuple):
+        return ()
+    names = [str(name) for name in names]
+    if names == [f"LABEL_{number}" for number in range(len(names))]:  # transformers' own numbers
+        return ()
+    counts = collections.Counter(names)
+    return tuple(
+        name if counts[name] == 1 else f"{name} ({number})" for number, name in enumerate(names)
+    )
+
+
+def _config(directory: Path) -> dict[str, Any]:
+    """Returns the folder's config; empty if it has none of transformers or timm."""
+    if not (directory / _CONFIG).is_file():
+        return {}
+    try:
+        config = _json(directory / _CONFIG)
+    except ValueError:
+        return {}
+    if not isinstance(config, dict):
+        return {}
+    if "architecture" in config and "pretrained_cfg" not in config:  # timm's older layout
+        named = config.get("label_names", config.get("labels"))
+        return {**config, "pretrained_cfg": config, "label_names": named}
+    return config if "model_type" in config or "pretrained_cfg" in config else {}
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _of_timm(config: Mapping[str, Any], name: str, scheme: str) -> WeightSpec:
+    architecture, cfg = config["architecture"], config["pretrained_cfg"]
+    if architecture not in _TIMM_NETWORKS:
+        raise UserError(
+            f"it holds timm's {architecture}; expected one of {', '.join(_TIMM_NETWORKS)}"
+        )
+    for argument, value in {
+        "global_pool": config.get("global_pool") or "avg",
+        **config.get("model_args", {}),
+    }.items():
+        known = argument in _TIMM_ARGUMENTS
+        if not known or _TIMM_ARGUMENTS[argument] not in (None, value):
+            raise UserError(
+                f"it holds a {architecture} with {argument}={value!r}; expected the usual one"
+            )
+    channels, height, width = cfg["input_size"]
+    crop_pct, mode = float(cfg["crop_pct"]), cfg.get("crop_mode", "center")
+    interpolation = cfg["interpolation"]
+    squashed = mode == "squash" and crop_pct == 1
+    if (
+        (channels, height) != (3, width)
+        or interpolation not in _RESAMPLE.values()
+        or not (mode == "center" or squashed)
+    ):
+        raise UserError(
+            f"it wants images of {channels} x {height} x {width}, {interpolation}, crop_mode "
+            f"{mode!r}; expected 3 channels, a square, {', '.join(_RESAMPLE.values())}, 'center'. "
+            "Name the set whose preprocessing it takes with `weights_like`"
+        )
+    preprocessing = Preprocessing(
+        size=height,
+        crop_pct=crop_pct,
+        geometry="whole" if squashed else "resize_crop",
+        interpolation=interpolation,
+        mean=_channels(cfg["mean"], 255),
+        std=_channels(cfg["std"], 255),
+    )
+    licence = str(cfg.get("license", "")).upper()
+    return _spec(
+        name,
+        _TIMM_NETWORKS[architecture],
+        scheme,
+        preprocessing,
+        licence if "-NC" in licence else "",
+    )
+
+
+def _of_transformers(
+    config: Mapping[str, Any], processor: Mapping[str, Any], name: str, scheme: str
+) -> WeightSpec:
+    if config["model_type"] != "resnet":
+        raise UserError(
+            f"it holds a network of the type {config['model_type']!r}; expected 'resnet'"
+        )
+    depths = tuple(config.get("depths", (3, 4, 6, 3)))
+    block = config.get("layer_type", "bottleneck")
+    widths = list(config.get("hidden_sizes", (256, 512, 1024, 2048)))
+    backbones = [
+        backbone
+        for backbone in map(registry.get, registry.names())
+        if "huggingface" in backbone.schemes
+        and backbone.arguments == {"stage_sizes": depths, "block": block}
+        and widths == [backbone.outputs[f"stage{i + 1}"].width for i in range(len(depths))]
+    ]
+    unusual = {
+        field: config[field]
+        for field, usual in (
+            ("num_channels", 3),
+            ("embedding_size", 64),
+            ("hidden_act", "relu"),
+            ("downsample_in_first_stage", False),
+        )
+        if config.get(field, usual) != usual
+    }
+    if not backbones or unusual:
+        raise UserError(
+            f"it holds a ResNet of {block} blocks with depths {depths}, widths {widths}"
+            + "".join(f", {field}={value!r}" for field, value in unusual.items())
+            + "; expected ResNet-18, 34, 50, 101 or 152"
+        )
+    stride = {"stride_in": "1x1"} if config.get("downsample_in_bottleneck") else {}
+    several = config.get("problem_type") == "multi_label_classification"
+    return _spec(
+        name,
+        backbones[0].name,
+        scheme,
+        _preprocessing(processor),
+        model_args=stride,
+        link="sigmoid" if several else "softmax",
+    )
+
+
+def _preprocessing(processor: Mapping[str, Any]) -> Preprocessing:
+    """Returns what transformers' image processor with this config does."""
+    given = processor.get("image_processor_type", processor.get("feature_extractor_type", ""))
+    kind = given.removesuffix("Fast").removesuffix("ImageProcessor")
+    kind = kind.removesuffix("FeatureExtractor")
+    size = processor["size"]
+    if isinstance(size, int):
+        square = kind in ("ViT", "Siglip")
+        size = {"height": size, "width": size} if square else {"shortest_edge": size}
+    shorter = size.get("shortest_edge", 0)
+    whole = size.get("height", 0) if size.get("height") == size.get("width") else 0
+    crop = _crop(processor)
+    if kind == "ConvNext" and shorter and crop in (0, shorter):
+        if shorter >= _CONVNEXT_WHOLE:
+            geometry, side, crop_pct = "whole", shorter, 1.0
+        else:
+            geometry, side = "resize_crop", shorter
+            crop_pct = processor.get("crop_pct") or 224 / 256
+    elif kind in _PLAIN and whole and crop in (0, whole):
+        geometry, side, crop_pct = "whole", whole, 1.0
+    elif kind in _PLAIN and 0 < crop <= shorter:
+        geometry, side, crop_pct = "resize_crop", crop, _share(crop, shorter)
+    else:
+        raise _unsupported(f"{given} with size {size} and a crop of {crop or 'nothing'}")
+    resample = processor.get("resample", 2)
+    if not processor.get("do_resize", True) or resample not in _RESAMPLE:
+        raise _unsupported(f"do_resize={processor.get('do_resize', True)}, resample={resample}")
+    scale = round(1 / processor.get("rescale_factor", 1 / 255), 6)
+    scale = scale if processor.get("do_rescale", True) else 1.0
+    normalise = processor.get("do_normalize", True)
+    return Preprocessing(
+        size=side,
+        crop_pct=crop_pct,
+        geometry=geometry,
+        interpolation=_RESAMPLE[resample],
+        mean=_channels(processor["image_mean"] if normalise else 0, scale),
+        std=_channels(processor["image_std"] if normalise else 1, scale),
+    )
+
+
+def _unsupported(what: str) -> UserError:
+    return UserError(
+        f"its {_PROCESSOR} asks for {what}, which is not supported here; name the set whose "
+        "preprocessing it takes with `weights_like`"
+    )
+
+
+def _crop(processor: Mapping[str, Any]) -> int:
+    """Returns the side of the square that a processor crops; 0 for none."""
+    crop = processor.get("crop_size")
+    if crop is None or not processor.get("do_center_crop", True):
+        return 0
+    if isinstance(crop, int):
+        return crop
+    return crop["height"] if crop["height"] == crop["width"] else -1
+
+
+def _share(crop: int, shorter: int) -> float:
+    """Returns crop_pct such that floor(crop / crop_pct) is the shorter side."""
+    share = crop / shorter
+    return share if math.floor(crop / share) == shorter else math.nextafter(share, 0)
+
+
+def _channels(values: Any, scale: float) -> tuple[float, float, float]:
+    numbers = [values] * 3 if isinstance(values, int | float) else values
+    red, green, blue = (round(float(number) * scale, 6) for number in numbers)
+    return red, green, blue
+
+
+def _spec(
+    name: str,
+    backbone: str,
+    scheme: str,
+    preprocessing: Preprocessing,
+    licence: str = "",
+    model_args: Mapping[str, Any] | None = None,
+    link: Link = "softmax",
+) -> WeightSpec:
+    known = registry.get(backbone)
+    if scheme not in known.schemes:
+        raise UserError(f"its {_CONFIG} says {backbone} and its tensors have {scheme} names")
+    return WeightSpec(
+        name=name,
+        backbone=backbone,
+        source=LocalFile(name),
+        scheme=scheme,
+        preprocessing=preprocessing,
+        licence=licence,
+        model_args=dict(model_args or {}),
+        notes="architecture and preprocessing of its folder",
+        link=link,
+    )

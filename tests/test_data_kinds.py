@@ -57,6 +57,36 @@ def test_heic_is_read_with_its_package_alone(monkeypatch):
     assert kinds.is_image("a.HEIC")
 
 
+@pytest.mark.parametrize(
+    ("mode", "value", "expected"),
+    [
+        ("I;16", 0x8040, [0x80] * 3),
+        ("CMYK", (0, 255, 255, 0), [255, 0, 0]),
+        ("RGBA", (0, 0, 0, 0), [255] * 3),
+        ("L", 7, [7] * 3),
+        ("1", 1, [255] * 3),
+    ],
+)
+def test_tiffs_of_every_depth(mode, value, expected):
+    data = io.BytesIO()
+    Image.new(mode, (3, 2), value).save(data, "TIFF")
+    assert transforms.decode(data.getvalue())[0, 0].tolist() == expected
+
+
+def test_the_first_page_of_a_tiff_counts():
+    data = io.BytesIO()
+    pages = [Image.new("L", (3, 2), value) for value in (9, 99)]
+    pages[0].save(data, "TIFF", save_all=True, append_images=pages[1:])
+    assert transforms.decode(data.getvalue())[0, 0, 0] == 9
+
+
+def test_floating_point_pixels_are_not_guessed():
+    data = io.BytesIO()
+    Image.new("F", (3, 2), 0.5).save(data, "TIFF")
+    with pytest.raises(transforms.UndecodableImage, match="floating-point numbers; convert them"):
+        transforms.decode(data.getvalue())
+
+
 def test_only_regular_files_are_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(OSError, match="not a regular file"):

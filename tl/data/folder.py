@@ -325,9 +325,11 @@ def _open(
 def _describe(source: FolderSource, listing: _Listing) -> None:
     """Logs what a split holds, and what of it is left out or looks wrong."""
     left_out = str(listing.left_out)
+    count = len(source.classes)
     _log.info(
-        "%s: %d images of %d classes%s",
-        listing.directory, len(source), len(source.classes),
+        "%s: %d images %s%s",
+        listing.directory, len(source),
+        {0: "without classes", 1: "of 1 class"}.get(count, f"of {count} classes"),
         f"; left out: {left_out}" if left_out else "",
     )  # fmt: skip
     if warning := listing.left_out.warning():

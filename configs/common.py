@@ -31,7 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.seed = 0  # of that division
     config.data.examples_per_class = (0,)  # few-shot subsets of train, val included; 0 is all
     config.data.skip_corrupt = False  # leave out and count images that do not decode
-    # Columns of a table, where they have no usual name (path, label, split, group, patient, ...).
+    # Columns of a table, or arrays, that have no usual name (path, label, split, patient, ...).
     config.data.image_column = ""  # of paths
     config.data.label_column = ""
     config.data.split_column = ""

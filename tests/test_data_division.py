@@ -135,3 +135,18 @@ def test_a_class_that_a_split_lacks():
     division.warn_of_absent_classes(opened)
     assert opened["train"].warnings == []
     assert opened["test"].warnings == ["test has no image of 1 of 2 classes: a"]
+
+
+def test_names_of_classes():
+    def names(*labels, **more):
+        return division.class_names({"train": labels, **more}, lambda part, row: f"{part}[{row}]")
+
+    assert names("b", "a", "b") == ["a", "b"]
+    assert names("10", "9", "-1") == ["-1", "9", "10"]
+    assert names("010", "9") == ["010", "9"]  # text: leading zeros are kept
+    assert division.class_names({"test": ["b"], "val": ["a"]}, lambda part, row: "") == ["a", "b"]
+    with pytest.raises(UserError, match=r"^data.train: expected two classes or more, got 'a' alon"):
+        names("a", "a")
+    text = r"^test\[1\]: train has no class 'catt'; .* 2 images of test .*; the nearest are 'cat'"
+    with pytest.raises(UserError, match=text):
+        names("cat", "dog", test=["cat", "catt", "x"])

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -216,6 +216,36 @@ def with_test(
         text += f". To test on {written(val)} instead, give `data.test={val}`"
     parts["test"].warn(text)
     return parts
+
+
+def class_names(labels: Mapping[str, Sequence[str]], place: Callable[[str, int], str]) -> list[str]:
+    """Returns the names of the classes in the order of their labels.
+
+    Integers are in the order of their size, other names in that of the alphabet.
+
+    Args:
+      labels: the name of each row's class, by part. Train decides the classes where it is there.
+      place: (part, row) -> where a row is, for errors.
+
+    Raises:
+      UserError: train has fewer than two classes, or another part has one that train lacks.
+    """
+    deciding = {"train": labels["train"]} if "train" in labels else labels
+    names = {name for of_part in deciding.values() for name in of_part}
+    numbers = all(n.removeprefix("-").isdecimal() and str(int(n)) == n for n in names)
+    classes = sorted(names, key=int) if numbers else sorted(names)
+    if "train" in labels and len(classes) < 2:
+        raise UserError(
+            f"expected two classes or more, got {classes[0]!r} alone", field="data.train"
+        )
+    for part, of_part in labels.items():
+        if unknown := [row for row, name in enumerate(of_part) if name not in names]:
+            name = of_part[unknown[0]]
+            raise UserError(
+                f"{place(part, unknown[0])}: train has no class {name!r}; the classes of "
+                f"{len(unknown):,} images of {part} are not train's{nearest(name, classes)}"
+            )
+    return classes
 
 
 @runtime_checkable

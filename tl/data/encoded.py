@@ -11,6 +11,8 @@ from jaxtyping import Int32
 from tl.data import transforms
 from tl.errors import UserError
 
+_LARGEST_SHARED_SIDE = 64  # px; larger images would make a batch in host memory large
+
 _log = logging.getLogger(__name__)
 
 
@@ -20,6 +22,18 @@ class Example(TypedDict):
     image: np.ndarray
     label: int
     id: str
+
+
+def shared_small_shape(shape: tuple[int | None, ...]) -> tuple[int, int, int] | None:
+    """Returns (H, W, 3) where all images share one small shape, else None.
+
+    Args:
+      shape: [..., H, W, C] of the images; None where it varies.
+    """
+    height, width = shape[-3:-1]
+    if height and width and max(height, width) <= _LARGEST_SHARED_SIDE:
+        return (height, width, 3)
+    return None
 
 
 class EncodedSource(abc.ABC):

@@ -4,14 +4,14 @@ import difflib
 import logging
 import math
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tl.data import content, grouping, tables, walk
+from tl.data import content, division, grouping, tables, walk
 from tl.data.folder import FolderSource, ImageFile, as_id
 from tl.data.tables import Columns
-from tl.errors import UserError, nearest
+from tl.errors import UserError
 
 _NAMED = 3  # rows in a message, at most
 
@@ -92,7 +92,12 @@ class Manifest:
         rows = {
             part: [row for row in self._rows if row.split == name] for part, name in named.items()
         }
-        classes = self._classes(rows)
+        classes: list[str] = []
+        if any(row.label for of_part in rows.values() for row in of_part):
+            classes = division.class_names(
+                {part: [row.label for row in of_part] for part, of_part in rows.items()},
+                lambda part, row: f"{self.file} {rows[part][row].place}",
+            )
         number = {name: label for label, name in enumerate(classes)}
         hashed = self._hashed([row for of_part in rows.values() for row in of_part])
         opened = {}
@@ -122,24 +127,6 @@ class Manifest:
             opened[part] = source
         return opened
 
-    def _classes(self, rows: Mapping[str, Sequence[_Listed]]) -> list[str]:
-        """Returns the names of the classes, those of train where train is there."""
-        deciding = {"train": rows["train"]} if "train" in rows else rows
-        labels = {row.label for of_part in deciding.values() for row in of_part}
-        if labels == {""}:
-            return []
-        classes = in_order(labels)
-        if "train" in rows and len(classes) < 2:
-            raise UserError(f"{self.file}: expected two classes or more, got {classes[0]!r} alone")
-        for part, of_part in rows.items():
-            if unknown := [row for row in of_part if row.label not in labels]:
-                first = unknown[0]
-                raise UserError(
-                    f"{self.file} {first.place}: train has no class {first.label!r}, which "
-                    f"{len(unknown):,} rows of {part} have{nearest(first.label, classes)}"
-                )
-        return classes
-
     def _hashed(self, rows: Sequence[_Listed]) -> dict[str, content.Hashed]:
         """Returns what each file holds.
 
@@ -167,18 +154,6 @@ class Manifest:
             )
         _log.warning("%s; left out", text)
         return found
-
-
-def in_order(labels: Iterable[str]) -> list[str]:
-    """Returns the names of classes in the order of their labels: integers by size, else as text.
-
-    >>> in_order(["10", "9", "9"]), in_order(["10", "9", "b"])
-    (['9', '10'], ['10', '9', 'b'])
-    """
-    names = set(labels)
-    if all(name.removeprefix("-").isdecimal() and str(int(name)) == name for name in names):
-        return sorted(names, key=int)
-    return sorted(names)
 
 
 def _rows(file: Path, columns: Columns, labelled: bool) -> list[_Listed]:

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
-from tl.data import content, digits, division, folder, grouping, manifest, tables
+from tl.data import arrays, content, digits, division, folder, grouping, manifest, tables
 from tl.data.encoded import Example
 from tl.data.tables import Columns
 from tl.errors import UserError
@@ -22,15 +22,15 @@ class Data:
     Attributes:
       name: one of KINDS, or a name of TFDS. With `folder` the path may also be that of data of
         another kind.
-      data_dir: the image folder, the table, or where TFDS keeps its sets; '' for TFDS's own
-        default.
+      data_dir: the image folder, the table, the arrays, or where TFDS keeps its sets; '' for
+        TFDS's own default.
       train, test: splits.
       val: a split, or a share of train as text, such as '0.2'.
       test_fraction: share of train that becomes a test split where there is none; not of TFDS.
       seed: of that division.
       skip_corrupt: leave out images that do not decode.
-      image_column, label_column, split_column, group_column: names of a table's columns; '' for
-        those with usual names (`tl.data.tables`).
+      image_column, label_column, split_column, group_column: names of a table's columns or of
+        arrays; '' for usual names (`tl.data.tables`, `tl.data.arrays`).
       group_pattern: regular expression that finds the name of an image's group in its path.
       allow_duplicates: whether splits may share images that are byte for byte the same.
       download: whether TFDS may.
@@ -233,6 +233,10 @@ def _manifest(data: Data, labelled: bool) -> manifest.Manifest:
     )
 
 
+def _arrays(data: Data, labelled: bool) -> arrays.Arrays:
+    return arrays.Arrays(_path(data), data.columns)
+
+
 def _tfds_split(data: Data, split: str, field: str) -> Source:
     from tl.data import tfds_prepare, tfds_source  # TFDS takes most of a second to import
 
@@ -252,6 +256,7 @@ KINDS: Mapping[str, Kind] = {
     "digits": Kind(lambda data, split, field: digits.Digits(split, field=field)),
     "folder": Kind(_folder_split, _folder_parts),
     "manifest": _with_named_splits(_manifest),
+    "arrays": _with_named_splits(_arrays),
 }
 _TFDS = Kind(_tfds_split)
 
@@ -266,15 +271,19 @@ def _kind(data: Data) -> Kind:
     """Returns the kind of some data: by their name or, of a 'folder', by what is at the path."""
     if data.name == "folder" and data.data_dir:
         path = _path(data)
-        if path.is_file() or not path.exists():
-            if tables.is_table(path):
-                return KINDS["manifest"]
-            if path.is_file():
-                raise UserError(
-                    f"{path} is no folder; expected one, or a file that ends in "
-                    f"{', '.join(tables.ENDINGS)}",
-                    field="data.data_dir",
-                )
+        if path.is_dir():
+            if any(path.glob("*.npy")):
+                return KINDS["arrays"]
+        elif tables.is_table(path):
+            return KINDS["manifest"]
+        elif path.suffix.lower() in arrays.ENDINGS:
+            return KINDS["arrays"]
+        elif path.exists():
+            raise UserError(
+                f"{path} is no folder; expected one, or a file that ends in "
+                f"{', '.join((*tables.ENDINGS, *arrays.ENDINGS))}",
+                field="data.data_dir",
+            )
     return KINDS.get(data.name, _TFDS)
 
 
@@ -284,8 +293,8 @@ def open_source(data: Data, split: str, *, field: str = "") -> Source:
     Args:
       data: the data set; its own splits do not matter.
       split: a name of those that the data set has: a TFDS split string; a directory of the folder,
-        '' for the folder itself; a split of the table, '' for all of one without splits; or
-        'train', 'test' or 'all' of digits.
+        '' for the folder itself; a split of the table or of the arrays, '' for all where
+        there are none; or 'train', 'test' or 'all' of digits.
       field: the config's field that names the split, for errors.
 
     Raises:

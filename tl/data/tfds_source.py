@@ -10,7 +10,6 @@ from jaxtyping import Int32, Int64
 from tl.data import encoded, tfds_prepare
 from tl.errors import UserError
 
-_LARGEST_SHARED_SIDE = 64  # px; larger images would make a batch in host memory large
 _LONGEST_ID = 128  # bytes
 _LABELS_AT_ONCE = 4096
 
@@ -62,7 +61,7 @@ class TfdsSource(encoded.EncodedSource):
             version=str(builder.version),
             split=split,
             classes=features["label"].names,
-            image_shape=_shared_small_shape(features["image"].shape),
+            image_shape=encoded.shared_small_shape(features["image"].shape),
             id_bytes=max(_LONGEST_ID if "id" in wanted else 0, len(longest)),
             skip_corrupt=skip_corrupt,
         )
@@ -105,13 +104,6 @@ def _check_features(info: tfds.core.DatasetInfo) -> None:
             f"its features are:\n{info.features}\nsupervised keys: {info.supervised_keys}",
             field="data.name",
         )
-
-
-def _shared_small_shape(shape: tuple[int | None, ...]) -> tuple[int, int, int] | None:
-    height, width = shape[-3:-1]
-    if height and width and max(height, width) <= _LARGEST_SHARED_SIDE:
-        return (height, width, 3)
-    return None
 
 
 def _places(builder: tfds.core.DatasetBuilder, split: str) -> Int64[np.ndarray, " n"]:

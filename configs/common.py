@@ -19,12 +19,13 @@ def get_config() -> ml_collections.ConfigDict:
     # JSON with a list of names or torchvision's class_to_idx.
     config.weights_classes = ""
 
-    # Data. name: `digits`, `folder` or any image classification set of TFDS. data_dir: the image
-    # folder, or where TFDS keeps its sets ('' is its own default).
+    # Data. name: `digits`; `folder`, where the path may be a folder, a table (.csv, .tsv, .jsonl,
+    # .parquet), arrays (.npz, or a folder of .npy) or a saved set of Hugging Face; a set of TFDS;
+    # or `hf:owner/name`. data_dir: the path, or where TFDS or Hugging Face keep their sets.
     config.data = ml_collections.ConfigDict()
     config.data.name = "digits"
     config.data.data_dir = ""
-    config.data.train = "train"  # TFDS split strings, such as train[:5000]
+    config.data.train = "train"  # a split's name; of TFDS a split string, such as train[:5000]
     config.data.val = "0.2"  # a share of train, stratified; or a split string
     config.data.test = "test"
     config.data.test_fraction = 0.2  # of a folder without a test split

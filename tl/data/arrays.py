@@ -101,7 +101,7 @@ class ArraySource:
         return {
             "image": image,
             "label": int(self._labels[row]),
-            "id": id_of(self._part, self._rows[row]),
+            "id": division.row_id(self._part, self._rows[row]),
         }
 
     def labels(self) -> Int32[np.ndarray, " n"]:
@@ -110,7 +110,7 @@ class ArraySource:
 
     def ids(self) -> list[str]:
         """Returns the id of each row: its split and its number there."""
-        return [id_of(self._part, row) for row in self._rows.tolist()]
+        return [division.row_id(self._part, row) for row in self._rows.tolist()]
 
     def places(self) -> Shaped[np.ndarray, " n"]:
         """Returns the id of each row, which no other image has."""
@@ -148,11 +148,6 @@ class ArraySource:
             split=split,
             classes=self.classes,
         )
-
-
-def id_of(split: str, row: int) -> str:
-    """Returns the id of an image: its split and its number there."""
-    return f"{split or 'row'}/{row}"
 
 
 class Arrays:
@@ -202,7 +197,9 @@ class Arrays:
         for part, (images, names, groups) in read.items():
             rows = np.arange(len(images))
             if groups is not None:  # a row without a group stands alone, by its id
-                groups = [group or id_of(named[part], row) for row, group in enumerate(groups)]
+                groups = [
+                    group or division.row_id(named[part], row) for row, group in enumerate(groups)
+                ]
             source = ArraySource(
                 images,
                 np.array([number[name] for name in names], np.int32),

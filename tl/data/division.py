@@ -218,6 +218,11 @@ def with_test(
     return parts
 
 
+def row_id(split: str, row: int) -> str:
+    """Returns the id of an image without a name: its split and its number there."""
+    return f"{split or 'row'}/{row}"
+
+
 def class_names(labels: Mapping[str, Sequence[str]], place: Callable[[str, int], str]) -> list[str]:
     """Returns the names of the classes in the order of their labels.
 

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
-from tl.data import arrays, content, digits, division, folder, grouping, manifest, tables
+from tl.data import arrays, content, digits, division, folder, grouping, hf, manifest, tables
 from tl.data.encoded import Example
 from tl.data.tables import Columns
 from tl.errors import UserError
@@ -20,10 +20,10 @@ class Data:
     """Which images, and how they are divided.
 
     Attributes:
-      name: one of KINDS, or a name of TFDS. With `folder` the path may also be that of data of
-        another kind.
-      data_dir: the image folder, the table, the arrays, or where TFDS keeps its sets; '' for
-        TFDS's own default.
+      name: one of KINDS, 'hf:owner/name' of Hugging Face's Hub, or a name of TFDS. With `folder`
+        the path may also be that of data of another kind.
+      data_dir: path of the data; or where TFDS or Hugging Face keep their sets, '' for their own
+        default.
       train, test: splits.
       val: a split, or a share of train as text, such as '0.2'.
       test_fraction: share of train that becomes a test split where there is none; not of TFDS.
@@ -33,7 +33,7 @@ class Data:
         arrays; '' for usual names (`tl.data.tables`, `tl.data.arrays`).
       group_pattern: regular expression that finds the name of an image's group in its path.
       allow_duplicates: whether splits may share images that are byte for byte the same.
-      download: whether TFDS may.
+      download: whether a set of TFDS or Hugging Face may be downloaded.
 
     Raises:
       UserError: `val` is a number outside (0, 1).
@@ -237,6 +237,16 @@ def _arrays(data: Data, labelled: bool) -> arrays.Arrays:
     return arrays.Arrays(_path(data), data.columns)
 
 
+def _hf(data: Data, labelled: bool) -> hf.HfSet:
+    if data.name.startswith(hf.PREFIX):
+        where = data.name
+        found = hf.load_named(where, data.data_dir, download=data.download)
+    else:
+        where = str(_path(data))
+        found = hf.load_saved(_path(data))
+    return hf.HfSet(found, where, data.columns, skip_corrupt=data.skip_corrupt)
+
+
 def _tfds_split(data: Data, split: str, field: str) -> Source:
     from tl.data import tfds_prepare, tfds_source  # TFDS takes most of a second to import
 
@@ -257,6 +267,7 @@ KINDS: Mapping[str, Kind] = {
     "folder": Kind(_folder_split, _folder_parts),
     "manifest": _with_named_splits(_manifest),
     "arrays": _with_named_splits(_arrays),
+    "hf": _with_named_splits(_hf),
 }
 _TFDS = Kind(_tfds_split)
 
@@ -272,6 +283,8 @@ def _kind(data: Data) -> Kind:
     if data.name == "folder" and data.data_dir:
         path = _path(data)
         if path.is_dir():
+            if hf.is_saved(path):
+                return KINDS["hf"]
             if any(path.glob("*.npy")):
                 return KINDS["arrays"]
         elif tables.is_table(path):
@@ -284,6 +297,8 @@ def _kind(data: Data) -> Kind:
                 f"{', '.join((*tables.ENDINGS, *arrays.ENDINGS))}",
                 field="data.data_dir",
             )
+    if data.name.startswith(hf.PREFIX):
+        return KINDS["hf"]
     return KINDS.get(data.name, _TFDS)
 
 

@@ -18,6 +18,7 @@ def test_separable_rows():
     probe = fit_probe(features, labels)
     assert probe.classes.tolist() == ["a", "b"]
     assert probe.test.top1 == 1.0 and probe.test.count == len(probe.test_rows) == 10
+    assert "val has 8 images, fewer than 50" in probe.warnings[0]
     assert probe.predict([[0.0, 0.0], [2.0, 2.0]]).tolist() == ["a", "b"]
     p = probe.probabilities([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
     assert p[0, 0] > 0.9 and p[2, 1] > 0.9

@@ -13,7 +13,7 @@ from tl.probes import protocol
 from tl.probes.heads import Classifier
 from tl.probes.held_out import HeldOut, Score
 from tl.probes.solvers import SOLVERS, Solver
-from tl.results import calibration
+from tl.results import calibration, cautions
 
 Arrays = Float[np.ndarray, "n d"] | Mapping[str, Float[np.ndarray, "n d"]]
 
@@ -119,10 +119,11 @@ def fit_probe(
     for part, rows in {**parts, "test": test_numbers}.items():
         if not len(rows):
             raise UserError(f"no row is left for {part}; give more rows of each class")
+    labels_of = {part: numbers[rows] for part, rows in parts.items()}
     chosen = [_solver(named).with_seed(seed) for named in solvers]
     result = protocol.run(
         lambda endpoint, part: by_endpoint[endpoint][parts[part]],
-        {part: numbers[rows] for part, rows in parts.items()},
+        labels_of,
         list(by_endpoint),
         chosen,
         HeldOut(lambda endpoint: tested[endpoint], test_numbers, len(classes)),
@@ -141,7 +142,10 @@ def fit_probe(
         test=dataclasses.replace(selected.test, logits=None),
         test_rows=held_rows,
         temperature=calibration.scaling(test_logits, test_numbers, fitted).temperature,
-        warnings=tuple(selected.warnings),
+        warnings=(
+            *cautions.of_parts({**labels_of, "test": test_numbers}, classes.tolist()),
+            *selected.warnings,
+        ),
         head=selected.fit.head,
     )
 

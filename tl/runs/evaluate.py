@@ -17,11 +17,11 @@ from tl.inference.model import Model
 from tl.probes.held_out import score_logits
 from tl.report import tables
 from tl.results import evidence
+from tl.results.cautions import of_labels, tell
 from tl.results.predictions import Predictions
 from tl.results.projection import project, spaced_rows
 from tl.results.run import SCHEMA
 from tl.runs import options
-from tl.runs.cautions import of_labels, tell
 from tl.runs.extract import stored_features
 from tl.runs.outcome import describe_data, describe_weights, left_out, write_report
 from tl.runs.workdir import begin

@@ -17,11 +17,11 @@ from tl.devices import DataParallel
 from tl.files import Log, write_json
 from tl.probes.solvers import Logistic
 from tl.report import tables
+from tl.results.cautions import of_parts, tell
 from tl.results.run import SCHEMA
 from tl.runs import options, prefix, preview, testing
-from tl.runs.cautions import of_parts, tell
 from tl.runs.outcome import describe_data, describe_weights, usage, write_report
-from tl.runs.parts import divide
+from tl.runs.parts import divide, labels_of
 from tl.runs.probe_head import fit_head
 from tl.runs.workdir import CHECKPOINTS, begin, replaces
 from tl.train import freezing, session, start
@@ -71,7 +71,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         sources.groups(opened["train"]),
     )
     cautions = of_parts(
-        parts, opened["train"].classes, chosen=options.examples_per_class(config) > 0
+        labels_of(parts), opened["train"].classes, chosen=options.examples_per_class(config) > 0
     )
     tell(cautions, log)
     recipe = options.recipe(config, len(parts["train"][1]), opened["train"].image_shape)

@@ -51,3 +51,8 @@ def divide(
         if not len(rows):
             raise UserError(f"no image is left for {part}; give more examples a class")
     return parts
+
+
+def labels_of(parts: Mapping[str, tuple[Labelled, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Returns the labels of each part's rows."""
+    return {part: source.labels()[rows] for part, (source, rows) in parts.items()}

@@ -16,12 +16,13 @@ from tl.inference.model import as_probe
 from tl.probes.seeds import warnings
 from tl.report import tables
 from tl.results import evidence
+from tl.results.cautions import of_parts, tell
 from tl.results.run import SCHEMA
 from tl.runs import options, probe_grid
-from tl.runs.cautions import of_parts, tell
 from tl.runs.extract import load_network, stored_features
 from tl.runs.options import Features
 from tl.runs.outcome import describe_data, describe_weights, left_out, usage, write_report
+from tl.runs.parts import labels_of
 from tl.runs.probe_grid import Headline
 from tl.runs.workdir import begin
 from tl.weights.load import Pretrained
@@ -72,7 +73,8 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         groups=sources.groups(opened["train"]),
     )
     most = list(parts)[-1]
-    cautions = of_parts(next(iter(parts[most].values())), classes, chosen=bool(most))
+    first = next(iter(parts[most].values()))
+    cautions = of_parts(labels_of(first), classes, chosen=bool(most))
     summary, headline = probe_grid.run(
         parts,
         classes=classes,

@@ -1,20 +1,12 @@
 import numpy as np
 
-from tl.runs import cautions
-
-
-class Split:
-    def __init__(self, *counts):
-        self._labels = np.repeat(np.arange(len(counts)), counts)
-
-    def labels(self):
-        return self._labels
+from tl.results import cautions
 
 
 def of(train, val, test, **fields):
-    splits = {"train": Split(*train), "val": Split(*val), "test": Split(*test)}
-    parts = {part: (split, np.arange(len(split.labels()))) for part, split in splits.items()}
-    return cautions.of_parts(parts, [f"c{i}" for i in range(len(train))], **fields)
+    counts = {"train": train, "val": val, "test": test}
+    labels = {part: np.repeat(np.arange(len(n)), n) for part, n in counts.items()}
+    return cautions.of_parts(labels, [f"c{i}" for i in range(len(train))], **fields)
 
 
 def test_enough_images_need_no_word():

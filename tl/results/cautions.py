@@ -1,11 +1,12 @@
 """Warnings of divisions whose numbers would mislead: tiny classes, a tiny validation set."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from tl.files import Log
-from tl.runs.parts import Labelled
 
 LEAST_TRAIN, LEAST_TEST = 5, 3  # images of a class
 LEAST_VAL = 50  # images in all
@@ -13,17 +14,16 @@ _NAMED = 10  # classes in a warning, at most
 
 
 def of_parts(
-    parts: Mapping[str, tuple[Labelled, np.ndarray]], classes: Sequence[str], *, chosen: bool
+    labels: Mapping[str, Int[np.ndarray, " _"]], classes: Sequence[Any], *, chosen: bool = False
 ) -> list[str]:
     """Returns what to know of the rows of a run before trusting its numbers.
 
     Args:
-      parts: `train`, `val` and `test` to what has the labels, and its rows.
+      labels: of `train`, `val` and `test`, from 0 on.
       classes: names, in the order of the labels.
       chosen: whether the number of training images of each class was asked for, so that few of
         them are no surprise.
     """
-    labels = {part: source.labels()[rows] for part, (source, rows) in parts.items()}
     found = of_labels(labels["test"], classes)
     train = np.bincount(labels["train"], minlength=len(classes))
     if absent := _names(classes, np.flatnonzero(train == 0)):
@@ -37,7 +37,7 @@ def of_parts(
     return found
 
 
-def of_labels(labels: np.ndarray, classes: Sequence[str]) -> list[str]:
+def of_labels(labels: Int[np.ndarray, " n"], classes: Sequence[Any]) -> list[str]:
     """Returns what to know of test rows before trusting the accuracy on them.
 
     Args:
@@ -53,7 +53,7 @@ def tell(warnings: Iterable[str], log: Log) -> None:
         log(f"warning: {warning}")
 
 
-def _few(counts: np.ndarray, least: int, classes: Sequence[str], kind: str) -> list[str]:
+def _few(counts: np.ndarray, least: int, classes: Sequence[Any], kind: str) -> list[str]:
     few = np.flatnonzero((counts > 0) & (counts < least))
     if not len(few):
         return []
@@ -61,6 +61,6 @@ def _few(counts: np.ndarray, least: int, classes: Sequence[str], kind: str) -> l
     return [f"{len(few)} of {len(classes)} classes have fewer than {least} {kind} images: {named}"]
 
 
-def _names(names: Sequence[str], chosen: np.ndarray) -> str:
-    text = ", ".join(names[i] for i in chosen[:_NAMED])
+def _names(names: Sequence[Any], chosen: np.ndarray) -> str:
+    text = ", ".join(str(names[i]) for i in chosen[:_NAMED])
     return text + (" ..." if len(chosen) > _NAMED else "")

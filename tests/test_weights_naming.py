@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from tl.errors import UserError
@@ -96,6 +97,81 @@ def test_two_spellings_of_one_tensor_are_refused():
 def test_other_networks_are_refused_by_name(names, message):
     with pytest.raises(UserError, match=message):
         naming.detect(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [
+        ("stage2.0.branch1.0.weight", "a ShuffleNet"),
+        ("features.3.squeeze.weight", "a SqueezeNet"),
+        ("inception3a.branch1.conv.weight", "an Inception"),
+        ("model.conv1.0.weight", "a ResNet-C"),
+        ("conv2_block1_preact_bn/gamma", "ResNet-v2"),
+        ("layer1.0.convs.0.weight", "Res2Net"),
+        ("layer1.0.conv2.conv.weight", "ResNeSt"),
+        ("layer1.0.se_module.fc1.weight", "channel attention"),
+        ("layer1.0.bn1.IN.weight", "IBN-Net"),
+        ("layer2.0.shortcut.0.weight", "a ResNet for small images"),
+        ("blocks.1.0.se.conv_reduce.weight", "an EfficientNet or MobileNet with channel"),
+        ("_blocks.0._se_reduce.weight", "an EfficientNet or MobileNet with channel"),
+        ("blocks.0.attn.qkv.weight", "a Vision Transformer"),
+        ("vit.encoder.layer.0.attention.attention.query.weight", "a Vision Transformer"),
+        ("encoder.layers.encoder_layer_0.self_attention.in_proj_weight", "a Vision Transformer"),
+        ("visual.transformer.resblocks.0.attn.in_proj_weight", "a Vision Transformer"),
+        ("layers.0.blocks.0.attn.qkv.weight", "a Swin"),
+        ("stages.0.blocks.0.conv_dw.weight", "a ConvNeXt"),
+        ("features.denseblock1.denselayer1.norm1.weight", "a DenseNet"),
+        ("features.0.0.weight", "a MobileNet, or"),
+        ("features.0.weight", "a VGG or AlexNet"),
+        ("block1_conv1/kernel", "a VGG or AlexNet"),
+        ("Conv2d_1a_3x3.conv.weight", "an Inception"),
+        ("s1.b1.conv1.conv.weight", "a RegNet"),
+    ],
+)
+def test_well_known_networks_are_named(name, network):
+    for prefix in ("", "state_dict/module."):
+        with pytest.raises(UserError, match=rf"^it holds .*{network}.*; expected a plain"):
+            naming.detect([prefix + name])
+
+
+@pytest.mark.parametrize(
+    ("backbone", "scheme"),
+    [
+        ("resnet18", "torchvision"),
+        ("resnet50", "torchvision"),
+        ("resnet50", "huggingface"),
+        ("resnet50", "keras"),
+        ("efficientnet_lite0", "efficientnet_lite"),
+    ],
+)
+def test_the_shapes_of_known_networks_pass(backbone, scheme):
+    names = convert.source_names(convert.shapes(registry.build(backbone)), scheme)
+    shapes = {name: leaf.shape for name, (_, leaf) in names.items()}
+    if naming.get(scheme).torch:
+        shapes = {name: (*shape[:-3:-1], *shape[:-2]) for name, shape in shapes.items()}
+    naming.check_shapes(scheme, {name: np.empty(shape) for name, shape in shapes.items()})
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ([(64, 1, 7, 7)], "for images of 1 channels; expected 3 channels"),
+        ([(64, 3, 3, 3)], r"small images \(a first convolution of 3 x 3\)"),
+        ([(64, 3, 7, 7), (128, 64, 1, 1), (128, 4, 3, 3), (256, 128, 1, 1)], "ResNeXt .*32 groups"),
+        ([(64, 3, 7, 7), (128, 64, 1, 1), (128, 128, 3, 3), (256, 128, 1, 1)], "Wide ResNet .*128"),
+    ],
+)
+def test_other_shapes_are_named(shapes, message):
+    modules = ["stem/conv", *(f"stage1/block1/conv{number}/conv" for number in (1, 2, 3))]
+    for scheme in ("torchvision", "huggingface", "keras"):
+        tensors = {
+            naming.source_name(scheme, module, "kernel"): np.empty(
+                shape if scheme != "keras" else (shape[2], shape[3], shape[1], shape[0])
+            )
+            for module, shape in zip(modules, shapes, strict=False)
+        }
+        with pytest.raises(UserError, match=message):
+            naming.check_shapes(scheme, tensors)
 
 
 def test_unknown_scheme_lists_the_near_ones():

@@ -126,6 +126,7 @@ def load(
         folder = Path(os.path.expanduser(name_or_path))  # a file for most
         named: tuple[str, ...] = ()
         if spec is None or like:
+            naming.check_shapes(scheme, tensors)
             named = hub_folder.class_names(folder)
             told = None if like else hub_folder.describe(folder, str(path), scheme)
             spec = told or _local_spec(path, tensors, scheme, like)

@@ -171,11 +171,48 @@ SCHEMES: dict[str, Scheme] = {
     ),
 }
 
-# Networks with names like a plain ResNet's and other arithmetic.
-_OTHER_NETWORKS = (
-    (r"conv1\.0\.weight", "a ResNet-C, -D, -S or -T (a stem of three convolutions)"),
-    (r"stages\.0\.blocks\.0\.norm1\.weight", "a pre-activation ResNet-v2"),
-    (r"layer1\.0\.(se|attn)\..*", "a ResNet with channel attention"),
+_EXPECTED = "expected a plain ResNet or EfficientNet-Lite0"
+# Networks that are not known here, told by one of their names, whatever stands before it. The first
+# ones have names like a plain ResNet's or EfficientNet's and other arithmetic.
+_OTHER_NETWORKS = tuple(
+    (re.compile(rf"(?:.*[./])?(?:{pattern})"), network)
+    for pattern, network in (
+        (r"stage2\.0\.branch1\..*", "a ShuffleNet"),
+        (r"features\.3\.squeeze\.weight", "a SqueezeNet"),
+        (r"conv1\.0\.weight", "a ResNet-C, -D, -S or -T (a stem of three convolutions)"),
+        (
+            r"stages\.0\.blocks\.0\.norm1\.weight|conv2_block1_preact_bn/gamma",
+            "a pre-activation ResNet-v2",
+        ),
+        (r"layer1\.0\.convs\.0\.weight", "a Res2Net"),
+        (r"layer1\.0\.conv2\.(conv|fc1)\.weight", "a ResNeSt or SK-ResNet"),
+        (r"layer1\.0\.(se|se_module|attn|attention|cbam)\..*", "a ResNet with channel attention"),
+        (r"layer1\.0\.bn\d\.IN\.weight", "an IBN-Net (instance and batch normalisation)"),
+        (
+            r"layer2\.0\.shortcut\.0\.weight",
+            "a ResNet for small images (with `shortcut` in its blocks)",
+        ),
+        (
+            r"blocks\.\d+\.\d+\.se\..*|_blocks\.\d+\._se_reduce\.weight|block1a_se_reduce/kernel",
+            "an EfficientNet or MobileNet with channel attention",
+        ),
+        (r"layers\.0\.blocks\.0\.attn\..*|features\.1\.0\.attn\..*", "a Swin Transformer"),
+        (
+            r"blocks\.0\.attn\..*|layer\.0\.attention\.attention\.query\.weight|"
+            r"encoder_layer_0\.self_attention\..*|resblocks\.0\.attn\..*",
+            "a Vision Transformer",
+        ),
+        (
+            r"stages\.0\.(blocks\.0\.conv_dw|0\.dwconv|layers\.0\.dwconv)\.weight|"
+            r"features\.1\.0\.layer_scale",
+            "a ConvNeXt",
+        ),
+        (r"features\.denseblock1\..*", "a DenseNet"),
+        (r"features\.0\.0\.weight|expanded_conv_.*", "a MobileNet, or torchvision's EfficientNet"),
+        (r"features\.0\.weight|block1_conv1/kernel", "a VGG or AlexNet"),
+        (r"(Conv2d_1a_3x3|inception3a\.branch1)\.conv\.weight", "an Inception network"),
+        (r"trunk_output\.block1\..*|s1\.b1\.conv1\.conv\.weight", "a RegNet"),
+    )
 )
 
 
@@ -255,8 +292,8 @@ def detect(names: Iterable[str]) -> str:
     """
     names = list(names)
     for pattern, network in _OTHER_NETWORKS:
-        if any(re.fullmatch(pattern, name) for name in names):
-            raise UserError(f"it holds {network}; expected a plain ResNet or EfficientNet-Lite0")
+        if any(map(pattern.fullmatch, names)):
+            raise UserError(f"it holds {network}; {_EXPECTED}")
     if "layer1.0.bn1.weight" in names and "layer1.0.bn1.running_mean" not in names:
         raise UserError(
             "it holds a ResNet without running statistics (group normalisation?); expected batch "
@@ -272,3 +309,47 @@ def detect(names: Iterable[str]) -> str:
         + ", ".join(PREFIXES)
         + " (`weights_prefix`)"
     )
+
+
+def check_shapes(scheme: str, tensors: Mapping[str, Any]) -> None:
+    """Raises UserError for a network with the names of one known here, and other shapes.
+
+    Args:
+      scheme: a key of `SCHEMES`.
+      tensors: name to array.
+    """
+    tensors = canonical(scheme, tensors)
+    if get(scheme).first != "stem/conv":
+        return
+    stem = _filters(scheme, tensors, "stem/conv")
+    if len(stem) == 4 and stem[1] != 3:
+        raise UserError(f"it holds a network for images of {stem[1]} channels; expected 3 channels")
+    if get(scheme).second != "stage1/block1/conv1/conv":
+        return
+    if len(stem) == 4 and stem[2:] != (7, 7):
+        raise UserError(
+            f"it holds a ResNet for small images (a first convolution of {stem[2]} x {stem[3]}); "
+            f"{_EXPECTED}, whose first convolution is 7 x 7"
+        )
+    first, second, third = (
+        _filters(scheme, tensors, f"stage1/block1/conv{number}/conv") for number in (1, 2, 3)
+    )
+    if len(first) != 4 or len(second) != 4 or len(third) != 4:
+        return  # basic blocks come in no other kind
+    if second[1] < first[0]:
+        raise UserError(
+            f"it holds a ResNeXt (convolutions of {first[0] // second[1]} groups); {_EXPECTED}"
+        )
+    if first[0] > 64:
+        raise UserError(
+            f"it holds a Wide ResNet (a first block of {first[0]} channels for 64); {_EXPECTED}"
+        )
+
+
+def _filters(scheme: str, tensors: Mapping[str, Any], module: str) -> tuple[int, ...]:
+    """Returns the shape of a module's kernel, (out, in, height, width); () if there is none."""
+    kernel = tensors.get(source_name(scheme, module, "kernel"))
+    shape = () if kernel is None else tuple(kernel.shape)
+    if get(scheme).torch or len(shape) != 4:
+        return shape
+    return shape[3], shape[2], shape[0], shape[1]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tl.data import division, loader, sources
-from tl.data.arrays import Arrays
+from tl.data.arrays import Arrays, is_folder_of_arrays
 from tl.data.division import Wanted
 from tl.data.tables import Columns
 from tl.errors import UserError
@@ -78,6 +78,15 @@ def test_npy_files_are_mapped(tmp_path):
     data = sources.Data("folder", data_dir=str(tmp_path))
     assert sources.open_source(data, "").name == tmp_path.name
     assert sources.open_sources(data)["test"].version == of(tmp_path)["test"].version
+
+
+def test_a_folder_of_arrays_has_no_folders(tmp_path):
+    assert not is_folder_of_arrays(tmp_path)
+    np.save(tmp_path / "notes.npy", np.zeros(3))
+    (tmp_path / ".hidden").mkdir()
+    assert is_folder_of_arrays(tmp_path)
+    (tmp_path / "cat").mkdir()
+    assert not is_folder_of_arrays(tmp_path)
 
 
 def test_the_version_follows_pixels_and_labels(tmp_path):

@@ -42,6 +42,12 @@ class _Split(NamedTuple):
     groups: str
 
 
+def is_folder_of_arrays(path: Path) -> bool:
+    """Returns whether a folder has .npy files and no folders, which could be classes or splits."""
+    folders = (entry for entry in path.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    return any(path.glob("*.npy")) and not any(folders)
+
+
 class ArraySource:
     """One split of images in an array; the fields are those of `tl.data.sources.Source`.
 

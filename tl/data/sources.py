@@ -285,7 +285,7 @@ def _kind(data: Data) -> Kind:
         if path.is_dir():
             if hf.is_saved(path):
                 return KINDS["hf"]
-            if any(path.glob("*.npy")):
+            if arrays.is_folder_of_arrays(path):
                 return KINDS["arrays"]
         elif tables.is_table(path):
             return KINDS["manifest"]

@@ -53,7 +53,7 @@ def config(weights, tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(config, tmp_path_factory):
     path = tmp_path_factory.mktemp("trained")
-    result, log = tiny.run(config(**AVERAGED), path)
+    result, log = tiny.run(config(**AVERAGED), path, pictures=True)
     return path, result, log
 
 
@@ -111,7 +111,7 @@ def test_result_json(trained):
     assert written == json.loads(json.dumps(result))
     assert set(written) == {
         *("schema", "kind", "data", "weights", "selected", "val", "test", "curve", "steps"),
-        *("rule", "parameters", "seeds", "seconds"),
+        *("rule", "parameters", "warnings", "seeds", "seconds"),
     }  # fmt: skip
     assert written["schema"] == 1
     assert written["kind"] == "finetune"

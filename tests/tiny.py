@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 from pathlib import Path
+from unittest import mock
 
 import jax
 import pytest
@@ -13,7 +14,8 @@ from configs import common
 from tests.networks import random_variables
 from tl.models import registry
 from tl.models.resnet import ResNet
-from tl.runs import finetune, workdir
+from tl.report import plots
+from tl.runs import finetune, preview, workdir
 from tl.weights import trained
 from tl.weights.spec import LocalFile, Preprocessing, WeightSpec
 
@@ -105,8 +107,8 @@ def config(weights: str, features: Path, **fields):
     return values
 
 
-def run(values, path: Path, log=lambda line: None):
-    """Returns what a run in a folder gives, and all it says."""
+def run(values, path: Path, log=lambda line: None, pictures=False):
+    """Returns what a run in a folder gives, and all it says; pictures take a second each."""
     lines = []
 
     def note(line):
@@ -114,7 +116,12 @@ def run(values, path: Path, log=lambda line: None):
         log(line)
 
     workdir.start(values, str(path), "test", resumable=True)
-    return finetune.run(values, path, note), "\n".join(lines)
+    with contextlib.ExitStack() as undrawn:
+        if not pictures:
+            undrawn.enter_context(mock.patch.object(preview, "draw"))
+            undrawn.enter_context(mock.patch.object(plots, "learning_curve"))
+        result = finetune.run(values, path, note)
+    return result, "\n".join(lines)
 
 
 def records(path: Path) -> list[dict]:

@@ -6,19 +6,15 @@ import re
 import runpy
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests import tiny as tiny_network
-from tests.networks import random_variables
 from tests.shapes import TinyShapes
-from tl.models import registry
 from tl.runs import evaluate, finetune, probe, workdir
 from tl.studies import study
 from tl.studies.plan import make_plan
-from tl.weights import load
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("[!_]*.py"))
 STUDIES = [path for path in CONFIGS if "experiments.ablate" in path.read_text()]
@@ -32,33 +28,31 @@ def command(path):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A ResNet-18 file, a TFDS set and a folder of images."""
+    """A weight file of the tiny network, a TFDS set and a folder of images."""
     root = tmp_path_factory.mktemp("tiny")
-    variables = random_variables(registry.build("resnet18"))
-    load.save(jax.device_get(variables), root / "resnet18.safetensors")
     builder = TinyShapes(data_dir=str(root / "tfds"), file_format="array_record")
     builder.download_and_prepare()
     rng = np.random.default_rng(0)
-    for label in ("tench", "goldfish"):
+    for label in ("cat", "dog"):
         (root / "photos" / label).mkdir(parents=True)
         for i in range(8):
             image = rng.integers(0, 256, (40 + i, 50, 3), np.uint8)
             Image.fromarray(image).save(root / "photos" / label / f"{i}.jpg", quality=95)
-    return root
+    with tiny_network.registered(), tiny_network.compiled_once(root / "compiled"):
+        tiny_network.write_weights(root / "tiny.safetensors")
+        yield root
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_runs(path, tiny, tmp_path):
     config = runpy.run_path(str(path))["get_config"]()
-    config.weights = str(tiny / "resnet18.safetensors")
-    config.weights_like = "resnet18.tv1"
-    config.preprocess.size = 32
+    config.weights = str(tiny / "tiny.safetensors")
+    config.preprocess.size = 16
     config.extract.feature_dir = str(tmp_path / "features")
     config.extract.batch_size = 128
     config.seeds = config.seeds[:1]
     if "logits" not in config.endpoints:
-        known = set(registry.get("resnet18").endpoints) | {"pixels"}
-        # The stages beyond a ResNet's four belong to EfficientNet.
+        known = set(tiny_network.BACKBONE.endpoints) | {"pixels"}
         config.endpoints = tuple(e for e in config.endpoints if set(e.split("+")) <= known)
     match config.data.name:
         case "digits":
@@ -85,10 +79,7 @@ def test_runs(path, tiny, tmp_path):
             config.train.accumulate = 1
             config.train.steps = 2
             config.augment.resize = 40 if config.augment.crop == "random" else 0
-            with tiny_network.registered():  # a ResNet-18 takes long to compile
-                config.weights = tiny_network.write_weights(tmp_path / "tiny.safetensors")
-                config.weights_like = ""
-                result = finetune.run(config, folder)
+            result = finetune.run(config, folder)
             assert result["steps"] == {"planned": 2, "done": 2}
             assert (folder / "augmented.png").exists() != config.train.cache_prefix
         case _:
@@ -101,7 +92,7 @@ def test_runs(path, tiny, tmp_path):
 def shrunk(run, tiny, features):
     """Returns a run of a study on a network that compiles in a second, two steps long."""
     config = run.config
-    config.weights = str(features.parent / "tiny.safetensors")
+    config.weights = str(tiny / "tiny.safetensors")
     config.preprocess.size = 16
     config.extract.feature_dir = str(features)
     config.extract.endpoints = config.extract.shared_endpoints = ()
@@ -130,13 +121,11 @@ def test_studies(path, tiny, tmp_path):
         first[tuple(plan.axes[axis][i % len(plan.axes[axis])] for axis in named)]
         for i in range(count)
     ]
-    with tiny_network.registered(), tiny_network.compiled_once(tiny / "compiled"):
-        tiny_network.write_weights(tmp_path / "tiny.safetensors")
-        for run in chosen:
-            shrunk(run, tiny, tmp_path / "features")
-        names = frozenset(run.name for run in chosen)
-        plan = dataclasses.replace(plan, runs=tuple(chosen), chosen=names, report=False)
-        failed = study.run(plan, tmp_path)
+    for run in chosen:
+        shrunk(run, tiny, tmp_path / "features")
+    names = frozenset(run.name for run in chosen)
+    plan = dataclasses.replace(plan, runs=tuple(chosen), chosen=names, report=False)
+    failed = study.run(plan, tmp_path)
     found = json.loads((tmp_path / "study.json").read_text())
     assert failed == [], [run["error"] for run in found["runs"]]
     assert all(0 <= run["test_top1"] <= 1 for run in found["runs"])

@@ -1,11 +1,14 @@
 import functools
 import json
 
+import pytest
+
 from tests import commands
 
 run = functools.partial(commands.run, "experiments.advise")
 
 
+@pytest.mark.slow
 def test_digits(tmp_path, monkeypatch):
     monkeypatch.setenv("TL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("XLA_FLAGS", "")  # as users have it: a device a core, sooner compiled

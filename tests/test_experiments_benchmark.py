@@ -10,6 +10,7 @@ from tests import commands
 run = functools.partial(commands.run, "experiments.benchmark")
 
 
+@pytest.mark.slow
 def test_a_small_probe_beside_scikit_learn(tmp_path):
     shown = run(
         f"--workdir={tmp_path / 'new'}", "--sections=probe", "--peers=sklearn", "--rounds=1",

@@ -91,7 +91,9 @@ def test_pooled_tokens_are_the_mean_of_the_patches(chunk_pixels, weights):
     np.testing.assert_allclose(found["block1"], tokens[:, 1:].mean(axis=1), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [foreign.GROUP_NET.name, pytest.param(foreign.VIT.name, marks=pytest.mark.slow)]
+)
 def test_fine_tuning_with_the_first_layer_frozen_and_cached(name, weights, tmp_path):
     first = registry.get(name).layers[0]
     fields = {

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests import tiny
+from tests.networks import random_variables
 from tl.data.transforms import host_transform, normalise
 from tl.errors import UserError
 from tl.inference import export
@@ -130,7 +131,7 @@ def test_timms_config_has_classes_and_preprocessing(tmp_path):
 
 def test_transformers_config_describes_the_network(tmp_path):
     model = registry.build("resnet18", num_classes=3)
-    variables = jax.device_get(model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3))))
+    variables = jax.device_get(random_variables(model))
     load.save(variables, tmp_path / "r.safetensors")
     (tmp_path / "c.txt").write_text("cat\ndog\nemu")
     loaded = inference.load(

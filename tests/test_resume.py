@@ -170,6 +170,7 @@ def test_many_kills(seed, runs, whole, tmp_path):
     assert_same_end(tmp_path, whole)
 
 
+@pytest.mark.slow  # tests/test_runs_finetune.py has it in one process
 def test_a_stopped_run_says_so_and_goes_on(runs, whole, tmp_path):
     began = 0
     for number, step, status in ((signal.SIGTERM, 3, 143), (signal.SIGINT, 12, 130)):

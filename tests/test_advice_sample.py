@@ -119,3 +119,32 @@ def test_the_first_batch_is_not_timed(monkeypatch):
 
     assert sample._rate(compute, np.arange(5), 4) == 2.0
     assert asked[0].tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]
+
+
+def test_folds_hold_out_whole_groups():
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 40, 300)
+    labels = groups % 4
+    held = sample.folds(labels, groups)
+    assert held.shape == (5, 300) and (held.sum(axis=0) == 1).all()
+    for fold in held:
+        assert not np.intersect1d(groups[fold], groups[~fold]).size
+        share = np.bincount(labels[fold], minlength=4) / np.bincount(labels)
+        assert np.abs(share - 0.2).max() < 0.1
+
+
+def test_a_class_of_one_group_is_not_held_out():
+    labels = np.array([0, 0, 1, 1, 1, 1, 2, 2, 2])
+    groups = np.array([5, 5, 3, 3, 8, 8, 1, 2, 4])
+    held = sample.folds(labels, groups)
+    assert not held[:, :2].any() and (held[:, 2:].sum(axis=0) == 1).all()
+    for fold in held:
+        assert {1, 2} <= set(labels[~fold])
+    with pytest.raises(UserError, match="advice needs two groups of some class at least, got 1 gr"):
+        sample.folds(labels[:2], groups[:2])
+
+
+def test_few_rows_of_a_class_come_from_many_groups():
+    labels, groups = np.repeat([0, 1], 20), np.arange(40) // 5
+    rows = sample.choose_rows(labels, 4, 0, groups=groups)
+    assert sorted(rows.groups.tolist()) == sorted(groups[rows.train].tolist()) == list(range(8))

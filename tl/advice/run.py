@@ -69,6 +69,7 @@ def advise(
         command.max_examples(fields),
         fields["seeds"][0],
         opened["val"].labels() if "val" in opened else None,
+        sources.groups(opened["train"]),
     )
     extraction = _extraction(options.extraction(config), network)
     drawn = sample.draw(

@@ -37,12 +37,15 @@ class Rows:
       train_labels: int [n].
       val: int [m], rows of the val source; None if there is none.
       val_labels: int [m].
+      groups: int [n], of the rows of train, equal for rows that no fold may part; None where every
+        row stands alone.
     """
 
     train: Int[np.ndarray, " n"]
     train_labels: Int[np.ndarray, " n"]
     val: Int[np.ndarray, " m"] | None = None
     val_labels: Int[np.ndarray, " m"] | None = None
+    groups: Int[np.ndarray, " n"] | None = None
 
     @property
     def count(self) -> int:
@@ -85,7 +88,9 @@ def stratified_order(labels: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray
     return np.argsort(places, kind="stable")
 
 
-def folds(labels: Int[np.ndarray, " n"]) -> Bool[np.ndarray, "folds n"]:
+def folds(
+    labels: Int[np.ndarray, " n"], groups: Int[np.ndarray, " n"] | None = None
+) -> Bool[np.ndarray, "folds n"]:
     """Returns which rows each fold holds out, bool [folds, n], stratified.
 
     Up to 400 rows make five folds and up to 1,500 make three, and every row is held out once, for
@@ -93,12 +98,22 @@ def folds(labels: Int[np.ndarray, " n"]) -> Bool[np.ndarray, "folds n"]:
     holds out a third of the rows. Every fold is fitted to at least one row of each class that has
     two rows or more.
 
+    With groups a fold holds out whole ones, so folds are not equal, and a class of a single group
+    is never held out.
+
     Args:
       labels: int [n], in a random order.
+      groups: int [n], equal for rows that no fold may part; None where every row stands alone.
+
+    Raises:
+      UserError: no group can be held out.
     """
     classes = np.unique(labels)
     once = len(labels) > 1500 or len(classes) >= MANY_CLASSES
     count = 5 if len(labels) <= 400 and not once else 3
+    if groups is not None:
+        of_groups = _folds_of_groups(labels, groups, count)
+        return of_groups[:1] if once else of_groups
     fold_of = np.empty(len(labels), int)
     for number, label in enumerate(classes):
         rows = np.flatnonzero(labels == label)
@@ -108,11 +123,39 @@ def folds(labels: Int[np.ndarray, " n"]) -> Bool[np.ndarray, "folds n"]:
     return np.stack(held[:1] if once else held)
 
 
+def _folds_of_groups(
+    labels: Int[np.ndarray, " n"], groups: Int[np.ndarray, " n"], count: int
+) -> Bool[np.ndarray, "folds n"]:
+    """Returns which rows each of at most `count` folds holds out, whole groups each."""
+    _, class_of = np.unique(labels, return_inverse=True)
+    _, first, group_of = np.unique(groups, return_index=True, return_inverse=True)
+    contents = np.zeros((len(first), class_of.max() + 1))  # rows of each group and class
+    np.add.at(contents, (group_of, class_of), 1)
+    single = np.sum(contents > 0, axis=0) == 1  # classes of a single group
+    fold_of = np.full(len(first), -1)
+    load = np.zeros((count, contents.shape[1]))  # rows of each fold and class
+    for group in np.argsort(first):
+        if np.any(contents[group, single]):
+            continue
+        # Where its classes are rare; of equal folds, the smallest.
+        crowded = load / contents.sum(axis=0) @ contents[group] + 1e-9 * load.sum(axis=1)
+        fold_of[group] = np.argmin(crowded)
+        load[fold_of[group]] += contents[group]
+    held = [fold_of[group_of] == fold for fold in range(count) if np.any(fold_of == fold)]
+    if not held:
+        raise UserError(
+            f"advice needs two groups of some class at least, got {len(first)} groups of "
+            f"{contents.shape[1]} classes; give more images in `data.train`"
+        )
+    return np.stack(held)
+
+
 def choose_rows(
     labels: Int[np.ndarray, " n"],
     k: int,
     seed: int,
     val_labels: Int[np.ndarray, " m"] | None = None,
+    groups: Int[np.ndarray, " n"] | None = None,
 ) -> Rows:
     """Returns all rows that a run with `k` examples per class would use.
 
@@ -121,6 +164,7 @@ def choose_rows(
       k: examples of each class; 0 for all.
       seed: of the choice and the order.
       val_labels: int [M], of the val source; None if there is none.
+      groups: int [N], of the train source, see `Rows`.
 
     Raises:
       UserError: rows that cannot be used, see `check`.
@@ -130,10 +174,10 @@ def choose_rows(
         rows = rows[stratified_order(labels[rows], seed)]
         return rows, labels[rows]
 
-    chosen = splits.few_shot(labels, k, seed) if k else np.flatnonzero(labels >= 0)
+    chosen = splits.few_shot(labels, k, seed, groups) if k else np.flatnonzero(labels >= 0)
     train, train_labels = ordered(chosen, labels)
     if val_labels is None:
-        rows = Rows(train, train_labels)
+        rows = Rows(train, train_labels, groups=None if groups is None else groups[train])
     else:
         rows = Rows(train, train_labels, *ordered(np.flatnonzero(val_labels >= 0), val_labels))
     check(rows.train_labels, rows.val_labels)
@@ -231,7 +275,8 @@ def draw(
     features = {name: values[kept] for name, values in features.items()}
     labels, is_val = labels[kept], is_val[kept]
     check(labels[~is_val], None if rows.val is None else labels[is_val])
-    held_out = folds(labels) if rows.val is None else is_val[None]
+    groups = None if rows.groups is None else rows.groups[: len(kept)][kept]
+    held_out = folds(labels, groups) if rows.val is None else is_val[None]
     return Sample(features, labels, held_out, rate, stored)
 
 

@@ -191,12 +191,16 @@ def test_fine_tuning_takes_one_seed_and_one_number_of_examples():
 def test_the_sections_become_objects_of_the_library():
     fields = {"augment.mixup": 0.3, "augment.shift": 0.1, "optim.name": "lamb"}
     found = recipe(
-        weights_like="resnet50.tv1", seeds=(4,), **fields, **{"train.norm_momentum": "0.75"}
+        weights_like="resnet50.tv1",
+        weights_average="ema",
+        seeds=(4,),
+        **fields,
+        **{"train.norm_momentum": "0.75"},
     )
     assert found.mixing.mixup == 0.3
     assert found.augmentation.shift == 0.1
     assert found.optim.name == "lamb"
-    assert found.weights == WeightChoice("efficientnet_lite0", like="resnet50.tv1")
+    assert found.weights == WeightChoice("efficientnet_lite0", like="resnet50.tv1", average="ema")
     assert (found.seed, found.norm_momentum, found.rule, found.ruled) == (4, 0.75, "", {})
     plain = recipe()
     assert plain.loss is LOSSES["softmax"]

@@ -78,6 +78,17 @@ def test_the_short_names_of_hugging_face_need_no_stripping():
     assert (wrapped.prefix, list(wrapped.tensors)) == ("model.", list(tensors))
 
 
+@pytest.mark.parametrize("wrapper", ["", "state_dict/feature_extractor.", "model/0."])
+def test_the_children_of_a_network_in_a_sequence(wrapper):
+    numbered = ["0.weight", "1.running_mean", "4.0.conv1.weight", "7.1.bn2.bias"]
+    tensors = dict(zip([wrapper + name for name in numbered], network().values(), strict=True))
+    outside = wrapper.removesuffix("feature_extractor.").removesuffix("0.")
+    reading = readings.find(tensors | head(f"{outside}cls.weight", f"{outside}cls.bias"))
+    assert (reading.prefix, list(reading.tensors)) == (wrapper, numbered)
+    found, _ = readings.with_head(reading, W)
+    assert list(found) == [*NETWORKS["torchvision"], "fc.bias", "fc.weight"]
+
+
 @pytest.mark.parametrize(
     "wrapper", ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"]
 )

@@ -95,6 +95,12 @@ SCHEMES: dict[str, Scheme] = {
             ),
             (r"head", lambda: "fc"),
         ),
+        # Names of nn.Sequential(*resnet.children()), which tutorials make a backbone of.
+        aliases=(
+            (r"^0\.(?=weight$)", "conv1."),
+            (r"^1\.(?=(weight|bias|running_mean|running_var|num_batches_tracked)$)", "bn1."),
+            *((rf"^{i + 3}\.(?=\d+\.)", f"layer{i}.") for i in (1, 2, 3, 4)),
+        ),
         second="stage1/block1/conv1/conv",
         backbone=r"(conv1|bn1|layer[1-4])\.",
     ),

@@ -476,7 +476,7 @@ def test_a_pattern_names_groups_that_are_not_divided(tmp_path):
 def test_a_group_in_two_directories_is_refused(root):
     for name in ("train/cat/p1_a", "test/cat/p1_b", "train/dog/p2_c", "test/dog/p3_c"):
         add(root / f"{name}.png", len(name))
-    with pytest.raises(UserError, match=r"^1 groups have images in train and in test: p1; put"):
+    with pytest.raises(UserError, match=r"^1 group has images in train and in test: p1; put"):
         of(root, group_pattern=r".*?(p\d+)_|.*")
     with pytest.raises(UserError, match=r"^data.group_pattern: .* finds nothing in \d of \d+ path"):
         of(root, group_pattern=r"(p\d+)_")

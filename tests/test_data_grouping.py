@@ -61,5 +61,5 @@ def test_a_group_in_two_splits_is_refused():
     text = r"^4 groups have images in train and in test: p1, p2, p3, \.\.\.; put each wholly"
     with pytest.raises(UserError, match=text):
         grouping.check_apart({**apart, "test": Split("test", ["p4", "p3", "p2", "p1", "p9"])})
-    with pytest.raises(UserError, match=r"^1 groups have images in val and in test: p9; put"):
+    with pytest.raises(UserError, match=r"^1 group has images in val and in test: p9; put"):
         grouping.check_apart({"val": Split("val", ["p9"]), "test": Split("test", ["p9"])})

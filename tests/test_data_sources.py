@@ -85,5 +85,5 @@ def test_groups_in_two_splits_are_refused(tmp_path):
     (tmp_path / "t.csv").write_text(
         "path,label,split,patient\na.png,x,train,p1\nb.png,y,train,p2\nc.png,x,test,p1\n"
     )
-    with pytest.raises(UserError, match=r"^1 groups have images in train and in test: p1; put"):
+    with pytest.raises(UserError, match=r"^1 group has images in train and in test: p1; put"):
         sources.open_sources(Data("folder", data_dir=str(tmp_path / "t.csv")))

@@ -104,8 +104,9 @@ def check_apart(opened: Mapping[str, object]) -> None:
     for a, b in itertools.combinations(names, 2):
         if shared := sorted(names[a] & names[b]):
             more = ", ..." if len(shared) > _NAMED else ""
+            count = "1 group has" if len(shared) == 1 else f"{len(shared):,} groups have"
             raise UserError(
-                f"{len(shared):,} groups have images in {a} and in {b}: "
+                f"{count} images in {a} and in {b}: "
                 f"{', '.join(shared[:_NAMED])}{more}; put each wholly into one of the two, or "
                 "leave the groups out"
             )

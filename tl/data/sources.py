@@ -96,7 +96,10 @@ class Examples(Protocol):
 
 @runtime_checkable
 class Source(Examples, Protocol):
-    """One split of labelled images, uint8 [H, W, 3] in RGB; it may be `Placed` as well."""
+    """One split of labelled images, uint8 [H, W, 3] in RGB.
+
+    It may be `Placed`, `Grouped` and `tl.data.grouping.Named` as well.
+    """
 
     @property
     def name(self) -> str:
@@ -104,7 +107,7 @@ class Source(Examples, Protocol):
 
     @property
     def version(self) -> str:
-        """Changes whenever the data do; of a folder a hash of its files' names and contents."""
+        """Changes whenever the data do; of files a hash of their names, labels and contents."""
 
     @property
     def split(self) -> str:

@@ -67,6 +67,9 @@ def test_mistakes(root):
     (root / "empty").mkdir()
     with pytest.raises(UserError, match=r"no image is in .*/empty; expected files"):
         paths(root / "empty")
+    (root / "empty/x.psd").touch()
+    with pytest.raises(UserError, match=r"no image is in .*/empty, left out: 1 \.psd; expected"):
+        paths(root / "empty")
     (root / "t.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="has no column 'path'; there are 'a', 'b'"):
         paths(root / "t.csv")

@@ -62,10 +62,7 @@ def listed(
             raise UserError(f"there is no file or folder {name}")
         first = next(found, None)
         if first is None:
-            raise UserError(
-                f"no image is in {name}; expected files with the endings "
-                f"{', '.join(sorted(kinds.endings()))}, or a table with a column of paths"
-            )
+            raise _no_image(name)
         for item in itertools.chain([first], found):
             if labelled and not item.label:
                 raise UserError(
@@ -79,13 +76,28 @@ def _line(line: str) -> str:
     return line.rstrip("\r\n")
 
 
+def _no_image(name: str, left_out: str = "") -> UserError:
+    return UserError(
+        f"no image is in {name}{left_out and f', left out: {left_out}'}; expected files with the "
+        f"endings {', '.join(sorted(kinds.endings()))}, or a table with a column of paths"
+    )
+
+
 def _folder(root: str) -> Iterator[Listed]:
-    """Yields the images below a folder, in the order of `walk.images_below`."""
-    left_out = walk.LeftOut()
+    """Yields the images below a folder, in the order of `walk.images_below`.
+
+    Raises:
+      UserError: there are none.
+    """
+    left_out, found = walk.LeftOut(), False
     for path in walk.images_below(root, left_out):
+        found = True
         first, _, rest = os.path.relpath(path, root).partition(os.sep)
         yield Listed(path, walk.nfc(first) if rest else "")
-    if text := str(left_out):
+    text = str(left_out)
+    if not found:
+        raise _no_image(root, text)
+    if text:
         _log.info("%s: left out %s", root, text)
     if warning := left_out.warning():
         _log.warning("%s: %s", root, warning)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tl.advice.rule import PROBES, Choice
 from tl.results import formats
+from tl.results.called import as_called
 from tl.runs import options
 from tl.runs.cost import Images, cost_of, measured, time_of
 
@@ -99,8 +100,9 @@ def command(
     ]
     module = f"experiments.{kind(choice)}"
     python = sys.orig_argv[0] if sys.orig_argv else "python"
-    arguments = [python, "-m", module, f"--config={config_file}", *flags, f"--workdir={workdir}"]
-    return " ".join(map(formats.shell_word, arguments))
+    called = as_called(f"{formats.shell_word(python)} -m {module}")
+    arguments = [f"--config={config_file}", *flags, f"--workdir={workdir}"]
+    return " ".join([called, *map(formats.shell_word, arguments)])
 
 
 def seconds(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tl.results.called import as_called
+
 THIN = "\u202f"  # a narrow space that does not break: between a number and its unit
 TO = NONE = "\N{EN DASH}"  # between the ends of a range; and in the place of what is not there
 
@@ -152,7 +154,7 @@ def setting(chosen: dict[str, Any]) -> str:
 
 def predict_command(folder: Path) -> str:
     """Returns the command that predicts with the classifier in a run's folder."""
-    return f"python -m experiments.predict {shlex.quote(str(folder))} PHOTOGRAPHS"
+    return as_called("python -m experiments.predict") + f" {shlex.quote(str(folder))} PHOTOGRAPHS"
 
 
 def predict_lines(folder: Path) -> list[str]:

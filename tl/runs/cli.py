@@ -18,6 +18,7 @@ from ml_collections import config_flags
 
 from tl.errors import Stopped, UserError, nearest
 from tl.fields import flat
+from tl.results.called import as_called
 from tl.results.formats import shell_word
 from tl.runs import workdir
 from tl.runs.field_help import field_help
@@ -108,6 +109,8 @@ def run(
       field_flags: the flag that stands for a field, without dashes, in a command that has no
         config.
     """
+    command = sys.modules["__main__"]
+    command.__doc__ = as_called(command.__doc__ or "")  # which --help shows
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
@@ -178,7 +181,7 @@ class _Lines(logging.Formatter):
         self._flag_of = flag_of
 
     def format(self, record: logging.LogRecord) -> str:
-        text = _as_flags(super().format(record), self._flag_of())
+        text = as_called(_as_flags(super().format(record), self._flag_of()))
         return f"warning: {text}" if record.levelno >= logging.WARNING else text
 
 
@@ -191,7 +194,7 @@ def _flags_of_fields() -> dict[str, str]:
 
 
 def _fail(error: object) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {as_called(str(error))}", file=sys.stderr)
     sys.exit(2)
 
 

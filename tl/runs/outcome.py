@@ -11,6 +11,7 @@ from tl.data.sources import Source
 from tl.features.store import CORRUPT, FeatureStore
 from tl.files import Log
 from tl.results import formats
+from tl.results.called import as_called
 from tl.weights.load import Pretrained
 
 
@@ -25,7 +26,7 @@ def write_report(wanted: bool, workdir: Path, log: Log) -> None:
     except Exception as error:
         log(
             f"warning: no report was made ({type(error).__name__}: {error}); try again with "
-            f"python -m experiments.report {workdir}"
+            f"{as_called('python -m experiments.report')} {workdir}"
         )
 
 

@@ -179,22 +179,24 @@ def test_sets_by_name(monkeypatch):
     calls = []
 
     def load_dataset(*args, **options):
-        calls.append((args, options))
+        calls.append((*args, options, module.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE))
         if args[0] == "a/absent":
             raise FileNotFoundError("no such set")
         return {"train": table(range(6), [0, 1] * 3)}
 
     module = types.ModuleType("datasets")
     module.load_dataset = load_dataset
-    module.DownloadConfig = lambda **options: options
+    module.config = types.SimpleNamespace(HF_HUB_OFFLINE=False)
+    constants = types.SimpleNamespace(HF_HUB_OFFLINE=False)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", types.ModuleType("huggingface_hub"))
+    sys.modules["huggingface_hub"].constants = constants
     monkeypatch.setitem(sys.modules, "datasets", module)
     opened = sources.open_sources(sources.Data("hf:a/birds:large", "/cache", download=False))
     assert len(opened["test"]) == 2
+    sources.open_sources(sources.Data("hf:a/birds"))
     assert calls == [
-        (
-            ("a/birds", "large"),
-            {"cache_dir": "/cache", "download_config": {"local_files_only": True}},
-        )
+        ("a/birds", "large", {"cache_dir": "/cache"}, True, True),  # without the network
+        ("a/birds", None, {"cache_dir": None}, False, False),
     ]
     text = r"^data\.name: hf:a/absent cannot be loaded \(FileNotFoundError: no such set\)$"
     with pytest.raises(UserError, match=text):

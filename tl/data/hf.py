@@ -381,15 +381,31 @@ def load_named(name: str, cache_dir: str, *, download: bool) -> dict[str, Table]
     """
     datasets = _datasets()
     repository, _, config = name.removeprefix(PREFIX).partition(":")
-    with _naming(name, "data.name"):
+    with _naming(name, "data.name"), _network(datasets, download):
         return _by_split(
             datasets.load_dataset(
-                repository,
-                config or None,
-                cache_dir=os.path.expanduser(cache_dir) or None,
-                download_config=datasets.DownloadConfig(local_files_only=not download),
+                repository, config or None, cache_dir=os.path.expanduser(cache_dir) or None
             )
         )
+
+
+@contextlib.contextmanager
+def _network(datasets: Any, allowed: bool) -> Iterator[None]:
+    """Keeps `datasets` off the network where it is not allowed.
+
+    Its own switch, HF_HUB_OFFLINE, is read when the packages are imported.
+    """
+    if allowed:
+        yield
+        return
+    from huggingface_hub import constants
+
+    before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
 
 
 def _by_split(found: Any) -> dict[str, Table]:

@@ -143,6 +143,14 @@ def test_a_folder_of_transformers_says_all_itself(variables, tmp_path):
     preprocessing = network.spec.preprocessing
     assert (preprocessing.size, preprocessing.crop_pct) == (96, 0.75)
     assert len(network.sha256) == 64
+    load.save(variables, tmp_path / "other.safetensors", scheme="huggingface")
+    with pytest.raises(UserError, match="does not say how its images were made"):
+        load.load(str(tmp_path / "other.safetensors"))
+    (tmp_path / "other.safetensors").rename(tmp_path / "model.safetensors")
+    for path in (tmp_path, tmp_path / "model.safetensors"):
+        spec = load.load(str(path)).spec
+        assert (spec.preprocessing, spec.classes) == (preprocessing, tuple("abcdefghij"))
+    (tmp_path / "model.safetensors").unlink()
     spec = load.load(str(tmp_path), like="resnet18.tv1").spec
     assert (spec.preprocessing.size, spec.classes) == (224, tuple("abcdefghij"))
     (tmp_path / "b.safetensors").unlink()

@@ -123,12 +123,14 @@ def load(
             reading = readings.find(tensors, average, prefix)
             tensors = reading.tensors if reading else tensors
         scheme = spec.scheme if spec else naming.detect(tensors)
-        folder = Path(os.path.expanduser(name_or_path))  # a file for most
+        folder = path if os.path.isdir(path) else path.parent
         named: tuple[str, ...] = ()
         if spec is None or like:
             naming.check_shapes(scheme, tensors)
-            named = hub_folder.class_names(folder)
-            told = None if like else hub_folder.describe(folder, str(path), scheme)
+            told = None
+            if path in (folder, *hub_folder.weight_files(folder)):
+                named = hub_folder.class_names(folder)
+                told = None if like else hub_folder.describe(folder, str(path), scheme)
             spec = told or _local_spec(path, tensors, scheme, like)
         if reading:
             width = registry.get(spec.backbone).outputs[FINAL].width

@@ -168,6 +168,19 @@ def test_splits_and_labels_that_are_not_there():
         of({"train": table([1, 2], ["a", None], Value("string"))})
 
 
+def test_splits_must_have_the_same_classes_in_the_same_order():
+    found = {"train": table([1, 2], [0, 1]), "test": table([3], [0], ClassLabel("dog", "cat"))}
+    text = r"^hf:a/birds: the column 'label' must be the same in all splits, but is .* in 'train' "
+    with pytest.raises(UserError, match=text):
+        of(found)
+    found["test"] = table([3], ["dog"], Value("string"))
+    with pytest.raises(UserError, match=text):
+        of(found)
+    found["test"] = Table({"img": Image()}, {"img": [png(3)]})
+    with pytest.raises(UserError, match=text + "and None in 'test'$"):
+        of(found)
+
+
 def test_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     for name, data_dir in (("hf:a/birds", ""), ("hf", str(tmp_path))):

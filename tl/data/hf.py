@@ -182,7 +182,7 @@ class HfSet:
         self.where = where
         self.name = where if where.startswith(PREFIX) else Path(where).resolve().name
         self._tables, self._skip_corrupt = found, skip_corrupt
-        features = next(iter(found.values())).features
+        self._features = features = next(iter(found.values())).features
         self._image = _image_column(features, columns.image, where)
         self._label = _label_column(features, columns.label, where)
         self._group = _usual(features, columns.group, tables.GROUPS, "data.group_column", where)
@@ -203,8 +203,9 @@ class HfSet:
             the set names them.
 
         Raises:
-          UserError: labels that cannot be used.
+          UserError: labels that cannot be used, or splits whose columns or classes differ.
         """
+        self._check_alike(named)
         classes, labels = self._labels(named)
         opened = {}
         for part, split in named.items():
@@ -228,9 +229,26 @@ class HfSet:
             _log.info("%s: %d images of %d classes", self.where, len(table), len(classes))
         return opened
 
+    def _check_alike(self, named: Mapping[str, str]) -> None:
+        """Raises UserError where splits differ in their columns, or in the order of their classes.
+
+        `datasets` gives each split its own types, so 0 may be a cat in one and a dog in another.
+        """
+        first, expected = next(iter(self._tables)), self._features
+        for split in named.values():
+            features = self._tables[split].features
+            for column in filter(None, (self._image, self._label, self._group)):
+                one, other = expected[column], features.get(column)
+                names = [getattr(feature, "names", None) for feature in (one, other)]
+                if _kind(one) != _kind(other) or names[0] != names[1]:
+                    raise UserError(
+                        f"{self.where}: the column {column!r} must be the same in all splits, but "
+                        f"is {one} in {first!r} and {other} in {split!r}"
+                    )
+
     def _labels(self, named: Mapping[str, str]) -> tuple[list[str], dict[str, np.ndarray]]:
         """Returns the classes, and the labels int32 [N] of each part."""
-        feature = next(iter(self._tables.values())).features[self._label]
+        feature = self._features[self._label]
         cells = {part: self._column(split, self._label) for part, split in named.items()}
         if _kind(feature) == "ClassLabel":
             return list(feature.names), {

@@ -79,6 +79,26 @@ def test_columns_of_a_table():
     assert Data("manifest", **fields).columns == Columns("a", "b", "c", "d")
 
 
+@pytest.mark.parametrize(
+    ("name", "field", "advice"),
+    [
+        ("digits", "group_pattern", "leave it out"),
+        ("digits", "group_column", "leave it out"),
+        ("cifar10", "group_column", "leave it out"),
+        ("folder", "group_column", "give `data.group_pattern`"),
+        ("arrays", "group_pattern", "give `data.group_column`"),
+        ("hf:owner/name", "group_pattern", "give `data.group_column`"),
+    ],
+)
+def test_groups_that_such_data_cannot_have_are_refused(tmp_path, name, field, advice):
+    data = Data(name, data_dir=str(tmp_path), **{field: "patient"})
+    text = rf"^data\.{field}: such data have no groups by it; {advice}$"
+    with pytest.raises(UserError, match=text):
+        sources.open_sources(data)
+    with pytest.raises(UserError, match=text):
+        sources.open_source(data, "test", field="data.test")
+
+
 def test_groups_in_two_splits_are_refused(tmp_path):
     for value, name in enumerate("abcd"):
         Image.new("RGB", (2, 3), (value, 0, 0)).save(tmp_path / f"{name}.png")

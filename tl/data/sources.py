@@ -180,13 +180,18 @@ class Kind:
       split: (data, split, field) -> one split; `field` names the split in errors.
       parts: (data, labelled) -> the splits of a run, see `open_sources`. None where they are
         `data.train`, `data.test` and, if it is a split, `data.val`, each opened by `split`.
+      groups: fields that can name the groups of such data; others that are set are refused, since
+        groups would be parted unseen.
     """
 
     split: Callable[[Data, str, str], Source]
     parts: Callable[[Data, bool], Mapping[str, Source]] | None = None
+    groups: tuple[str, ...] = ()
 
 
-def _with_named_splits(opener: Callable[[Data, bool], division.DataSet]) -> Kind:
+def _with_named_splits(
+    opener: Callable[[Data, bool], division.DataSet], groups: tuple[str, ...]
+) -> Kind:
     """Returns the kind of data whose `tl.data.division.DataSet` a function opens."""
 
     def split(data: Data, name: str, field: str) -> Source:
@@ -199,7 +204,7 @@ def _with_named_splits(opener: Callable[[Data, bool], division.DataSet]) -> Kind
         )
         return division.open_parts(opener(data, labelled), wanted)
 
-    return Kind(split, parts)
+    return Kind(split, parts, groups)
 
 
 def _folder_split(data: Data, split: str, field: str) -> Source:
@@ -267,10 +272,10 @@ def _tfds_split(data: Data, split: str, field: str) -> Source:
 # `data.name` to how such data are opened. Other names are of TFDS.
 KINDS: Mapping[str, Kind] = {
     "digits": Kind(lambda data, split, field: digits.Digits(split, field=field)),
-    "folder": Kind(_folder_split, _folder_parts),
-    "manifest": _with_named_splits(_manifest),
-    "arrays": _with_named_splits(_arrays),
-    "hf": _with_named_splits(_hf),
+    "folder": Kind(_folder_split, _folder_parts, ("group_pattern",)),
+    "manifest": _with_named_splits(_manifest, ("group_column", "group_pattern")),
+    "arrays": _with_named_splits(_arrays, ("group_column",)),
+    "hf": _with_named_splits(_hf, ("group_column",)),
 }
 _TFDS = Kind(_tfds_split)
 
@@ -282,7 +287,23 @@ def _path(data: Data) -> Path:
 
 
 def _kind(data: Data) -> Kind:
-    """Returns the kind of some data: by their name or, of a 'folder', by what is at the path."""
+    """Returns the kind of some data: by their name or, of a 'folder', by what is at the path.
+
+    Raises:
+      UserError: there is no such kind of file, or such data cannot have the groups asked for.
+    """
+    kind = _found_kind(data)
+    for field in ("group_column", "group_pattern"):
+        if getattr(data, field) and field not in kind.groups:
+            known = " or ".join(f"`data.{name}`" for name in kind.groups)
+            raise UserError(
+                f"such data have no groups by it; {f'give {known}' if known else 'leave it out'}",
+                field=f"data.{field}",
+            )
+    return kind
+
+
+def _found_kind(data: Data) -> Kind:
     if data.name == "folder" and data.data_dir:
         path = _path(data)
         if path.is_dir():

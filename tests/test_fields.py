@@ -32,6 +32,7 @@ def test_fields_that_were_added_are_in_the_config_and_off():
     assert ADDED == {
         "train.loss": "softmax",
         "extract.shared_endpoints": [],
+        "weights_average": "",
         "weights_classes": "",
         "data.allow_duplicates": False,
         "data.image_column": "",

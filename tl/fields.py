@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 ADDED = {
     "train.loss": "softmax",
     "extract.shared_endpoints": [],
+    "weights_average": "",
     "weights_classes": "",
     "data.allow_duplicates": False,
     "data.image_column": "",

@@ -167,6 +167,8 @@ class TestMistakes:
             (images(4, 8, 8, 4), r"uint8 \[4, 8, 8, 4\]; .*: images\[\.\.\., :3\] leaves out the "),
             (images(4, 64), r"uint8 \[4, 64\]; .*: images\.reshape\(-1, H, W\) makes images of ro"),
             (GREY[:0], r"uint8 \[0, 5, 5\]; expected uint8 \[N, H, W\]"),
+            (GREY[:, :0], r"uint8 \[4, 0, 5\]; expected uint8 \[N, H, W\]"),
+            (np.uint8(3), r"uint8 \[\]; expected uint8 \[N, H, W\]"),
             (GREY[:3], r"has 3 images, but labels 4 values"),
         ],
     )  # fmt: skip
@@ -235,6 +237,9 @@ class TestMistakes:
         with pytest.raises(
             UserError, match="4 of 4 images of test are in train too, byte for byte"
         ):
+            sources.open_sources(data)
+        path = npz(tmp_path, x_train=GREY, y_train=y, x_test=GREY.astype(np.int64), y_test=y)
+        with pytest.raises(UserError, match="4 of 4 images of test are in train too"):
             sources.open_sources(data)
         data = sources.Data("arrays", data_dir=str(path), val="train")
         with pytest.raises(UserError, match=r"`data\.train` .* and `data\.val` .* share 4 images"):

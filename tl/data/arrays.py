@@ -44,8 +44,9 @@ class _Split(NamedTuple):
 
 def is_folder_of_arrays(path: Path) -> bool:
     """Returns whether a folder has .npy files and no folders, which could be classes or splits."""
-    folders = (entry for entry in path.iterdir() if entry.is_dir() and entry.name[0] != ".")
-    return any(path.glob("*.npy")) and not any(folders)
+    return any(path.glob("*.npy")) and not any(
+        entry.is_dir() and entry.name[0] != "." for entry in path.iterdir()
+    )
 
 
 class ArraySource:
@@ -210,7 +211,8 @@ class Arrays:
                 images,
                 np.array([number[name] for name in names], np.int32),
                 rows=rows,
-                digests=[content.digest(np.ascontiguousarray(image).tobytes()) for image in images],
+                # As bytes of pixels, so that copies are found whatever the integers' type.
+                digests=[content.digest(image.astype(np.uint8).tobytes()) for image in images],
                 group_names=None if groups is None else np.array(groups),
                 name=self.name,
                 part=named[part],
@@ -367,7 +369,7 @@ def _check_images(images: np.ndarray, where: str) -> None:
     """Raises UserError unless an array holds images as `ArraySource` takes them."""
     found = f"{where} is {images.dtype} {list(images.shape)}"
     expected = "; expected uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3]"
-    if not len(images):
+    if not images.size:
         raise UserError(f"{found}{expected}")
     if images.ndim == 4 and images.shape[3] not in (1, 3):
         convert = ""

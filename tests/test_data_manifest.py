@@ -144,6 +144,9 @@ def test_images_without_labels(root, caplog):
     opened = of(file, wanted=Wanted(labelled=False), labelled=False)
     assert list(opened) == ["train"] and opened["train"].classes == ()
     assert len(opened["train"]) == 3
+    file = csv(root, "path,label\n" + rows(range(3), "cat"))
+    opened = of(file, wanted=Wanted(labelled=False), labelled=False)
+    assert sum(map(len, opened.values())) == 3 and opened["train"].classes == ("cat",)
 
 
 class TestMistakes:
@@ -184,6 +187,13 @@ class TestMistakes:
     def test_one_message(self, root, table, message):
         with pytest.raises(UserError, match=f"^{message}"):
             of(csv(root, table))
+
+    def test_images_in_the_place_of_paths(self, root):
+        (root / "labels.jsonl").write_text('{"image": {"bytes": "x"}, "label": 0}\n')
+        with pytest.raises(
+            UserError, match=r"jsonl line 1: expected a path in 'image', got dict; images in a ta"
+        ):
+            of(root / "labels.jsonl")
 
     def test_a_column_or_split_of_another_name(self, root):
         file = csv(

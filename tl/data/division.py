@@ -223,7 +223,9 @@ def row_id(split: str, row: int) -> str:
     return f"{split or 'row'}/{row}"
 
 
-def class_names(labels: Mapping[str, Sequence[str]], place: Callable[[str, int], str]) -> list[str]:
+def class_names(
+    labels: Mapping[str, Sequence[str]], place: Callable[[str, int], str], *, least: int = 2
+) -> list[str]:
     """Returns the names of the classes in the order of their labels.
 
     Integers are in the order of their size, other names in that of the alphabet.
@@ -231,15 +233,16 @@ def class_names(labels: Mapping[str, Sequence[str]], place: Callable[[str, int],
     Args:
       labels: the name of each row's class, by part. Train decides the classes where it is there.
       place: (part, row) -> where a row is, for errors.
+      least: number of classes that train must have, 1 or 2.
 
     Raises:
-      UserError: train has fewer than two classes, or another part has one that train lacks.
+      UserError: train has fewer classes, or another part has one that train lacks.
     """
     deciding = {"train": labels["train"]} if "train" in labels else labels
     names = {name for of_part in deciding.values() for name in of_part}
     numbers = all(n.removeprefix("-").isdecimal() and str(int(n)) == n for n in names)
     classes = sorted(names, key=int) if numbers else sorted(names)
-    if "train" in labels and len(classes) < 2:
+    if "train" in labels and len(classes) < least:
         raise UserError(
             f"expected two classes or more, got {classes[0]!r} alone", field="data.train"
         )

@@ -54,17 +54,18 @@ class Manifest:
           group_pattern: names the groups of images, see `tl.data.grouping.by_pattern`; '' for those
             of the column, if there is one.
           skip_corrupt: leave out images that cannot be read or decoded.
-          labelled: whether labels are needed.
+          labelled: whether labels are needed. Without, one class or none is enough.
 
         Raises:
-          UserError: a table that cannot be read, lacks a column or a value, or names a file twice;
-            groups by a column and by a pattern.
+          UserError: the table cannot be read, lacks a column or a value, or names a file twice; or
+            groups are given both by a column and by a pattern.
         """
         self.file = file
         self.where = str(file)
         self.root = file.parent
         self.name = as_id(str(Path(file.resolve().parent.name, file.stem)))
         self.skip_corrupt = skip_corrupt
+        self.labelled = labelled
         if group_pattern and columns.group:
             raise UserError(
                 "expected a pattern or a column of groups, got both (`data.group_column`)",
@@ -86,8 +87,8 @@ class Manifest:
           named: 'train', 'val' or 'test' to the split that it is. Train decides the classes.
 
         Raises:
-          UserError: train has fewer than two classes, or another split has one that train lacks; a
-            file that is not there.
+          UserError: train has too few classes, or another split has one that train lacks; a file
+            that is not there.
         """
         rows = {
             part: [row for row in self._rows if row.split == name] for part, name in named.items()
@@ -97,6 +98,7 @@ class Manifest:
             classes = division.class_names(
                 {part: [row.label for row in of_part] for part, of_part in rows.items()},
                 lambda part, row: f"{self.file} {rows[part][row].place}",
+                least=2 if self.labelled else 1,
             )
         number = {name: label for label, name in enumerate(classes)}
         hashed = self._hashed([row for of_part in rows.values() for row in of_part])
@@ -178,6 +180,12 @@ def _rows(file: Path, columns: Columns, labelled: bool) -> list[_Listed]:
     listed: list[_Listed] = []
     seen: dict[str, _Listed] = {}
     for place, values in (first, *read):
+        cell = values.get(path or "") or ""
+        if not isinstance(cell, str):  # such as an image in Parquet of Hugging Face
+            raise UserError(
+                f"{file} {place}: expected a path in {path!r}, got {type(cell).__name__}; "
+                "images in a table are read where `datasets` loads it (`data.name=hf:owner/name`)"
+            )
         texts = {name: _text(values.get(name)) for name in (path, label, split, group) if name}
         for name in (path, label, split):
             if name and not texts[name]:
@@ -222,7 +230,7 @@ def _below(root: Path, path: str) -> str:
 
 
 def _near(path: Path) -> str:
-    """Returns a clause on what is there instead of a file that is not."""
+    """Returns a clause for errors: similar names in a missing file's folder, or no such folder."""
     if not path.parent.is_dir():
         return f"; there is no folder {path.parent} either"
     close = difflib.get_close_matches(path.name, os.listdir(path.parent), n=_NAMED, cutoff=0.5)

@@ -134,10 +134,11 @@ def _parquet(file: Path) -> Iterator[Row]:
 
     number = 0
     try:
-        for batch in parquet.ParquetFile(file).iter_batches(batch_size=1024):
-            for values in batch.to_pylist():
-                number += 1
-                yield Row(f"row {number}", values)
+        with parquet.ParquetFile(file) as opened:
+            for batch in opened.iter_batches(batch_size=1024):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield Row(f"row {number}", values)
     except (OSError, pyarrow.ArrowException) as error:
         raise UserError(f"{file} cannot be read as Parquet: {error}") from error
 

@@ -11,6 +11,7 @@ def test_of_an_installed_package_tl_is_the_command(monkeypatch, tmp_path):
     for text, expected in {
         "python -m experiments.predict RUN": "tl predict RUN",
         "/v/bin/python3.11 -m experiments.probe --config=a": "tl probe --config=a",
+        "'/my v/bin/python3' -m experiments.probe --config=a": "tl probe --config=a",
         "`experiments.weights list`, or experiments.probe": "`tl weights list`, or tl probe",
         "/data/experiments.probe/run": "/data/experiments.probe/run",
     }.items():

@@ -9,4 +9,5 @@ def as_called(text: str) -> str:
     """Returns a text with `python -m experiments.NAME` and `experiments.NAME` as called here."""
     if not BUNDLED.is_dir():
         return text
-    return re.sub(r"(\S*python\S* -m )?(?<![\w/.])experiments\.(\w+)", r"tl \2", text)
+    python = r"(?:'[^'\n]*python[^'\n]*'|\S*python\S*) -m "  # quoted where its path has spaces
+    return re.sub(rf"(?:{python})?(?<![\w/.])experiments\.(\w+)", r"tl \1", text)

@@ -201,6 +201,7 @@ def test_normalisation(tmp_path, fields, mean, std):
             "crop of not",
         ),
         ({"image_mean": [1, 2]}, "damaged"),
+        ({"rescale_factor": 0}, "damaged"),
     ],
 )
 def test_processors_that_are_not_supported(tmp_path, fields, message):

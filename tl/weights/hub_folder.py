@@ -81,7 +81,7 @@ def describe(directory: Path, name: str, scheme: str) -> WeightSpec | None:
         if not (directory / _PROCESSOR).is_file():
             return None
         return _of_transformers(config, _json(directory / _PROCESSOR), name, scheme)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(

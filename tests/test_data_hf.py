@@ -188,7 +188,7 @@ def test_it_says_what_to_install(tmp_path, monkeypatch):
             sources.open_sources(sources.Data(name, data_dir=data_dir))
 
 
-def test_sets_by_name(monkeypatch):
+def test_sets_by_name(tmp_path, monkeypatch):
     calls = []
 
     def load_dataset(*args, **options):
@@ -214,6 +214,11 @@ def test_sets_by_name(monkeypatch):
     text = r"^data\.name: hf:a/absent cannot be loaded \(FileNotFoundError: no such set\)$"
     with pytest.raises(UserError, match=text):
         sources.open_sources(sources.Data("hf:a/absent"))
+    (tmp_path / "a/birds").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^data\.name: a/birds is a path here, which `datasets` w"):
+        sources.open_sources(sources.Data("hf:a/birds"))
+    assert len(calls) == 3
 
 
 INSTALLED = importlib.util.find_spec("datasets") is not None

@@ -395,10 +395,17 @@ def load_named(name: str, cache_dir: str, *, download: bool) -> dict[str, Table]
       download: whether it may be downloaded.
 
     Raises:
-      UserError: `datasets` is not installed, or the data set cannot be had.
+      UserError: `datasets` is not installed, the data set cannot be had, or something here has its
+        name as a path.
     """
     datasets = _datasets()
     repository, _, config = name.removeprefix(PREFIX).partition(":")
+    if os.path.exists(repository):
+        raise UserError(
+            f"{repository} is a path here, which `datasets` would read in place of the set on the "
+            "Hub; start elsewhere, or give a path with `data.data_dir`",
+            field="data.name",
+        )
     with _naming(name, "data.name"), _network(datasets, download):
         return _by_split(
             datasets.load_dataset(

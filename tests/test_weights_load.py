@@ -239,7 +239,9 @@ def test_a_checkpoint_says_what_was_stripped_and_left_out(file, tmp_path, caplog
 def test_averages_that_cannot_be_had(file, tmp_path):
     with pytest.raises(UserError, match=r"^weights_average: expected '' or 'ema', got 'swa'"):
         load.load(str(file), average="swa")
-    with pytest.raises(UserError, match=r"^weights_average: leave it out with `weights_prefix`"):
+    with pytest.raises(
+        UserError, match=r"^weights_average: cannot be given beside `weights_prefix`"
+    ):
         load.load(str(file), average="ema", prefix="moco")
     with pytest.raises(UserError, match=r"model\.safetensors: `weights_average=ema` expects"):
         load.load(str(file), like="resnet18.tv1", average="ema")

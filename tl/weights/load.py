@@ -94,7 +94,7 @@ def load(
     if average not in readings.AVERAGES:
         raise UserError(f"expected '' or 'ema', got {average!r}", field="weights_average")
     if average and prefix:
-        raise UserError("leave it out with `weights_prefix`", field="weights_average")
+        raise UserError("cannot be given beside `weights_prefix`", field="weights_average")
     if file := probe_head.find(path):
         probe = probe_head.read(file)
         if drop_head:

@@ -75,12 +75,12 @@ class ArraySource:
 
         Args:
           images: integers in 0..255, [N, H, W] or [N, H, W, C] with C of 1 or 3.
-          labels: of each row.
-          rows: numbers of the rows that are in this split.
-          digests: of the content of each row.
-          group_names: str, of each row.
+          labels: of the rows of this split, as are `digests` and `group_names`.
+          rows: numbers of these rows in `images`.
+          digests: hash of each image's pixels.
+          group_names: str; None without groups.
           name: of the data set.
-          part: name of the split that the array is, for ids.
+          part: name of the split that the whole array is, for ids.
           split: as the user named it.
           classes: names, in the order of the labels.
         """
@@ -170,7 +170,7 @@ class Arrays:
 
         Args:
           path: of an .npz file; of a folder with .npy files; or of one of these files.
-          columns: names of arrays, without those of their splits.
+          columns: names of arrays, without a split's name before or behind.
 
         Raises:
           UserError: there is no such file, or it has no array of images with labels.
@@ -186,7 +186,7 @@ class Arrays:
         return list(self._splits)
 
     def open(self, named: Mapping[str, str]) -> dict[str, ArraySource]:
-        """Returns the sources of some splits, whose images are all read once for their hashes.
+        """Returns the sources of some splits. All their images are read once, to be hashed.
 
         Args:
           named: 'train', 'val' or 'test' to the split that it is. Train decides the classes.
@@ -251,7 +251,7 @@ class Arrays:
 
 
 def _found(path: Path) -> dict[str, Callable[[], np.ndarray]]:
-    """Returns what reads each array, by its name.
+    """Returns, for the name of each array, a function that reads it.
 
     Raises:
       UserError: there are none.
@@ -286,7 +286,7 @@ def _npz(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
 
 @contextlib.contextmanager
 def _naming(path: Path | str) -> Iterator[None]:
-    """Raises what NumPy raises on a file as a `UserError` that names it."""
+    """Turns an error of NumPy into a `UserError` that names the file."""
     try:
         yield
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
@@ -366,7 +366,7 @@ def _role(key: str, columns: Columns) -> tuple[str, str]:
 
 
 def _check_images(images: np.ndarray, where: str) -> None:
-    """Raises UserError unless an array holds images as `ArraySource` takes them."""
+    """Raises UserError unless an array holds images that `ArraySource` takes."""
     found = f"{where} is {images.dtype} {list(images.shape)}"
     expected = "; expected uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3]"
     if not images.size:

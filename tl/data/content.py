@@ -1,4 +1,4 @@
-"""Images by content: hashes of files, kept between starts, and images that are there twice."""
+"""Hashes of files, kept between starts, and a search for equal images in and between splits."""
 
 import concurrent.futures
 import hashlib
@@ -126,7 +126,7 @@ def copies(contents: Hashes) -> Int64[np.ndarray, " n"] | None:
 
 
 def check_apart(opened: Mapping[str, object], *, allow: bool) -> None:
-    """Refuses splits that share images, or warns of them where that is allowed.
+    """Raises where splits share images, or only warns where that is allowed.
 
     Args:
       opened: `train`, `test` and, where there is one, `val`; splits that are not `Identified` are

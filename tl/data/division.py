@@ -1,4 +1,4 @@
-"""Which named splits of a data set are train, val and test; a part of train where test lacks."""
+"""Chooses train, val and test among a data set's splits; holds out a part of train for test."""
 
 import dataclasses
 import logging
@@ -26,7 +26,7 @@ class Wanted:
     Attributes:
       train, test: names.
       val: a name, or None for one with a usual name, if there is one.
-      test_fraction: share of train that is tested on where there is no test split.
+      test_fraction: share of train that becomes the test split where there is none.
       seed: of that division.
       labelled: whether classes are needed.
     """
@@ -74,8 +74,8 @@ class Divisible(Protocol):
 def named(there: Collection[str], wanted: Wanted, of: str) -> dict[str, str]:
     """Returns the names of the splits that are train, test and val, as far as they are there.
 
-    A name of `wanted` that is a default, and val where it names none, also stands for the other
-    usual names of that split, such as 'Training'.
+    A usual name, such as 'train', also finds the split's other usual names, such as 'Training'. So
+    does val where `wanted` does not name it.
 
     Args:
       there: names of all splits; '' alone where the data set is not divided.
@@ -158,9 +158,9 @@ D = TypeVar("D", bound=Divisible)
 def with_test(
     opened: Mapping[str, D], wanted: Wanted, written: Callable[[str], str] = repr
 ) -> dict[str, D]:
-    """Returns the parts with a test split, which is a share of train where there was none.
+    """Returns the parts with a test split. Where there was none, it is a share of train.
 
-    The share is stratified. What belongs together (`groups` of the source) stays together.
+    The share is stratified. Rows of one group (`groups` of the source) stay together.
 
     Args:
       opened: `train` and, where they are there, `val` and `test`.
@@ -292,7 +292,7 @@ def open_one(data_set: DataSet, name: str, part: str) -> Divisible:
     Args:
       data_set: whose split.
       name: of the split; '' for all of a data set that is not divided.
-      part: 'train', 'val' or 'test', what the split is for.
+      part: 'train', 'val' or 'test': what the split is used as.
 
     Raises:
       UserError: there is no such split, or what `data_set` raises.

@@ -31,7 +31,7 @@ class ImageFile(NamedTuple):
     label: int
     size: int
     digest: str  # of its content; '' for a file that cannot be read
-    group: str = ""  # name of those that it belongs together with; '' for none
+    group: str = ""  # its name; '' for none
 
 
 class FolderSource(encoded.EncodedSource):
@@ -139,7 +139,7 @@ class FolderSource(encoded.EncodedSource):
 
 @contextlib.contextmanager
 def _naming(path: pathlib.Path) -> Iterator[None]:
-    """Raises an error of the file system as a `UserError` that names the path."""
+    """Turns an error of the file system into a `UserError` that names the path."""
     try:
         yield
     except OSError as error:
@@ -267,8 +267,8 @@ def _open(
     Args:
       root: the data set's directory.
       listings: of each part.
-      classes: names in the order of the labels; of other folders nothing is taken. Empty where
-        images have no labels.
+      classes: names in the order of the labels; other folders are ignored. Empty where images have
+        no labels.
       skip_corrupt: leave out files that cannot be read.
       group_pattern: see `open_splits`.
 
@@ -400,7 +400,7 @@ def open_splits(
       train: name of the training directory; without it, the classes lie in root itself.
       val: name of the validation directory, or None for val/, validation/ or valid/ if there.
       test: name of the test directory.
-      test_fraction: share of a class's images that is tested on where no directory says it.
+      test_fraction: share of each class that becomes the test split where there is no directory.
       seed: of that division.
       skip_corrupt: leave out images that cannot be decoded.
       labelled: whether classes are needed. Without, one class or none is enough, and there is no
@@ -409,8 +409,8 @@ def open_splits(
         see `tl.data.grouping.by_pattern`. '' for no groups.
 
     Raises:
-      UserError: what was said is not there, train has too few classes or another split has more,
-        or a share or seed is needed that cannot be used.
+      UserError: a directory that was named is not there, train has too few classes, another split
+        has a class that train lacks, or the share or seed is needed and cannot be used.
     """
     base = _root(root)
 

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 @runtime_checkable
 class Table(Protocol):
-    """What is used of `datasets.Dataset`."""
+    """The part of `datasets.Dataset` that is used here."""
 
     @property
     def features(self) -> Mapping[str, Any]:
@@ -71,12 +71,12 @@ class HfSource(encoded.EncodedSource):
         Args:
           images: with a column of encoded images.
           column: its name.
-          labels: of each row; below 0 for none.
-          rows: numbers of the rows that are in this split.
+          labels: of the rows of this split; below 0 for none.
+          rows: numbers of these rows in the table.
           content_version: changes whenever the table's files do.
-          group_names: str, of each row.
+          group_names: str, of the rows of this split; None without groups.
           name: of the data set.
-          part: name of the split that the table is, for ids.
+          part: name of the split that the whole table is, for ids.
           split: as the user named it.
           classes: names, in the order of the labels.
           skip_corrupt: leave out images that cannot be decoded.
@@ -192,7 +192,7 @@ class HfSet:
         )  # fmt: skip
 
     def splits(self) -> Collection[str]:
-        """Returns the names of the splits; '' alone of a set without."""
+        """Returns the names of the splits; '' alone where the set is not divided."""
         return list(self._tables)
 
     def open(self, named: Mapping[str, str]) -> dict[str, HfSource]:
@@ -353,9 +353,9 @@ def _version(table: Table, images: Table, column: str) -> str:
     """Returns a text that changes with the content of the files that a table lies in.
 
     Args:
-      table: in files, or in memory; then its images are hashed.
-      images: the same with encoded images.
-      column: theirs.
+      table: if it lies in no files but in memory, its images are hashed.
+      images: the same table with encoded images.
+      column: name of the column of images.
     """
     digests = []
     if not table.cache_files:
@@ -416,7 +416,7 @@ def load_named(name: str, cache_dir: str, *, download: bool) -> dict[str, Table]
 
 @contextlib.contextmanager
 def _network(datasets: Any, allowed: bool) -> Iterator[None]:
-    """Keeps `datasets` off the network where it is not allowed.
+    """Keeps `datasets` off the network unless that is allowed.
 
     Its own switch, HF_HUB_OFFLINE, is read when the packages are imported.
     """
@@ -447,7 +447,7 @@ def _datasets() -> Any:
 
 @contextlib.contextmanager
 def _naming(where: str, field: str) -> Iterator[None]:
-    """Raises an error of `datasets`, which may be of any kind, as a `UserError`."""
+    """Turns any error of `datasets` into a `UserError`."""
     try:
         yield
     except Exception as error:

@@ -20,13 +20,13 @@ class Data:
     """Which images, and how they are divided.
 
     Attributes:
-      name: one of KINDS, 'hf:owner/name' of Hugging Face's Hub, or a name of TFDS. With `folder`
-        the path may also be that of data of another kind.
-      data_dir: path of the data; or where TFDS or Hugging Face keep their sets, '' for their own
-        default.
+      name: one of KINDS, 'hf:owner/name' of Hugging Face's Hub, or a name of TFDS. With 'folder'
+        the data may be of another kind too, which the path tells.
+      data_dir: path of the data; or the folder in which TFDS or Hugging Face keep their sets, ''
+        for their own default.
       train, test: splits.
       val: a split, or a share of train as text, such as '0.2'.
-      test_fraction: share of train that becomes a test split where there is none; not of TFDS.
+      test_fraction: share of train that becomes a test split where there is none; TFDS ignores it.
       seed: of that division.
       skip_corrupt: leave out images that do not decode.
       image_column, label_column, split_column, group_column: names of a table's columns or of
@@ -353,7 +353,8 @@ def open_sources(data: Data, *, labelled: bool = True) -> dict[str, Source]:
         'test' may be missing.
 
     Raises:
-      UserError: the data cannot be had, the splits share images or groups, or not their classes.
+      UserError: the data cannot be had, or the splits share images or groups, or a split has a
+        class that train lacks.
     """
     kind = _kind(data)
     if kind.parts:
@@ -370,9 +371,9 @@ def open_sources(data: Data, *, labelled: bool = True) -> dict[str, Source]:
 
 
 def identity(source: Source) -> dict[str, str]:
-    """Returns, as JSON, what tells a split's images from others; not where they lie.
+    """Returns, as JSON, what tells a split's images from others, wherever they lie.
 
-    A folder's name is no part of it, since its version tells its content.
+    A folder's own name is no part of it: its version already tells its content.
     """
     name = getattr(source, "identity_name", source.name)
     return {"name": name, "version": source.version, "split": source.split}

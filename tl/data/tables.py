@@ -29,7 +29,7 @@ class Columns:
       image: paths, or images.
       label: of each image.
       split: names of splits.
-      group: names of groups that no division parts.
+      group: names of groups, none of which is divided between splits.
     """
 
     image: str = ""
@@ -51,7 +51,7 @@ class Row(NamedTuple):
 
 
 def is_table(path: str | Path) -> bool:
-    """Returns whether a file's ending is that of a table."""
+    """Returns whether a file is a table, by its ending."""
     return Path(path).suffix.lower() in ENDINGS
 
 
@@ -59,7 +59,7 @@ def rows(file: Path) -> Iterator[Row]:
     """Yields the rows of a table in order.
 
     Args:
-      file: one of which `is_table` holds.
+      file: with an ending of `ENDINGS`.
 
     Raises:
       UserError: the file cannot be read.

@@ -105,7 +105,6 @@ def test_a_second_run_reads_nothing_and_says_so(tmp_path):
             {"options": Extraction(OPTIONS.endpoints, fold_batch_norm=False)},
             "folded: asked False, stored True",
         ),
-        ({"source": NoiseSource(13, version="2")}, "data.version: asked '2', stored '1'"),
     ],
 )
 def test_other_features_are_other_stores_and_the_log_says_why(tmp_path, change, field):
@@ -115,6 +114,13 @@ def test_other_features_are_other_stores_and_the_log_says_why(tmp_path, change, 
     assert lines[1].startswith(f"the nearest features of the same images, {first.path}, differ in")
     assert lines[1].count("\n") == 1
     assert field in lines[1]
+
+
+def test_features_of_other_images_are_not_near(tmp_path):
+    first, _ = run(tmp_path, NoiseSource(13))
+    second, lines = run(tmp_path, NoiseSource(13, version="2"))
+    assert second.path != first.path
+    assert not any("nearest features" in line for line in lines)
 
 
 def test_other_weights_code_and_preprocessing_are_other_stores(tmp_path, monkeypatch):

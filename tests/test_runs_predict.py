@@ -57,7 +57,8 @@ def test_every_image_is_a_row_in_order(model, images, tmp_path):
     found = rows(tmp_path / "p.csv")
     paths = sorted(images.iterdir())
     assert [row["path"] for row in found] == list(map(str, paths))
-    assert found[3]["error"] == "no image of a type that Pillow reads" and found[3]["class_1"] == ""
+    assert found[3]["error"].startswith("no image of a type that is read: JPEG, PNG, GIF, BMP, ")
+    assert found[3]["class_1"] == ""
     good = [place for place in range(COUNT) if place != 3]
     predicted = model.predict([paths[place] for place in good])
     assert [found[place]["class_1"] for place in good] == predicted.names

@@ -363,7 +363,9 @@ def open_sources(data: Data, *, labelled: bool = True) -> dict[str, Source]:
         names = {"train": data.train, "test": data.test}
         if data.val_split is not None:
             names["val"] = data.val_split
-        opened = {part: kind.split(data, name, f"data.{part}") for part, name in names.items()}
+        opened = {
+            part: open_source(data, name, field=f"data.{part}") for part, name in names.items()
+        }
     _check_disjoint(opened)
     grouping.check_apart(opened)
     content.check_apart(opened, allow=data.allow_duplicates)

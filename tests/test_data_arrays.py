@@ -80,6 +80,13 @@ def test_npy_files_are_mapped(tmp_path):
     assert sources.open_sources(data)["test"].version == of(tmp_path)["test"].version
 
 
+def test_a_folder_of_photographs_may_hold_an_array(tmp_path):
+    np.save(tmp_path / "features.npy", np.zeros(3))
+    assert is_folder_of_arrays(tmp_path)
+    (tmp_path / "a.jpg").touch()
+    assert not is_folder_of_arrays(tmp_path)
+
+
 def test_a_folder_of_arrays_has_no_folders(tmp_path):
     assert not is_folder_of_arrays(tmp_path)
     np.save(tmp_path / "notes.npy", np.zeros(3))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Int32, Int64, Shaped
 
-from tl.data import content, division, grouping
+from tl.data import content, division, grouping, kinds
 from tl.data.encoded import Example, shared_small_shape
 from tl.data.tables import Columns
 from tl.errors import UserError, nearest
@@ -43,9 +43,11 @@ class _Split(NamedTuple):
 
 
 def is_folder_of_arrays(path: Path) -> bool:
-    """Returns whether a folder has .npy files and no folders, which could be classes or splits."""
+    """Returns whether a folder has .npy files, but neither images nor folders, such as classes."""
     return any(path.glob("*.npy")) and not any(
-        entry.is_dir() and entry.name[0] != "." for entry in path.iterdir()
+        entry.is_dir() or (entry.is_file() and kinds.is_image(str(entry)))
+        for entry in path.iterdir()
+        if entry.name[0] != "."
     )
 
 

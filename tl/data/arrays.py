@@ -131,8 +131,7 @@ class ArraySource:
 
     def groups(self) -> Int64[np.ndarray, " n"] | None:
         """Returns a number for each row, equal for equal images and within named groups."""
-        names = self._group_names
-        numbers = None if names is None else grouping.numbers(names)
+        numbers = grouping.numbers(self._group_names)
         return grouping.joined(numbers, content.copies(self.contents()))
 
     def group_names(self) -> grouping.Names | None:
@@ -204,18 +203,13 @@ class Arrays:
         number = {name: label for label, name in enumerate(classes)}
         opened = {}
         for part, (images, names, groups) in read.items():
-            rows = np.arange(len(images))
-            if groups is not None:  # a row without a group stands alone, by its id
-                groups = [
-                    group or division.row_id(named[part], row) for row, group in enumerate(groups)
-                ]
             source = ArraySource(
                 images,
                 np.array([number[name] for name in names], np.int32),
-                rows=rows,
+                rows=np.arange(len(images)),
                 # As bytes of pixels, so that copies are found whatever the integers' type.
                 digests=[content.digest(image.astype(np.uint8).tobytes()) for image in images],
-                group_names=None if groups is None else np.array(groups),
+                group_names=None if groups is None else division.group_names(groups, named[part]),
                 name=self.name,
                 part=named[part],
                 split=named[part],

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -221,6 +221,11 @@ def with_test(
 def row_id(split: str, row: int) -> str:
     """Returns the id of an image without a name: its split and its number there."""
     return f"{split or 'row'}/{row}"
+
+
+def group_names(cells: Iterable[str], split: str) -> grouping.Names:
+    """Returns the name of each row's group; a row without one stands alone, by its id."""
+    return np.array([cell or row_id(split, row) for row, cell in enumerate(cells)])
 
 
 def class_names(

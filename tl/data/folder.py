@@ -102,8 +102,7 @@ class FolderSource(encoded.EncodedSource):
 
         None where every row stands alone.
         """
-        names = self.group_names()
-        numbers = None if names is None else grouping.numbers(names)
+        numbers = grouping.numbers(self.group_names())
         return grouping.joined(numbers, content.copies(self.contents()))
 
     def group_names(self) -> grouping.Names | None:

@@ -63,9 +63,9 @@ def by_pattern(paths: Sequence[str], pattern: str) -> list[str]:
     return ["/".join(filter(None, match.groups())) or match[0] for match in found if match]
 
 
-def numbers(names: Names) -> Int64[np.ndarray, " n"]:
-    """Returns a number for each row, equal for equal names."""
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+def numbers(names: Names | None) -> Int64[np.ndarray, " n"] | None:
+    """Returns a number for each row, equal for equal names; None without names."""
+    return None if names is None else np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def joined(

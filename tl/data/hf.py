@@ -111,7 +111,7 @@ class HfSource(encoded.EncodedSource):
 
     def groups(self) -> Int64[np.ndarray, " n"] | None:
         """Returns a number for each row, equal within named groups; None without groups."""
-        return None if self._group_names is None else grouping.numbers(self._group_names)
+        return grouping.numbers(self._group_names)
 
     def group_names(self) -> grouping.Names | None:
         """Returns the name of each row's group, its id where it has none; None without groups."""
@@ -273,8 +273,7 @@ class HfSet:
     def _group_names(self, split: str) -> grouping.Names | None:
         if self._group is None:
             return None
-        cells = map(_text, self._column(split, self._group))
-        return np.array([cell or division.row_id(split, row) for row, cell in enumerate(cells)])
+        return division.group_names(map(_text, self._column(split, self._group)), split)
 
     def _column(self, split: str, column: str) -> list[Any]:
         return list(self._tables[split].select_columns([column])[:][column])

@@ -1,13 +1,18 @@
-"""The type checker of every function of `tl` while tests run; `conftest` installs it."""
+"""The type checker of the functions of `tl` while tests run; `conftest` installs it."""
 
 import numpy as np
 from beartype import BeartypeConf, FrozenDict, beartype
 
 # A NumPy scalar may stand for a number, and a whole number for a float.
-check = beartype(
+_check = beartype(
     conf=BeartypeConf(
         hint_overrides=FrozenDict(
             {int: int | np.integer, float: float | int | np.floating | np.integer}
         )
     )
 )
+
+
+def check(function):
+    """Returns the checked function; one inside another as it is, to be made anew at every call."""
+    return function if "<locals>" in function.__qualname__ else _check(function)

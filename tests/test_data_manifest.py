@@ -188,6 +188,11 @@ class TestMistakes:
         with pytest.raises(UserError, match=f"^{message}"):
             of(csv(root, table))
 
+    def test_a_path_that_no_file_can_have(self, root):
+        (root / "labels.jsonl").write_text('{"path": "\\u0000.png", "label": "a"}\n')
+        with pytest.raises(UserError, match=r"jsonl line 1: expected a path, got '\\x00\.png', w"):
+            of(root / "labels.jsonl")
+
     def test_images_in_the_place_of_paths(self, root):
         (root / "labels.jsonl").write_text('{"image": {"bytes": "x"}, "label": 0}\n')
         with pytest.raises(

@@ -38,6 +38,21 @@ def test_columns_by_their_usual_names(tmp_path):
         tables.column(file, ["class", "split"], "clas", tables.LABELS)
 
 
+def test_missing_cells_are_empty_texts():
+    assert [tables.text(cell) for cell in (None, float("nan"), " a b ", 3)] == ["", "", "a b", "3"]
+
+
+def test_paths_are_what_a_file_can_be_called():
+    assert tables.path(" a b.jpg ", "t.csv line 2") == "a b.jpg"
+    assert tables.path(None, "t.csv line 2") == ""
+    assert tables.path("\udcff.jpg", "t.csv line 2") == "\udcff.jpg"  # a byte that is not UTF-8
+    for cell in ("a\0.jpg", "\ud800.jpg"):
+        with pytest.raises(UserError) as error:
+            tables.path(cell, "t.csv line 2")
+        expected = f"t.csv line 2: expected a path, got {cell!r}, which no file can be called"
+        assert str(error.value) == expected
+
+
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [

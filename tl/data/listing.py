@@ -114,11 +114,12 @@ def _table(file: Path, path_column: str, label_column: str) -> Iterator[Listed]:
     first = next(found, None)
     if first is None:
         return
-    path = tables.column(file, first.values, path_column, tables.PATHS, needed=True)
+    column = tables.column(file, first.values, path_column, tables.PATHS, needed=True)
     if label_column:
         tables.column(file, first.values, label_column, ())
     for place, row in itertools.chain([first], found):
-        if not row.get(path):
-            raise UserError(f"{file} has a row without a {path!r}: {place}")
+        path = tables.path(row.get(column), f"{file} {place}")
+        if not path:
+            raise UserError(f"{file} has a row without a {column!r}: {place}")
         label = row.get(label_column) if label_column else None
-        yield Listed(os.path.join(file.parent, str(row[path])), "" if label is None else str(label))
+        yield Listed(os.path.join(file.parent, path), "" if label is None else str(label))

@@ -2,11 +2,10 @@
 
 import difflib
 import logging
-import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tl.data import content, division, grouping, tables, walk
 from tl.data.folder import FolderSource, ImageFile, as_id
@@ -186,13 +185,14 @@ def _rows(file: Path, columns: Columns, labelled: bool) -> list[_Listed]:
                 f"{file} {place}: expected a path in {path!r}, got {type(cell).__name__}; "
                 "images in a table are read where `datasets` loads it (`data.name=hf:owner/name`)"
             )
-        texts = {name: _text(values.get(name)) for name in (path, label, split, group) if name}
+        named = [name for name in (path, label, split, group) if name]
+        texts = {name: tables.text(values.get(name)) for name in named}
         for name in (path, label, split):
             if name and not texts[name]:
                 raise UserError(f"{file} {place}: there is no {name!r}")
         row = _Listed(
             place,
-            _below(file.parent, texts[path or ""]),
+            _below(file.parent, tables.path(cell, f"{file} {place}")),
             walk.nfc(texts[label]) if label else "",
             texts[split] if split else "",
             texts[group] if group else "",
@@ -213,13 +213,6 @@ def _rows(file: Path, columns: Columns, labelled: bool) -> list[_Listed]:
             )
         listed.append(row)
     return listed
-
-
-def _text(value: Any) -> str:
-    """Returns a cell as text, '' for what is missing."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return str(value).strip()
 
 
 def _below(root: Path, path: str) -> str:

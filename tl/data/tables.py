@@ -3,6 +3,8 @@
 import csv
 import dataclasses
 import json
+import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
@@ -100,6 +102,34 @@ def column(
     if (given and found != given) or (needed and not found):
         wanted = given or usual[0]
         raise UserError(f"{file} has no column {wanted!r}{nearest(wanted, there)}")
+    return found
+
+
+def text(value: object) -> str:
+    """Returns a cell as text, '' for what is missing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(value).strip()
+
+
+def path(cell: object, where: str) -> str:
+    """Returns a cell as a path, '' for an empty one.
+
+    Args:
+      cell: of a column of paths.
+      where: the table and the row's place, for errors.
+
+    Raises:
+      UserError: text that no file can be called: a zero byte, or half of a character, as JSON can
+        hold.
+    """
+    found = text(cell)
+    try:
+        possible = b"\0" not in os.fsencode(found)
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
+        raise UserError(f"{where}: expected a path, got {found!r}, which no file can be called")
     return found
 
 

@@ -263,9 +263,15 @@ def test_folders_that_say_nothing(tmp_path):
     assert described(tmp_path, {"weights": "efficientnet_lite0"}) is None  # of a run here
     assert described(tmp_path, RESNET18) is None  # no preprocessing
     assert described(tmp_path, []) is None
-    (tmp_path / "config.json").write_text("no JSON")
-    assert hub_folder.describe(tmp_path, "x", "torchvision") is None
-    assert hub_folder.class_names(tmp_path) == ()
+
+
+def test_a_damaged_config_is_not_an_absent_one(tmp_path):
+    (tmp_path / "config.json").write_text('{"id2label": ')
+    message = r"^its config\.json is damaged \(Expecting value.*\); restore it, or remove it$"
+    with pytest.raises(UserError, match=message):
+        hub_folder.describe(tmp_path, "x", "torchvision")
+    with pytest.raises(UserError, match=message):
+        hub_folder.class_names(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,9 @@ def class_names(directory: Path) -> tuple[str, ...]:
     """Returns the names of the head's outputs in a folder's `config.json`; empty for none.
 
     A name that several outputs have gets the output's number.
+
+    Raises:
+      UserError: the file is damaged.
     """
     config = _config(directory)
     names = config.get("id2label") or config.get("label_names") or ()
@@ -114,13 +117,17 @@ def class_names(directory: Path) -> tuple[str, ...]:
 
 
 def _config(directory: Path) -> dict[str, Any]:
-    """Returns the folder's config; empty if it has none of transformers or timm."""
+    """Returns the folder's config; empty if it has none of transformers or timm.
+
+    Raises:
+      UserError: the file cannot be read, or is no JSON.
+    """
     if not (directory / _CONFIG).is_file():
         return {}
     try:
         config = _json(directory / _CONFIG)
-    except ValueError:
-        return {}
+    except ValueError as error:
+        raise UserError(f"its {_CONFIG} is damaged ({error}); restore it, or remove it") from error
     if not isinstance(config, dict):
         return {}
     if "architecture" in config and "pretrained_cfg" not in config:  # timm's older layout

@@ -11,7 +11,7 @@ from jaxtyping import install_import_hook
 
 import tests.typechecker
 
-# Arguments and results of every function must be what its annotations say, array shapes too.
+# Arguments and results of functions must be what their annotations say, array shapes too.
 CHECKED = ["tl.metrics", "tl.errors", "tl.devices", "tl.tree", "tl.fields", "tl.files"]
 CHECKED += ["tl.checkpoint", "tl.probes", "tl.data", "tl.report"]
 CHECKED += [

@@ -164,8 +164,9 @@ def test_splits_and_labels_that_are_not_there():
     found |= {"dev": table([3, 4], ["a", "c"], Value("string"))}
     with pytest.raises(UserError, match=r"birds: label of row 1 of test: train has no class 'c'; "):
         of(found, wanted=Wanted("fit", None, "dev"))
-    with pytest.raises(UserError, match=r"^hf:a/birds: label of row 1 of train is empty"):
-        of({"train": table([1, 2], ["a", None], Value("string"))})
+    for missing in (None, float("nan")):
+        with pytest.raises(UserError, match=r"^hf:a/birds: label of row 1 of train is empty"):
+            of({"train": table([1, 2], ["a", missing], Value("string"))})
 
 
 def test_splits_must_have_the_same_classes_in_the_same_order():

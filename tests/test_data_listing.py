@@ -78,6 +78,9 @@ def test_mistakes(root):
     (root / "t.csv").write_text("path,b\n,2\n")
     with pytest.raises(UserError, match="has a row without a 'path'"):
         paths(root / "t.csv")
+    (root / "t.jsonl").write_text('{"path": "a.jpg", "label": NaN}\n')
+    with pytest.raises(UserError, match=r"/a\.jpg has no label; expected it in a folder of its cl"):
+        list(listed([str(root / "t.jsonl")], label_column="label", labelled=True))
     (root / "t.jsonl").write_text('{"path": "\\u0000.png"}\n')
     with pytest.raises(UserError, match=r"t\.jsonl line 1: expected a path, got '\\x00\.png'"):
         paths(root / "t.jsonl")

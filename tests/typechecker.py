@@ -14,5 +14,8 @@ _check = beartype(
 
 
 def check(function):
-    """Returns the checked function; one inside another as it is, to be made anew at every call."""
+    """Returns the checked function; a function inside another is not checked.
+
+    It is made anew at every call of the outer one, and making its checker takes long.
+    """
     return function if "<locals>" in function.__qualname__ else _check(function)

@@ -255,7 +255,7 @@ class HfSet:
                 part: np.array([-1 if cell is None else cell for cell in of_part], np.int32)
                 for part, of_part in cells.items()
             }
-        texts = {part: [_text(cell) for cell in of_part] for part, of_part in cells.items()}
+        texts = {part: [tables.text(cell) for cell in of_part] for part, of_part in cells.items()}
         for part, of_part in texts.items():
             if "" in of_part:
                 raise UserError(
@@ -273,14 +273,10 @@ class HfSet:
     def _group_names(self, split: str) -> grouping.Names | None:
         if self._group is None:
             return None
-        return division.group_names(map(_text, self._column(split, self._group)), split)
+        return division.group_names(map(tables.text, self._column(split, self._group)), split)
 
     def _column(self, split: str, column: str) -> list[Any]:
         return list(self._tables[split].select_columns([column])[:][column])
-
-
-def _text(cell: Any) -> str:
-    return "" if cell is None else str(cell).strip()
 
 
 def _kind(feature: Any) -> str:

@@ -121,5 +121,4 @@ def _table(file: Path, path_column: str, label_column: str) -> Iterator[Listed]:
         path = tables.path(row.get(column), f"{file} {place}")
         if not path:
             raise UserError(f"{file} has a row without a {column!r}: {place}")
-        label = row.get(label_column) if label_column else None
-        yield Listed(os.path.join(file.parent, path), "" if label is None else str(label))
+        yield Listed(os.path.join(file.parent, path), tables.text(row.get(label_column)))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
 from tl.files import write_json
@@ -155,10 +155,15 @@ def save_examples(
     shutil.rmtree(workdir / PICTURES, ignore_errors=True)
     (workdir / PICTURES).mkdir()
     for example in chosen:
-        picture = Image.fromarray(image(example["split"], example["row"]))
-        picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))  # never enlarges
-        picture.save(workdir / example["file"])
+        save_picture(workdir / example["file"], image(example["split"], example["row"]))
     write_json(workdir / EXAMPLES, list(chosen))
+
+
+def save_picture(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Writes an image as PNG, made smaller where a side is longer than LONGEST_SIDE."""
+    picture = Image.fromarray(image)
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))  # never enlarges
+    picture.save(path)
 
 
 def load_examples(workdir: Path) -> list[dict[str, Any]]:

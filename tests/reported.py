@@ -78,6 +78,7 @@ def write_probe(folder: Path, classes=CLASSES, seeds=(3, 4), **changes) -> Path:
             for row in endpoints
             for i, l2 in enumerate(strengths)
         ],
+        "near_duplicates": near_duplicates(),
         "warnings": ["seed 3: pooled, logistic: the best l2 is the grid's lowest"],
         "study": [
             {
@@ -99,6 +100,33 @@ def write_probe(folder: Path, classes=CLASSES, seeds=(3, 4), **changes) -> Path:
     (folder / "head.safetensors").touch()
     write_evidence(folder, classes, seeds, predicted)
     return folder
+
+
+def near_duplicates(count=1):
+    """Returns those of a run with 30 test images; the pictures are those of two examples."""
+    pair = {
+        "cosine": 0.9876,
+        "split": "test",
+        "id": "test-0",
+        "label": "cat",
+        "file": "examples/test-0.png",
+        "training_id": "train-7",
+        "training_label": "dog",
+        "training_file": "examples/test-20.png",
+    }
+    return {
+        "endpoint": "pooled",
+        "cosine": 0.9,
+        "ratio": 0.6,
+        "test": {
+            "count": count,
+            "images": 30,
+            "top1_without": 0.9,
+            "top1_without_ci95": [0.75, 0.95],
+        },
+        "val": {"count": 0, "images": 6},
+        "pairs": [pair] * min(count, 12),
+    }
 
 
 def write_finetune(folder: Path, classes=CLASSES, **changes) -> Path:

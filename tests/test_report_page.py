@@ -15,6 +15,7 @@ def test_every_part_is_there_in_reading_order(probe_page):
     assert list(shown.sections) == [
         "test-accuracy-by-endpoint",
         *pages.EVIDENCE,
+        "near-duplicates",
         "use-this-model",
         "selection-on-val",
         "what-ran",
@@ -62,6 +63,7 @@ def test_what_a_run_lacks_is_named(undrawn, tmp_path):
     shown = pages.Page(page.build(folder))
     assert list(shown.sections) == [
         "test-accuracy-by-endpoint",
+        "near-duplicates",
         "use-this-model",
         "selection-on-val",
         "what-ran",

@@ -12,7 +12,7 @@ from tl.errors import UserError
 from tl.results.examples import load_examples
 from tl.results.predictions import Predictions
 from tl.results.projection import load_features
-from tl.runs import probe, workdir
+from tl.runs import near_duplicates, probe, workdir
 
 
 def test_probe_writes_what_it_returns(probed):
@@ -37,6 +37,8 @@ def test_probe_writes_what_it_returns(probed):
     assert low < written["test"]["top1"] < high < written["test"]["top5"] <= 1
     assert written["test"]["count"] == 797
     assert set(written["seconds"]) == {"extract", "fit", "total"}
+    reason = "that needs features of pooled or logits, which the field extract.endpoints stores"
+    assert written["near_duplicates"] == {"not_looked_for": reason}
     # Three endpoints, three strengths, two seeds.
     assert len(written["grid"]) == 18
     assert {row["seed"] for row in written["grid"]} == {3, 4}
@@ -191,3 +193,22 @@ def test_a_folders_own_val_split_is_the_one_chosen_on(lite0_features, tmp_path):
         "2 of 2 classes have fewer than 3 test images: bright (2), dark (2)" in result["warnings"]
     )
     assert "warning: val has 6 images, fewer than 50" in log
+
+
+def test_a_training_image_saved_again_is_a_warning(lite0_features, tmp_path, monkeypatch):
+    monkeypatch.setattr(near_duplicates, "_ENDPOINTS", ("stem",))  # which these tests compute
+    root = tmp_path / "images"
+    fields = photographs(root, {"train": 5, "val": 3, "test": 2})
+    with Image.open(root / "train" / "dark" / "3.png") as image:
+        pixels = np.asarray(image)
+        image.save(root / "test" / "dark" / "saved again.bmp")  # the same pixels, other bytes
+    result, log = run(probe.run, config(lite0_features, **fields), tmp_path / "run")
+    near = result["near_duplicates"]
+    (pair,) = (pair for pair in near["pairs"] if pair["id"] == "test/dark/saved again.bmp")
+    assert (pair["training_id"], pair["cosine"]) == ("train/dark/3.png", pytest.approx(1))
+    for file in (pair["file"], pair["training_file"]):
+        with Image.open(tmp_path / "run" / file) as picture:
+            np.testing.assert_array_equal(np.asarray(picture), pixels)
+    (warning,) = (text for text in result["warnings"] if "test images" in text and "near" in text)
+    assert warning.startswith(f"{near['test']['count']} of 5 test images ")
+    assert f"warning: {warning}" in log

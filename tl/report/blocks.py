@@ -143,6 +143,14 @@ class Gallery:
 
 
 @dataclasses.dataclass(frozen=True)
+class Couples:
+    """Two thumbnails side by side under each caption, in order of rank."""
+
+    template: ClassVar = "couples.html"
+    couples: Sequence[tuple[str, Sequence[Thumbnail]]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Details:
     """Blocks that are shown when asked for."""
 
@@ -151,7 +159,7 @@ class Details:
     blocks: "Sequence[Block]"
 
 
-Block = Table | Text | Facts | Command | Picture | Pair | Gallery | Details
+Block = Table | Text | Facts | Command | Picture | Pair | Gallery | Couples | Details
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,7 @@ SECTIONS: Mapping[str, Mapping[str, Blocks]] = {  # of each kind of run, in read
     "probe": {
         "Test accuracy by endpoint": sections.endpoints,
         **_EVIDENCE,
+        "Near duplicates": sections.near_duplicates,
         **_USE,
         "Selection on val": sections.selection,
         **_WHAT_RAN,

@@ -12,6 +12,7 @@ from tl.report import figures, fonts
 from tl.report.blocks import (
     Block,
     Cell,
+    Couples,
     Details,
     Gallery,
     Pair,
@@ -27,6 +28,7 @@ from tl.report.blocks import (
 )
 from tl.report.class_figures import LEGEND
 from tl.results import calibration, confusion, formats, projection
+from tl.results import near_duplicates as near
 from tl.results.examples import EXAMPLES, load_examples
 from tl.results.projection import FEATURES, load_features
 from tl.results.run import Run
@@ -257,6 +259,46 @@ def gallery(group: str, run: Run) -> list[Block]:
     helps = run.predictions.scaling().helps
     scaled = f" Probabilities {'after' if helps else 'without'} temperature scaling{_seed(run)}."
     return [Text(GROUPS[group] + scaled), Gallery([_image(run, e) for e in examples])]
+
+
+def near_duplicates(run: Run) -> list[Block]:
+    """Returns the test and val images that are near duplicates of training images."""
+    found = run.result["near_duplicates"]
+    if reason := found.get("not_looked_for"):
+        return [Text(f"Not looked for: {reason}.")]
+    text = (
+        f"{near.counted(found, 'test')}; {near.counted(found, 'val')}. A near duplicate has a "
+        f"cosine of at least {found['cosine']:.2f} between {found['endpoint']} features, and is at "
+        f"most {found['ratio']:g} times as far away as the third nearest training image."
+    )
+    if found["test"]["count"]:
+        top1 = formats.in_percent(run.result["test"]["top1"])
+        text += f" Test top-1 is {top1} % on all images; {near.accuracy_without(found)}."
+    if not found["pairs"]:
+        return [Text(text)]
+    couples = [
+        (
+            f"cosine {pair['cosine']:.3f}",
+            [
+                _one_of_two(run, pair, "", pair["split"]),
+                _one_of_two(run, pair, "training_", "training"),
+            ],
+        )
+        for pair in found["pairs"]
+    ]
+    count = sum(found[split]["count"] for split in ("test", "val"))
+    shown = f"The first {len(couples)} pairs" if len(couples) < count else "All pairs"
+    return [
+        Text(text),
+        Text(f"{shown}: first those of test, the most similar first."),
+        Couples(couples),
+    ]
+
+
+def _one_of_two(run: Run, pair: Mapping[str, Any], prefix: str, kind: str) -> Thumbnail:
+    name, label = pair[f"{prefix}id"], pair[f"{prefix}label"]
+    lines = {f"{kind} image": name, "true": label}
+    return thumbnail(run.path / pair[f"{prefix}file"], f"{kind} image {name}: {label}", lines)
 
 
 def _image(run: Run, example: Mapping[str, Any]) -> Thumbnail:

@@ -18,7 +18,7 @@ from tl.report import tables
 from tl.results import evidence
 from tl.results.cautions import of_parts, tell
 from tl.results.run import SCHEMA
-from tl.runs import options, probe_grid
+from tl.runs import near_duplicates, options, probe_grid
 from tl.runs.extract import load_network, stored_features
 from tl.runs.options import Features
 from tl.runs.outcome import describe_data, describe_weights, left_out, usage, write_report
@@ -90,7 +90,11 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         source = opened.get(split, opened["train"])  # of which val may be a part
         return source[int(headline.parts[split][1][row])]["image"]
 
-    evidence.write(workdir, headline.predictions(classes), headline.projection(), image)
+    predictions = headline.predictions(classes)
+    evidence.write(workdir, predictions, headline.projection(), image)
+    near = near_duplicates.compare(stores, parts[most], predictions, log)
+    near.save_pictures(workdir, opened, image)
+    cautions = [*near.warnings, *cautions]
     _save_heads(headline, wanted, network, weights, opened["train"], workdir)
     from tl.report import plots  # Matplotlib takes a second to import: not at the start
 
@@ -106,6 +110,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         },
         "weights": describe_weights(network),
         **summary,
+        "near_duplicates": near.result,
         "warnings": [*sources.warnings(opened), *cautions, *summary["warnings"]],
         "seconds": {
             "extract": extracted - start,

@@ -182,6 +182,7 @@ def test_few_images_of_a_class(train, val, place, tmp_path):
     ("fields", "limit", "message"),
     [
         ({}, 5, "--images of at least 20, two of each class, or 0"),
+        ({"data.val": "5fold", "weights": "no"}, 0, "^data.val: advice has no folds, only a probe"),
         ({"data.examples_per_class": (1,)}, 0, "two images each at least, got 10 images of 10"),
         (
             {"data.examples_per_class": (101,)},

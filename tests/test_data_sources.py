@@ -34,6 +34,25 @@ def test_val_is_a_share_or_a_split():
         Data("digits", val="1.5")
 
 
+def test_val_may_be_folds_of_train(tmp_path, caplog):
+    data = Data("digits", val="5fold")
+    assert (data.folds, data.val_fraction, data.val_split) == (5, None, None)
+    assert Data("digits").folds is None
+    assert set(sources.open_sources(data)) == {"train", "test"}
+    with pytest.raises(UserError, match=r"^data.val: expected 2fold or more, got '1fold'"):
+        Data("digits", val="1fold")
+    for value, split in enumerate(("train", "val", "test")):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            colour = (value, len(name), ord(name[0]))
+            Image.new("RGB", (2, 3), colour).save(tmp_path / split / name / "a.png")
+    with caplog.at_level("INFO"):
+        opened = sources.open_sources(Data("folder", str(tmp_path), val="2fold"))
+    assert set(opened) == {"train", "test"}
+    assert "the split 'val' is not used, for `data.val` is 2fold" in caplog.text
+    assert set(sources.open_sources(Data("folder", str(tmp_path)))) == {"train", "val", "test"}
+
+
 @pytest.mark.parametrize("fields", [{"val": "test"}, {"train": "all"}, {"test": "train"}])
 def test_splits_that_share_images(fields):
     with pytest.raises(UserError, match=r"share \d+ images of digits; give splits that do not"):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.model_selection import StratifiedKFold
 
 from tl.data import splits
 from tl.errors import UserError
@@ -176,3 +177,110 @@ def test_groups_of_train_and_val():
     assert np.bincount(labels[train]).tolist() == [16, 16]  # two rows of each of ten groups
     assert np.bincount(labels[val]).tolist() == [4, 4]
     assert not np.intersect1d(groups[train], groups[val]).size
+
+
+def test_folds_by_hand():
+    # Class 0 has rows 0, 2, 3, 5; class 1 has 1, 4, 6, its first row in the second fold.
+    held = splits.folds(np.array([0, 1, 0, 0, 1, 0, 1]), 3)
+    assert [np.flatnonzero(rows).tolist() for rows in held] == [[0, 5, 6], [1, 2], [3, 4]]
+
+
+def test_the_only_row_of_a_class_is_always_fitted():
+    held = splits.folds(np.array([0, 0, 1, 2, 2]), 2)
+    assert held.sum(axis=0).tolist() == [1, 1, 0, 1, 1]
+    assert splits.folds(np.array([0, 1, 2]), 2).shape == (0, 3)
+
+
+def test_folds_of_groups_by_hand():
+    # Groups 7 (class 0), 3 (0 and 1), 5 (1), 2 (0), in this order. Group 3 goes to the fold that
+    # is empty, 5 to the one without rows of class 1, 2 to the one with less of class 0.
+    labels = np.array([0, 0, 0, 1, 1, 0])
+    groups = np.array([7, 7, 3, 3, 5, 2])
+    held = splits.folds(labels, 2, groups)
+    assert held[0].tolist() == [True, True, False, False, True, False]
+    assert held[1].tolist() == [False, False, True, True, False, True]
+
+
+def test_groups_of_one_row_each_are_no_groups():
+    labels = np.arange(30) % 4
+    np.testing.assert_array_equal(
+        splits.folds(labels, 5, np.arange(30)[::-1]), splits.folds(labels, 5)
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_folds_fit_every_class_and_part_no_group(seed):
+    rng = np.random.default_rng(seed)
+    labels, groups = rng.integers(0, 5, 60), rng.integers(0, 18, 60)
+    for held in (splits.folds(labels, 4), splits.folds(labels, 4, groups)):
+        assert held.any(axis=1).all() and held.sum(axis=0).max() == 1
+        for rows in held:
+            assert set(labels[~rows]) == set(labels)
+    assert all(not set(groups[rows]) & set(groups[~rows]) for rows in held)
+
+
+def test_a_group_never_takes_a_class_out_of_its_fold():
+    # Classes 0 and 1 have the two groups 0 and 1: both in one fold would leave none to fit.
+    labels = np.array([0, 1, 0, 1, *[2] * 6, 2, 2])
+    groups = np.array([0, 0, 1, 1, *range(2, 8), 0, 1])
+    for count in (2, 3):
+        for rows in splits.folds(labels, count, groups):
+            assert set(labels[~rows]) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("count", [2, 5, 10])
+def test_folds_are_as_stratified_as_scikit_learns(count):
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [53, 31, 10]))
+    ours = splits.folds(labels, count)
+    theirs = [rows for _, rows in StratifiedKFold(count).split(labels, labels)]
+    for label in range(3):
+        counts = [sorted(np.sum(labels[rows] == label) for rows in held) for held in (ours, theirs)]
+        assert counts[0] == counts[1]
+
+
+def test_cross_validation_of_all_rows_and_of_few():
+    labels = np.array([0, -1, 0, 1, 1, 0, 1, -1, 0, 1])
+    rows, held = splits.cross_validation(labels, 0, 2, seed=3)
+    assert rows.tolist() == [0, 2, 3, 4, 5, 6, 8, 9]
+    assert held.sum(axis=0).tolist() == [1] * 8
+    assert [np.bincount(labels[rows[fold]]).tolist() for fold in held] == [[2, 2], [2, 2]]
+    few, held = splits.cross_validation(labels, 2, 2, seed=3)
+    assert few.tolist() == splits.few_shot(labels, 2, 3).tolist()
+    assert [np.bincount(labels[few[fold]]).tolist() for fold in held] == [[1, 1], [1, 1]]
+
+
+def test_the_seed_decides_the_folds():
+    labels = np.arange(40) % 2
+    first, again, other = (splits.cross_validation(labels, 0, 5, seed)[1] for seed in (0, 0, 1))
+    assert (first == again).all() and (first != other).any()
+
+
+def test_cross_validation_keeps_groups_whole():
+    labels, groups = np.arange(40) % 2, np.arange(40) // 4
+    rows, held = splits.cross_validation(labels, 0, 5, 0, groups)
+    assert [len(set(groups[rows[fold]])) for fold in held] == [2] * 5
+    assert held.sum(axis=0).tolist() == [1] * 40
+
+
+def test_more_folds_than_rows_or_groups():
+    with pytest.raises(UserError, match=r"^5 folds were asked for, but 4 rows make at most 3: "):
+        splits.cross_validation(np.array([0, 0, 1, 1]), 0, 5, 0)
+    with pytest.raises(UserError, match=r"but 2 groups make at most 2: .* or give more groups$"):
+        splits.cross_validation(np.arange(8) % 2, 0, 3, 0, np.arange(8) // 4)
+    with pytest.raises(UserError, match=r"but 3 rows make none: every class must keep a row"):
+        splits.cross_validation(np.arange(3), 0, 2, 0)
+
+
+def test_numbers_of_folds():
+    assert splits.fold_count("10fold") == 10
+    assert [splits.fold_count(val) for val in (0.2, "0.2", "fold", "5folds", "train")] == [None] * 5
+    with pytest.raises(UserError, match=r"^data.val: expected 2fold or more, got '1fold'$"):
+        splits.fold_count("1fold")
+
+
+def test_rows_that_folds_choose_on():
+    assert splits.chosen_on(splits.one_fold(3, 2), 5).tolist() == [3, 4]
+    held = np.array([[0, 1, 0, 1], [1, 0, 0, 0]], bool)
+    folds = splits.folds_of(held)
+    assert splits.chosen_on(folds, 4).tolist() == [1, 3, 0]
+    assert [fold.fit.tolist() for fold in folds] == [[0, 2], [1, 2, 3]]

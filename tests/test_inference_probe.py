@@ -56,6 +56,12 @@ def test_labels_may_be_numbers():
         ({"labels": ["a", "b"]}, r"expected features \[N, D\] of the 2 labels, got \[40, 2\]"),
         ({"solvers": ("svm",)}, "no solver is called 'svm'"),
         ({"test": ([[0.0, 0.0]], ["c"])}, r"expected test labels that train has, got \['c'\]"),
+        ({"groups": [1, 2]}, "expected 40 groups, one for each label, got 2"),
+        (
+            {"val": "0.2"},
+            r"expected val as a share in \(0, 1\), or folds such as '5fold', got '0.2'",
+        ),
+        ({"val": "50fold"}, "50 folds were asked for, but 32 rows make at most 17"),
         ({"test": 1.5}, "expected a share to hold out between 0 and 1, got 1.5"),
     ],
 )
@@ -68,3 +74,35 @@ def test_mistakes(change, message):
 def test_too_few_rows():
     with pytest.raises(UserError, match="no row is left for val; give more rows of each class"):
         fit_probe(np.zeros((4, 2)), ["a", "a", "b", "b"])
+
+
+def test_folds_choose_on_every_row_that_is_not_tested():
+    features, labels = blobs(50)
+    probe = fit_probe(features, labels, val="5fold", solvers=(Logistic((1.0, 0.1)),))
+    assert probe.test.top1 == probe.val_top1 == 1.0 and probe.test.count == 10
+    assert probe.warnings[0] == (
+        "5 folds choose on 40 images, fewer than 50: what is best on them may be chance"
+    )
+    again = fit_probe(features, labels, solvers=(Logistic((1.0, 0.1)),))
+    assert again.test_rows.tolist() == probe.test_rows.tolist()
+
+
+@pytest.mark.parametrize("val", [0.25, "4fold"])
+def test_groups_are_kept_whole(val):
+    groups = np.array([f"p{row // 6}" for row in range(120)])
+    # Features that tell nothing but the group: only a parted group could be recognised.
+    alike = np.random.default_rng(0).normal(size=(20, 8))[np.arange(120) // 6]
+    labels = np.where(np.random.default_rng(1).integers(0, 2, 20)[np.arange(120) // 6], "a", "b")
+    probe = fit_probe(alike, labels, val=val, solvers=("knn",), groups=groups)
+    tested = set(groups[probe.test_rows])
+    assert len(probe.test_rows) == 6 * len(tested)
+    assert probe.test.as_dict()["groups"] == len(tested)
+    assert probe.val_top1 < 0.9
+    parted = fit_probe(alike, labels, val=val, solvers=("knn",))
+    assert parted.val_top1 == 1.0 and parted.test.groups is None
+
+
+def test_groups_of_test_rows_of_your_own_are_not_asked_for():
+    features, labels = blobs(40)
+    probe = fit_probe(features, labels, test=blobs(20, seed=5), groups=np.arange(40) // 4)
+    assert probe.test.groups is None and probe.test.count == 20

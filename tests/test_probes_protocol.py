@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from tl.data.splits import Fold, folds_of, one_fold
 from tl.probes import seeds
 from tl.probes.heads import Fit
 from tl.probes.held_out import HeldOut
@@ -40,10 +41,9 @@ class Listed(Solver):
 def toy(solvers, test_every_endpoint=False, endpoints=("a",), labels=(0, 1)):
     held_out = HeldOut(lambda endpoint: np.zeros((4, 1)), np.array([0, 1, 2, 1]), 4)
     return run(
-        lambda endpoint, split: (
-            np.full((2, 1), 1.0) if split == "train" else np.full((len(labels), 1), 2.0)
-        ),
-        {"train": np.array([0, 1]), "val": np.array(labels)},
+        lambda endpoint: np.repeat([1.0, 2.0], [2, len(labels)])[:, None],
+        np.array([0, 1, *labels]),
+        one_fold(2, len(labels)),
         endpoints,
         solvers,
         held_out,
@@ -159,21 +159,21 @@ def digits(seed=0):
     x, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(seed).permutation(len(x))
     x, labels = x[order].astype(np.float32), labels[order]
-    splits = {"train": slice(0, 160), "val": slice(160, 200), "test": slice(1000, None)}
 
-    def features(endpoint, split):
-        rows = x[splits[split]]
-        return {"pixels": rows, "left": rows.reshape(-1, 8, 8)[:, :, :4].reshape(-1, 32)}[endpoint]
+    def features(endpoint, rows=slice(0, 200)):
+        images = x[rows].reshape(-1, 8, 8)
+        return {"pixels": images, "left": images[:, :, :4]}[endpoint].reshape(len(images), -1)
 
-    held_out = HeldOut(lambda e: features(e, "test"), labels[splits["test"]], 10)
-    return features, {split: labels[splits[split]] for split in ("train", "val")}, held_out
+    held_out = HeldOut(lambda e: features(e, slice(1000, None)), labels[1000:], 10)
+    return features, labels[:200], held_out
 
 
 def test_every_solver_on_digits():
     solvers = [Logistic((10.0, 0.1, 1e-3, 1e-5)), Ridge((10.0, 0.1, 1e-3)), Knn((1, 5, 20)), Head()]
     assert {solver.name for solver in solvers} == set(SOLVERS)
     features, labels, held_out = digits()
-    result = run(features, labels, ["pixels"], solvers, held_out, num_classes=10)
+    folds = one_fold(160, 40)
+    result = run(features, labels, folds, ["pixels"], solvers, held_out, num_classes=10)
     assert len(result.grid) == 4 + 3 + 3 + 10
     assert result.selected.test.top1 > 0.88
     row = json.loads(json.dumps(result.as_dict()))
@@ -192,6 +192,7 @@ def test_seeds_are_averaged():
         results[seed] = run(
             features,
             labels,
+            one_fold(160, 40),
             ["left", "pixels"],
             [solver],
             held_out,
@@ -211,3 +212,94 @@ def test_seeds_are_averaged():
     mean = summary["test"]["top1_ci95"]
     assert mean[0] < summary["test"]["top1"] < mean[1]
     assert mean[1] - mean[0] < 1.2 * (single[1] - single[0])
+
+
+class Nearest(Solver):
+    """Predicts from one feature, which is a row's number; remembers what it was fitted to."""
+
+    name, val_slack = "nearest", 1
+
+    def __init__(self):
+        self.fitted, self.refitted = [], []
+
+    def path(self, rows, num_classes):
+        self.fitted.append(rows.features.ravel().astype(int).tolist())
+        for l2 in (2.0, 1.0, 0.5):
+            yield Fit({"l2": l2}, Told(l2), iterations=len(rows.labels), converged=l2 != 0.5)
+
+    def refit(self, fit, rows, num_classes):
+        self.refitted.append((fit.setting["l2"], rows.features.ravel().astype(int).tolist()))
+        return Fit(fit.setting, Told(1.0), iterations=1)
+
+
+class Told:
+    """A head with logits for the rows 0 to 4, of the right class for l2 = 1 but for row 4."""
+
+    right = np.array([[3, 0], [0, 3], [3, 0], [0, 3], [1, 0]], np.float32)
+
+    def __init__(self, l2):
+        self.logits_of = self.right if l2 == 1.0 else -self.right
+
+    def logits(self, x):
+        return self.logits_of[np.asarray(x).ravel().astype(int)]
+
+
+def test_cross_validation_chooses_on_what_every_fold_holds_out_together():
+    held = np.array([[1, 0, 0, 1, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 1]], bool)
+    held_out = HeldOut(lambda endpoint: np.arange(2)[:, None], np.array([0, 0]), 2)
+    solver = Nearest()
+    labels = np.array([0, 1, 0, 1, 1])
+    result = run(
+        lambda endpoint: np.arange(5.0)[:, None],
+        labels,
+        folds_of(held),
+        ["a"],
+        [solver],
+        held_out,
+        num_classes=2,
+    )
+    assert solver.fitted == [[1, 2, 4], [0, 3, 4], [0, 1, 2, 3]]
+    assert solver.refitted == [(1.0, [0, 1, 2, 3, 4])]
+    chosen = result.selected
+    assert (chosen.setting, chosen.val_top1) == ({"l2": 1.0}, 0.8)  # row 4 is wrong
+    assert chosen.val_loss == pytest.approx((4 * np.log1p(np.exp(-3)) + np.log1p(np.e)) / 5)
+    np.testing.assert_array_equal(chosen.val_logits, Told.right[[0, 3, 1, 2, 4]])
+    assert (chosen.fit.iterations, chosen.test.top1) == (1, 0.5)
+    assert [(row["iterations"], row["converged"]) for row in result.grid] == [
+        (10, True), (10, True), (10, False),
+    ]  # fmt: skip
+    assert result.as_dict()["val"] == {"top1": 0.8, "count": 5, "folds": 3}
+    assert seeds.summarise({0: result})["val"] == {"top1": 0.8, "count": 5, "folds": 3}
+
+
+def test_one_fold_is_called_none():
+    assert toy([Listed({1.0: SURE})]).as_dict()["val"] == {"top1": 1.0, "count": 2}
+
+
+@pytest.mark.parametrize("folds", [1, 2])
+def test_the_classic_head_is_trained_again_where_no_one_fit_can_be_kept(folds):
+    class Kept(Listed):
+        keeps_fit = True
+
+    listed = Kept({1.0: SURE, 0.1: HALF})
+    rows = [Fold(slice(0, 2), slice(2, 4)), Fold(slice(2, 4), slice(0, 2))][:folds]
+    held_out = HeldOut(lambda endpoint: np.zeros((1, 1)), np.array([0]), 3)
+    run(
+        lambda endpoint: np.zeros((4, 1)), np.array([0, 1, 0, 1]), rows, ["a"], [listed], held_out,
+        num_classes=3,
+    )  # fmt: skip
+    assert len(listed.refitted) == folds - 1
+
+
+def test_every_solver_in_folds():
+    solvers = [Logistic((0.1, 1e-3)), Ridge((0.1, 1e-3)), Knn((1, 5)), Head(epochs=2)]
+    features, labels, _ = digits()
+    fold_of = np.arange(200) % 4
+    for solver in solvers:
+        _, _, held_out = digits()
+        folds = folds_of(fold_of == np.arange(4)[:, None])
+        found = run(features, labels, folds, ["pixels"], [solver], held_out, num_classes=10)
+        assert found.val_count == len(found.selected.val_logits) == 200
+        order = np.argsort(fold_of, kind="stable")
+        right = found.selected.val_logits.argmax(axis=1) == labels[order]
+        assert right.mean() == found.selected.val_top1

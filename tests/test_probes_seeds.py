@@ -16,7 +16,7 @@ def choice(endpoint, *warnings):
         setting={"l2": 1.0},
         val_top1=0.5,
         val_loss=1.0,
-        fit=Fit({"l2": 1.0}, HEAD),
+        fits=(Fit({"l2": 1.0}, HEAD),),
         test=SCORE,
         warnings=warnings,
     )

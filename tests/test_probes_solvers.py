@@ -60,6 +60,10 @@ def test_refit_equals_a_fit_of_all_rows(solver):
     )
 
 
-def test_head_is_kept_not_refitted():
+def test_head_trains_again_for_as_many_epochs():
     fit = Fit({"epoch": 3}, Linear(np.eye(2), np.zeros(2)))
-    assert Head().refit(fit, Rows(np.eye(2), np.arange(2)), 10) is fit
+    rows, _ = digits()
+    again = Head(epochs=5).refit(fit, rows, 10)
+    *_, third = Head(epochs=3).path(rows, 10)
+    assert again.setting == {"epoch": 3} and again.objective == third.objective
+    np.testing.assert_array_equal(again.head.kernel, third.head.kernel)

@@ -137,3 +137,15 @@ def test_the_interval_is_over_groups(undrawn, tmp_path):
     shown = pages.Page(page.build(folder))
     assert "99.0 %, over 12 groups" in shown.text
     assert "a bootstrap over the 12 groups of the test images" in shown.sections["what-ran"]
+
+
+def test_a_cross_validated_probe_says_so(undrawn, tmp_path):
+    folder = reported.write_probe(tmp_path / "run", val={"top1": 0.9, "count": 30, "folds": 5})
+    shown = pages.Page(page.build(folder))
+    assert "val top-1 90.0 % of 30, held out in 5 folds" in shown.text
+    ran = shown.sections["what-ran"]
+    assert "images 24 train, 30 test" in ran
+    assert "val: each of 5 folds of train in turn, stratified" in ran
+    assert "the choice, refitted on all of train, scored once" in ran
+    assert "each of 5 folds is held out in turn" in shown.sections["selection-on-val"]
+    assert "val images, held out in 5 folds (seed 3)." in shown.sections["reliability"]

@@ -61,6 +61,30 @@ def test_finetune_table():
     assert facts["seconds"] == "12.3 train, 1.3 of it waiting for images; 20.0 total"
 
 
+def test_a_cross_validated_probe_has_no_val_of_its_own():
+    result = {
+        "data": {"name": "digits", "classes": 10, "train": 100, "val": 0, "test": 797},
+        "weights": {"name": "tiny"},
+        "selected": {"endpoint": "stem", "solver": "ridge", "l2": 0.1},
+        "val": {"top1": 0.65, "count": 100, "folds": 5},
+        "test": {
+            "top1": 0.7,
+            "top1_ci95": [0.65, 0.75],
+            "count": 797,
+            "top5": 0.9,
+            "mean_per_class": 0.69,
+        },
+        "seconds": {"extract": 1.0, "fit": 2.0, "total": 3.0},
+    }
+    text = tables.result_table(result)
+    assert "digits, 10 classes: 100 train, 797 test" in text
+    assert "65.0 % of 100, held out in 5 folds" in text
+    result["data"] |= {"train": 80, "val": 20}
+    result["val"] = {"top1": 0.65, "count": 20}
+    text = tables.result_table(result)
+    assert "80 train, 20 val, 797 test" in text and text.count("fold") == 0
+
+
 def test_the_interval_is_over_groups():
     result = {
         "data": {"name": "birds", "classes": 2},

@@ -35,3 +35,16 @@ def test_warnings_are_lines_of_the_log():
     lines = []
     cautions.tell(["a", "b"], lines.append)
     assert lines == ["warning: a", "warning: b"]
+
+
+def test_classes_with_fewer_images_than_folds():
+    assert of((5, 4), (45, 5), (3, 3), folds=5) == [
+        "1 of 2 classes have fewer than 5 training images: c1 (4); not every one of 5 folds "
+        "chooses on them",
+    ]
+    assert of((2, 2), (30, 10), (3, 3), folds=2, chosen=True) == [
+        "2 folds choose on 40 images, fewer than 50: what is best on them may be chance"
+    ]
+    assert of((2, 5), (30, 30), (3, 3), folds=2) == [
+        "1 of 2 classes have fewer than 5 training images: c0 (2)"
+    ]

@@ -47,6 +47,14 @@ def test_a_val_split_of_its_own():
     assert cost_of("probe", config(**fields), images, width=7).fit == 3 * 2 * 7 * 400
 
 
+def test_folds():
+    # 3 seeds, 2 strengths, 7 features, 100 rows, of which four folds fit 75 each.
+    fields = {"probe.l2": (0.1, 1.0), "seeds": (0, 1, 2), "data.val": "4fold"}
+    assert cost_of("probe", config(**fields), DIGITS, width=7).fit == 3 * 2 * 7 * 4 * 75
+    with pytest.raises(UserError, match=r"^data\.val: fine-tuning has no folds"):
+        cost_of("finetune", config(**{"data.val": "4fold"}, **TUNE), DIGITS)
+
+
 def test_a_rule_chooses_the_size():
     fields = {"train.rule": "bit", "train.batch_size": 16, "train.steps": 10}
     # Digits are 8 px: BiT-HyperRule takes 128 of 160 for images below 96.

@@ -606,6 +606,7 @@ def test_other_weights_do_not_go_on(stopped, config, weights, tmp_path):
         ({"train.epochs": -1.0}, "train.epochs: expected at least 0, got -1"),
         ({"train.norm": "recalibrate", "train.batch_size": 88}, "at least one whole batch"),
         ({"weights": "resnet5"}, "no weight set is called 'resnet5'"),
+        ({"data.val": "5fold", "data.name": "no"}, "^data.val: fine-tuning has no folds, only a p"),
     ],
 )
 def test_mistakes(fields, message, config, tmp_path):

@@ -188,6 +188,15 @@ def test_fine_tuning_takes_one_seed_and_one_number_of_examples():
             options.examples_per_class(config(**fields))
 
 
+def test_folds_are_for_probes():
+    folds = config(**{"data.val": "5fold"})
+    assert options.data(folds).folds == 5
+    message = r"^data\.val: fine-tuning has no folds, .* or a split, got '5fold'$"
+    with pytest.raises(UserError, match=message):
+        options.data_to_hold_out(folds, "fine-tuning")
+    assert options.data_to_hold_out(config(), "fine-tuning") == options.data(config())
+
+
 def test_the_sections_become_objects_of_the_library():
     fields = {"augment.mixup": 0.3, "augment.shift": 0.1, "optim.name": "lamb"}
     found = recipe(

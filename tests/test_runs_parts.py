@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tl.errors import UserError
-from tl.runs.parts import divide
+from tl.runs.parts import divide, divide_for_probe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,3 +64,34 @@ def test_groups_of_train_are_not_divided():
     parts = divide({"train": TRAIN, "test": TEST}, 0, 0, 0.5, groups)
     train, val = (set(groups[parts[part][1]]) for part in ("train", "val"))
     assert len(train) == len(val) == 2 and not train & val
+
+
+def test_a_probe_with_one_val_is_divided_as_other_runs_are():
+    opened = {"train": TRAIN, "test": TEST}
+    found, same = divide_for_probe(opened, 0, 0, 0.25), divide(opened, 0, 0, 0.25)
+    for part, (source, rows) in same.items():
+        assert found.parts[part][0] is source and found.parts[part][1].tolist() == rows.tolist()
+    assert [rows.tolist() for _, rows in found.fitted] == [
+        same[part][1].tolist() for part in ("train", "val")
+    ]
+    assert [np.arange(8)[rows].tolist() for rows in found.folds[0]] == [list(range(6)), [6, 7]]
+    assert found.counts == {"train": 6, "val": 2, "test": 2}
+
+
+def test_folds_leave_no_row_for_val_and_hold_out_each_once():
+    found = divide_for_probe({"train": TRAIN, "test": TEST}, 0, 0, None, folds=4)
+    ((source, train),) = found.fitted
+    assert source is TRAIN and train.tolist() == list(range(8))
+    assert found.counts == {"train": 8, "val": 0, "test": 2}
+    assert sorted(found.parts["val"][1]) == list(range(8))
+    for fold in found.folds:
+        assert sorted([*fold.fit, *fold.choose]) == list(range(8))
+        assert [TRAIN.values[row] for row in fold.choose] == [0, 1]  # one of each class
+
+
+def test_few_examples_may_be_folded():
+    found = divide_for_probe({"train": TRAIN, "test": TEST}, 2, 1, None, folds=2)
+    assert [len(fold.choose) for fold in found.folds] == [2, 2]
+    empty = Labels((-1,))
+    with pytest.raises(UserError, match="no image is left for test"):
+        divide_for_probe({"train": TRAIN, "test": empty}, 0, 0, None, folds=2)

@@ -36,8 +36,9 @@ def run(stores, records=None, with_headline=False, **fields):
         "record": (records if records is not None else []).append,
     }
     rows = {"examples_per_class": (5,), "seeds": (0, 1), "val_fraction": 0.2}
-    parts = study.parts(stores, **{name: fields.pop(name, rows[name]) for name in rows})
-    summary, headline = study.run(parts, **{**arguments, **fields})
+    rows |= {"folds": fields.pop("folds", None)}
+    found = study.divisions(stores, **{name: fields.pop(name, rows[name]) for name in rows})
+    summary, headline = study.run(found, **{**arguments, **fields})
     return (summary, headline) if with_headline else summary
 
 
@@ -147,3 +148,19 @@ def test_too_few_examples():
     stores = {"train": Store(1), "test": Store(4, 1)}
     with pytest.raises(UserError, match="no image is left for val; give more examples"):
         run(stores, examples_per_class=(1,))
+
+
+def test_folds_hold_out_every_row_of_train():
+    stores = {"train": Store(10), "test": Store(4, 1)}
+    summary, headline = run(stores, with_headline=True, folds=5, seeds=(4,))
+    assert summary["counts"] == {"train": 15, "val": 0, "test": 12}
+    assert summary["val"]["count"] == 15 and summary["val"]["folds"] == 5
+    predictions = headline.predictions(CLASSES)
+    rows = [int(name.removeprefix("id")) for name in predictions.val_ids]
+    assert sorted(rows) == sorted(headline.division.parts["train"][1]) and len(set(rows)) == 15
+    assert predictions.val_labels.tolist() == stores["train"].labels()[rows].tolist()
+    found = headline.results[4].selected
+    assert (predictions.val_logits.argmax(axis=1) == predictions.val_labels).mean() == (
+        found.val_top1
+    )
+    assert headline.temperature(headline.results[4]) > 0

@@ -59,9 +59,10 @@ def advise(
     start = time.perf_counter()
     config = options.config(fields)
     options.check_lists(config)
+    data = options.data_to_hold_out(config, "advice")
     network = load_network(options.weights(config))
     preprocessing = options.overrides(config).of(network.spec.preprocessing)
-    opened = sources.open_sources(options.data(config))
+    opened = sources.open_sources(data)
     images = Images.of(opened)
     del opened["test"]  # advice never looks at it
     rows = sample.choose_rows(

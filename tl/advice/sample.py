@@ -95,11 +95,8 @@ def folds(
 
     Up to 400 rows make five folds and up to 1,500 make three, and every row is held out once, for
     few rows must serve for fitting and for testing. More rows, or MANY_CLASSES, make one fold that
-    holds out a third of the rows. Every fold is fitted to at least one row of each class that has
-    two rows or more.
-
-    With groups a fold holds out whole ones, so folds are not equal, and a class of a single group
-    is never held out.
+    holds out a third of the rows. See `tl.data.splits.folds`: whole groups are held out, and every
+    fold is fitted to a row of each class.
 
     Args:
       labels: int [n], in a random order.
@@ -111,43 +108,14 @@ def folds(
     classes = np.unique(labels)
     once = len(labels) > 1500 or len(classes) >= MANY_CLASSES
     count = 5 if len(labels) <= 400 and not once else 3
-    if groups is not None:
-        of_groups = _folds_of_groups(labels, groups, count)
-        return of_groups[:1] if once else of_groups
-    fold_of = np.empty(len(labels), int)
-    for number, label in enumerate(classes):
-        rows = np.flatnonzero(labels == label)
-        fold_of[rows] = (np.arange(len(rows)) + number) % count  # shifted, for equal folds
-    # Folds of very few rows may be empty.
-    held = [fold_of == fold for fold in range(count) if np.any(fold_of == fold)]
-    return np.stack(held[:1] if once else held)
-
-
-def _folds_of_groups(
-    labels: Int[np.ndarray, " n"], groups: Int[np.ndarray, " n"], count: int
-) -> Bool[np.ndarray, "folds n"]:
-    """Returns which rows each of at most `count` folds holds out, whole groups each."""
-    _, class_of = np.unique(labels, return_inverse=True)
-    _, first, group_of = np.unique(groups, return_index=True, return_inverse=True)
-    contents = np.zeros((len(first), class_of.max() + 1))  # rows of each group and class
-    np.add.at(contents, (group_of, class_of), 1)
-    single = np.sum(contents > 0, axis=0) == 1  # classes of a single group
-    fold_of = np.full(len(first), -1)
-    load = np.zeros((count, contents.shape[1]))  # rows of each fold and class
-    for group in np.argsort(first):
-        if np.any(contents[group, single]):
-            continue
-        # Where its classes are rare; of equal folds, the smallest.
-        crowded = load / contents.sum(axis=0) @ contents[group] + 1e-9 * load.sum(axis=1)
-        fold_of[group] = np.argmin(crowded)
-        load[fold_of[group]] += contents[group]
-    held = [fold_of[group_of] == fold for fold in range(count) if np.any(fold_of == fold)]
-    if not held:
+    held = splits.folds(labels, count, groups)
+    if not len(held):
+        alone = len(labels) if groups is None else len(np.unique(groups))
         raise UserError(
-            f"advice needs two groups of some class at least, got {len(first)} groups of "
-            f"{contents.shape[1]} classes; give more images in `data.train`"
+            f"advice needs two groups of some class at least, got {alone} groups of "
+            f"{len(classes)} classes; give more images in `data.train`"
         )
-    return np.stack(held)
+    return held[:1] if once else held
 
 
 def choose_rows(

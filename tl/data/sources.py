@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -9,10 +10,23 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
-from tl.data import arrays, content, digits, division, folder, grouping, hf, manifest, tables
+from tl.data import (
+    arrays,
+    content,
+    digits,
+    division,
+    folder,
+    grouping,
+    hf,
+    manifest,
+    splits,
+    tables,
+)
 from tl.data.encoded import Example
 from tl.data.tables import Columns
 from tl.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +39,7 @@ class Data:
       data_dir: path of the data; or the folder in which TFDS or Hugging Face keep their sets, ''
         for their own default.
       train, test: splits.
-      val: a split, or a share of train as text, such as '0.2'.
+      val: a split, a share of train as text, such as '0.2', or folds of train, such as '5fold'.
       test_fraction: share of train that becomes a test split where there is none; TFDS ignores it.
       seed: of that division.
       skip_corrupt: leave out images that do not decode.
@@ -36,7 +50,7 @@ class Data:
       download: whether a set of TFDS or Hugging Face may be downloaded.
 
     Raises:
-      UserError: `val` is a number outside (0, 1).
+      UserError: `val` is a number outside (0, 1), or fewer than two folds.
     """
 
     name: str
@@ -57,6 +71,7 @@ class Data:
 
     def __post_init__(self) -> None:
         carved_fraction(self.val)
+        splits.fold_count(self.val)
 
     @property
     def columns(self) -> Columns:
@@ -65,13 +80,18 @@ class Data:
 
     @property
     def val_split(self) -> str | None:
-        """The split that is val; None where a share of train is."""
-        return self.val if carved_fraction(self.val) is None else None
+        """The split that is val; None where rows of train are."""
+        return self.val if self.val_fraction is None and self.folds is None else None
 
     @property
     def val_fraction(self) -> float | None:
-        """The share of train that is val; None where a split is."""
+        """The share of train that is val; None where it is something else."""
         return carved_fraction(self.val)
+
+    @property
+    def folds(self) -> int | None:
+        """The number of folds of train that are val in turn; None where it is something else."""
+        return splits.fold_count(self.val)
 
 
 @runtime_checkable
@@ -151,7 +171,7 @@ def groups(source: object) -> Int64[np.ndarray, " n"] | None:
 
 
 def carved_fraction(val: float | str) -> float | None:
-    """Returns the share of train to carve as val, or None where `val` names a split.
+    """Returns the share of train to carve as val, or None where `val` is no number.
 
     >>> carved_fraction(0.2), carved_fraction("0.2"), carved_fraction("train[80%:]")
     (0.2, 0.2, None)
@@ -167,7 +187,9 @@ def carved_fraction(val: float | str) -> float | None:
         fraction = 0.0
     if not 0.0 < fraction < 1.0:
         raise UserError(
-            f"expected a share of train between 0 and 1, or a split; got {val!r}", field="data.val"
+            f"expected a share of train between 0 and 1, folds such as 5fold, or a split; "
+            f"got {val!r}",
+            field="data.val",
         )
     return fraction
 
@@ -345,7 +367,8 @@ def open_source(data: Data, split: str, *, field: str = "") -> Source:
 def open_sources(data: Data, *, labelled: bool = True) -> dict[str, Source]:
     """Returns the sources of a run under 'train', 'test' and, where it is a split, 'val'.
 
-    Where 'val' is missing it is to be carved from train (`carved_fraction`, `splits.holdout`).
+    Where 'val' is missing it is to be carved from train (`tl.data.splits`). Folds of train leave
+    a val split unused.
 
     Args:
       data: the data set and its splits.
@@ -366,6 +389,11 @@ def open_sources(data: Data, *, labelled: bool = True) -> dict[str, Source]:
         opened = {
             part: open_source(data, name, field=f"data.{part}") for part, name in names.items()
         }
+    if data.folds and "val" in opened:
+        _log.info(
+            "%s: the split %r is not used, for `data.val` is %s",
+            opened["train"].name, opened.pop("val").split, data.val,
+        )  # fmt: skip
     _check_disjoint(opened)
     grouping.check_apart(opened)
     content.check_apart(opened, allow=data.allow_duplicates)

@@ -1,15 +1,17 @@
-"""Pure functions from labels to row numbers: held-out parts and few-shot subsets.
+"""Pure functions from labels to row numbers: held-out parts, folds and few-shot subsets.
 
 Rows that belong together, such as all images of a patient, are given as groups: an int for each
 row. A group is never divided between two parts. Where every row is a group of its own, the results
 are those without groups.
 """
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Int64
+from jaxtyping import Bool, Int, Int64
 
 from tl.errors import UserError
 
@@ -131,6 +133,102 @@ def _divide_groups(
     return np.flatnonzero(~is_held & (labels >= 0)), np.flatnonzero(is_held)
 
 
+class Fold(NamedTuple):
+    """Some rows to fit, and others to choose on.
+
+    Attributes:
+      fit, choose: each a slice or the numbers of the rows, int.
+    """
+
+    fit: slice | np.ndarray
+    choose: slice | np.ndarray
+
+
+def one_fold(fit: int, choose: int) -> list[Fold]:
+    """Returns the one fold of rows to fit that come before the rows to choose on.
+
+    >>> one_fold(8, 2)
+    [Fold(fit=slice(0, 8, None), choose=slice(8, 10, None))]
+    """
+    return [Fold(slice(0, fit), slice(fit, fit + choose))]
+
+
+def folds_of(held: Bool[np.ndarray, "folds n"]) -> list[Fold]:
+    """Returns the folds that choose on the rows that they hold out, and fit all others."""
+    return [Fold(np.flatnonzero(~rows), np.flatnonzero(rows)) for rows in held]
+
+
+def chosen_on(folds: Sequence[Fold], count: int) -> Int64[np.ndarray, " rows"]:
+    """Returns the numbers of the rows that folds of `count` rows choose on, fold after fold."""
+    return np.concatenate([np.arange(count)[fold.choose] for fold in folds])
+
+
+def fold_count(val: float | str) -> int | None:
+    """Returns the number of folds that a text asks for, or None where it is another text.
+
+    >>> fold_count("5fold"), fold_count("0.2")
+    (5, None)
+
+    Raises:
+      UserError: fewer than two folds.
+    """
+    found = re.fullmatch(r"(\d+)fold", str(val))
+    if not found:
+        return None
+    if (count := int(found[1])) < 2:
+        raise UserError(f"expected 2fold or more, got {val!r}", field="data.val")
+    return count
+
+
+def folds(labels: Labels, count: int, groups: Groups | None = None) -> Bool[np.ndarray, "folds n"]:
+    """Returns which rows each fold holds out, stratified and with groups kept whole.
+
+    Every row is held out once, but for rows of a class or a group whose class would then have no
+    row to fit: the only row of a class, or all rows of its only group.
+
+    Without groups a class with n rows has n / count of them in each fold, rounded down or up.
+    With groups, folds come as near to that as placing one group after the other allows.
+
+    Args:
+      labels: int [N], none below 0, in a random order.
+      count: number of folds, >= 2; folds that would hold out nothing are left out.
+      groups: int [N].
+
+    Returns:
+      bool [folds, N]; no row for no fold.
+    """
+    if groups is None or len(np.unique(groups)) == len(groups):
+        fold_of = np.full(len(labels), -1)
+        for number, label in enumerate(np.unique(labels)):
+            rows = np.flatnonzero(labels == label)
+            if len(rows) > 1:
+                fold_of[rows] = (np.arange(len(rows)) + number) % count  # shifted, for equal folds
+    else:
+        fold_of = _fold_of_groups(labels, groups, count)
+    return np.stack([fold_of == fold for fold in range(count)])[np.isin(range(count), fold_of)]
+
+
+def _fold_of_groups(labels: Labels, groups: Groups, count: int) -> Int[np.ndarray, " n"]:
+    """Returns the fold that holds out each row; -1 where none does."""
+    _, class_of = np.unique(labels, return_inverse=True)
+    _, first, group_of = np.unique(groups, return_index=True, return_inverse=True)
+    contents = np.zeros((len(first), class_of.max() + 1))  # rows of each group and class
+    np.add.at(contents, (group_of, class_of), 1)
+    sizes = contents.sum(axis=0)
+    fold_of = np.full(len(first), -1)
+    load = np.zeros((count, len(sizes)))  # rows of each fold and class
+    for group in np.argsort(first):
+        own = contents[group] > 0
+        is_free = np.all(load[:, own] + contents[group, own] < sizes[own], axis=1)
+        if not is_free.any():
+            continue
+        # Where its classes are rare; of equal folds, the smallest.
+        crowded = load / sizes @ contents[group] + 1e-9 * load.sum(axis=1)
+        fold_of[group] = np.argmin(np.where(is_free, crowded, np.inf))
+        load[fold_of[group]] += contents[group]
+    return fold_of[group_of]
+
+
 def few_shot(labels: Labels, k: int, seed: int, groups: Groups | None = None) -> Rows:
     """Returns k random rows of every class; for one seed, those of a smaller k are among them.
 
@@ -199,3 +297,36 @@ def train_and_val(
     within = None if groups is None else groups[chosen]
     kept, held = holdout(labels[chosen], val_fraction, seed, within)
     return chosen[kept], chosen[held]
+
+
+def cross_validation(
+    labels: Labels, k: int, count: int, seed: int, groups: Groups | None = None
+) -> tuple[Int64[np.ndarray, " train"], Bool[np.ndarray, "folds train"]]:
+    """Returns the rows to train on, sorted, and which of them each fold holds out to choose on.
+
+    Args:
+      labels: int [N] of the train split; rows labelled -1 (left-out images) are never chosen.
+      k: examples of each class; 0 for all.
+      count: number of folds, >= 2.
+      seed: of the choice and of the folds, >= 0.
+      groups: int [N], see `few_shot` and `folds`.
+
+    Raises:
+      UserError: see `few_shot`; so few rows or groups that a fold would be empty.
+    """
+    chosen = few_shot(labels, k, seed, groups) if k else np.flatnonzero(labels >= 0)
+    order = np.random.default_rng(seed).permutation(len(chosen))
+    rows = chosen[order]
+    found = folds(labels[rows], count, None if groups is None else groups[rows])
+    if len(found) < count:
+        kind, there = "rows", len(rows)
+        if groups is not None:
+            kind, there = "groups", len(np.unique(groups[rows]))
+        most = f"at most {len(found)}" if len(found) > 1 else "none"
+        raise UserError(
+            f"{count} folds were asked for, but {there} {kind} make {most}: every class must keep "
+            f"a row to fit. Ask for fewer folds, or give more {kind}"
+        )
+    held = np.empty_like(found)
+    held[:, order] = found
+    return chosen, held

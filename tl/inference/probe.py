@@ -1,4 +1,4 @@
-"""A linear probe on features in memory, chosen on val and tested once."""
+"""A linear probe on features in memory, chosen on held-out rows and tested once."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,8 @@ class Probe:
       endpoint: the endpoint that was chosen on val; '' where `features` was one array.
       solver: name of the solver that was chosen on val.
       setting: the solver's setting that was chosen on val.
-      val_top1: accuracy on val, in 0..1, before the refit on train and val together.
+      val_top1: accuracy on val, in 0..1, before the refit on train and val together; with folds,
+        on all rows that a fold held out.
       test: scores on the test rows, which are looked at once.
       test_rows: int64 [T], the test rows among those of `features`; empty for test rows of your
         own.
@@ -72,9 +73,10 @@ def fit_probe(
     labels: Sequence[Any] | np.ndarray,
     *,
     test: float | tuple[Arrays, Sequence[Any] | np.ndarray] = 0.2,
-    val: float = 0.2,
+    val: float | str = 0.2,
     solvers: Sequence[str | Solver] = ("logistic",),
     seed: int = 0,
+    groups: Sequence[Any] | np.ndarray | None = None,
 ) -> Probe:
     """Fits a probe as a run does: chosen on val, refitted on train and val, tested once.
 
@@ -84,14 +86,18 @@ def fit_probe(
       labels: N names or numbers, one for each row.
       test: share of each class to test on, in (0, 1); or (features, labels) of test rows of your
         own.
-      val: share of the remaining rows of each class to choose on, in (0, 1).
+      val: share of the remaining rows of each class to choose on, in (0, 1); or folds of them,
+        such as '5fold', each of which is chosen on once (cross-validation).
       solvers: to choose from: names of `tl.probes.solvers.SOLVERS`, or solvers with settings of
         your own, such as `tl.probes.solvers.Logistic(l2s=(1e-3, 1e-1))`.
       seed: decides which rows are held out, and starts solvers that use random numbers.
+      groups: N names or numbers, equal for rows that belong together, such as images of one
+        patient. No division parts a group, and the interval of the test accuracy is over groups.
+        Test rows of your own are not looked at for groups.
 
     Raises:
-      UserError: there are too few rows, features that are not finite, labels in test that train
-        lacks, or no such solver.
+      UserError: there are too few rows or groups, features that are not finite, labels in test
+        that train lacks, or no such solver.
     """
     by_endpoint = _by_endpoint(features)
     classes, numbers = np.unique(np.asarray(labels), return_inverse=True)
@@ -103,7 +109,15 @@ def fit_probe(
                 f"expected features [N, D] of the {len(numbers)} labels, got {list(values.shape)}"
                 + (f" for {name!r}" if name else "")
             )
+    group_of: np.ndarray | None = None
+    if groups is not None:
+        if len(groups) != len(numbers):
+            raise UserError(
+                f"expected {len(numbers)} groups, one for each label, got {len(groups)}"
+            )
+        _, group_of = np.unique(np.asarray(groups), return_inverse=True)
     held_rows = np.zeros(0, np.int64)
+    test_groups = None
     if isinstance(test, tuple):
         tested, test_labels = _by_endpoint(test[0]), np.asarray(test[1])
         if unknown := sorted(set(test_labels.tolist()) - set(classes.tolist())):
@@ -111,28 +125,32 @@ def fit_probe(
         test_numbers = np.searchsorted(classes, test_labels)
         rest = np.arange(len(numbers))
     else:
-        rest, held_rows = splits.holdout(numbers, test, seed)
+        rest, held_rows = splits.holdout(numbers, test, seed, group_of)
+        test_groups = None if group_of is None else group_of[held_rows]
         tested = {name: values[held_rows] for name, values in by_endpoint.items()}
         test_numbers = numbers[held_rows]
-    kept, held = splits.holdout(numbers[rest], val, seed)
-    parts = {"train": rest[kept], "val": rest[held]}
-    for part, rows in {**parts, "test": test_numbers}.items():
-        if not len(rows):
+    rows, folds = _divided(numbers[rest], val, seed, None if group_of is None else group_of[rest])
+    rows = rest[rows]
+    val_rows = rows[splits.chosen_on(folds, len(rows))]
+    train_rows = rows if len(folds) > 1 else rows[folds[0].fit]
+    labels_of = {"train": numbers[train_rows], "val": numbers[val_rows], "test": test_numbers}
+    for part, of_part in labels_of.items():
+        if not len(of_part):
             raise UserError(f"no row is left for {part}; give more rows of each class")
-    labels_of = {part: numbers[rows] for part, rows in parts.items()}
     chosen = [_solver(named).with_seed(seed) for named in solvers]
     result = protocol.run(
-        lambda endpoint, part: by_endpoint[endpoint][parts[part]],
-        labels_of,
+        lambda endpoint: by_endpoint[endpoint][rows],
+        numbers[rows],
+        folds,
         list(by_endpoint),
         chosen,
-        HeldOut(lambda endpoint: tested[endpoint], test_numbers, len(classes)),
+        HeldOut(lambda endpoint: tested[endpoint], test_numbers, len(classes), test_groups),
         num_classes=len(classes),
     )
     selected = result.selected
     test_logits, val_logits = selected.test.logits, selected.val_logits
     assert test_logits is not None and val_logits is not None  # the protocol keeps the selected's
-    fitted = calibration.temperature(val_logits, numbers[parts["val"]])
+    fitted = calibration.temperature(val_logits, labels_of["val"])
     return Probe(
         classes=classes,
         endpoint=selected.endpoint,
@@ -143,11 +161,24 @@ def fit_probe(
         test_rows=held_rows,
         temperature=calibration.scaling(test_logits, test_numbers, fitted).temperature,
         warnings=(
-            *cautions.of_parts({**labels_of, "test": test_numbers}, classes.tolist()),
+            *cautions.of_parts(labels_of, classes.tolist(), folds=len(folds)),
             *selected.warnings,
         ),
         head=selected.fit.head,
     )
+
+
+def _divided(
+    labels: np.ndarray, val: float | str, seed: int, groups: np.ndarray | None
+) -> tuple[np.ndarray, list[splits.Fold]]:
+    """Returns the rows to train and to choose on, train before val, and their folds."""
+    if count := splits.fold_count(val):
+        rows, held = splits.cross_validation(labels, 0, count, seed, groups)
+        return rows, splits.folds_of(held)
+    if isinstance(val, str):
+        raise UserError(f"expected val as a share in (0, 1), or folds such as '5fold', got {val!r}")
+    kept, held = splits.holdout(labels, val, seed, groups)
+    return np.concatenate([kept, held]), splits.one_fold(len(kept), len(held))
 
 
 def _by_endpoint(features: Arrays) -> dict[str, np.ndarray]:

@@ -1,4 +1,8 @@
-"""Which head, how strong, how good: chosen on val, refitted on train + val, tested once.
+"""Which head, how strong, how good: chosen on held-out rows, refitted on all, tested once.
+
+What is held out to choose on is called val: a part of its own, or in cross-validation the rows
+that each fold holds out in turn. A setting is then fitted once for each fold, and its val top-1
+and loss are those of all held-out rows together.
 
 Between the settings of one solver on one endpoint, the lowest val cross-entropy wins among those
 whose val top-1 is the highest, or, for logistic regression, at most one example short of it. On
@@ -20,6 +24,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tl import metrics
+from tl.data.splits import Fold, chosen_on
 from tl.probes.heads import Fit
 from tl.probes.held_out import HeldOut, Score
 from tl.probes.solvers import Rows, Solver
@@ -35,7 +40,7 @@ class Choice:
       setting: hyper-parameters, such as {'l2': 1e-3}.
       val_top1: fraction.
       val_loss: mean cross-entropy of softmax(logits), nats.
-      fit: the head, fitted on train alone.
+      fits: the head, once for each fold, fitted without the rows that this fold holds out.
     """
 
     endpoint: str
@@ -43,23 +48,34 @@ class Choice:
     setting: Mapping[str, float]
     val_top1: float
     val_loss: float
-    fit: Fit = field(repr=False)
+    fits: tuple[Fit, ...] = field(repr=False)
+
+    @property
+    def fit(self) -> Fit:
+        """The only one of `fits`."""
+        (fit,) = self.fits
+        return fit
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the candidate as one flat row."""
+        """Returns the candidate as one flat row; iterations are summed over the folds."""
         row = {"endpoint": self.endpoint, "solver": self.solver, **self.setting}
         row |= {"val_top1": self.val_top1, "val_loss": self.val_loss}
-        return row | {"iterations": self.fit.iterations, "converged": self.fit.converged}
+        iterations = [fit.iterations for fit in self.fits if fit.iterations is not None]
+        return row | {
+            "iterations": sum(iterations) if iterations else None,
+            "converged": all(fit.converged for fit in self.fits),
+        }
 
 
 @dataclass(frozen=True)
 class Tested(Choice):
-    """A choice whose `fit` is refitted on train + val, where the solver refits, and tested.
+    """A choice whose only `fit` was made on all rows, see `run`, and tested.
 
     Attributes:
       test: scores of `fit`.
       warnings: what to know before trusting these scores.
-      val_logits: float32 [M, C] on val of the head fitted on train alone; of the selected only.
+      val_logits: float32 [M, C] on val, fold after fold, of heads that were not fitted on these
+        rows; of the selected only.
     """
 
     test: Score
@@ -81,24 +97,31 @@ class Result:
       val_count: val rows.
       grid: one row a candidate: endpoint, solver, its setting, val_top1, val_loss, iterations,
         converged.
+      folds: how often rows were held out to choose on; above 1 in cross-validation.
     """
 
     selected: Tested
     choices: Sequence[Tested]
     val_count: int
     grid: Sequence[Mapping[str, Any]]
+    folds: int = 1
 
     @property
     def warnings(self) -> list[str]:
         """The warnings of all choices."""
         return [warning for choice in self.choices for warning in choice.warnings]
 
+    @property
+    def val_counts(self) -> dict[str, int]:
+        """The `count` of val rows and, in cross-validation, the number of `folds`."""
+        return {"count": self.val_count} | ({"folds": self.folds} if self.folds > 1 else {})
+
     def as_dict(self) -> dict[str, Any]:
         """The keys selected, val, test, endpoints, grid, warnings of `result.json`."""
         chosen = self.selected
         return {
             "selected": {"endpoint": chosen.endpoint, "solver": chosen.solver, **chosen.setting},
-            "val": {"top1": chosen.val_top1, "count": self.val_count},
+            "val": {"top1": chosen.val_top1, **self.val_counts},
             "test": chosen.test.as_dict(),
             "endpoints": [choice.as_dict() for choice in self.choices],
             "grid": list(self.grid),
@@ -107,8 +130,9 @@ class Result:
 
 
 def run(
-    features: Callable[[str, str], Float[np.ndarray, "n d"]],
-    labels: Mapping[str, Int[np.ndarray, " n"]],
+    features: Callable[[str], Float[np.ndarray, "n d"]],
+    labels: Int[np.ndarray, " n"],
+    folds: Sequence[Fold],
     endpoints: Sequence[str],
     solvers: Sequence[Solver],
     held_out: HeldOut,
@@ -116,12 +140,16 @@ def run(
     num_classes: int,
     test_every_endpoint: bool = False,
 ) -> Result:
-    """Chooses on val, refits on train + val, tests once; the first, most regular, of equals wins.
+    """Chooses on val, refits on all rows, tests once; the first, most regular, of equals wins.
+
+    With one fold, a solver that keeps its fit (`Solver.keeps_fit`) is not refitted. With several
+    it has no one fit to keep, so it is.
 
     Args:
-      features: (endpoint, 'train' | 'val') -> float [N, D]; asked for one endpoint at a time, so
-        it may read from disk.
-      labels: 'train' and 'val' -> int [N], 0..num_classes-1.
+      features: endpoint -> float [N, D]; asked for one endpoint at a time, so it may read from
+        disk.
+      labels: int [N], 0..num_classes-1.
+      folds: at least one; every row is fitted or chosen on.
       endpoints: names that `features` and `held_out` understand; at least one.
       solvers: at least one.
       held_out: the test rows, not scored before.
@@ -132,26 +160,23 @@ def run(
     grid: list[dict] = []
     best: list[tuple[Solver, Choice]] = []
     for endpoint in endpoints:
-        train = Rows(features(endpoint, "train"), labels["train"])
-        val = Rows(features(endpoint, "val"), labels["val"])
+        rows = Rows(features(endpoint), labels)
         found = []
         for solver in solvers:
-            choice, choices = choose_setting(endpoint, solver, train, val, num_classes)
+            choice, choices = choose_setting(endpoint, solver, rows, folds, num_classes)
             grid += [choice.as_dict() for choice in choices]
             found.append((solver, choice))
         best.append(min(found, key=_rank))
     winner = min(best, key=_rank)
     refitted: list[tuple[Choice, tuple[str, ...], np.ndarray | None]] = []
     for solver, choice in best if test_every_endpoint else [winner]:
-        parts = [features(choice.endpoint, split) for split in ("train", "val")]
+        rows = Rows(features(choice.endpoint), labels)
         # After the refit val is no longer unseen.
-        val_logits = choice.fit.head.logits(parts[1]) if choice is winner[1] else None
-        rows = Rows(
-            np.concatenate(parts), np.concatenate([labels[split] for split in ("train", "val")])
-        )
-        fit = solver.refit(choice.fit, rows, num_classes)
+        val_logits = _val_logits(choice, rows, folds) if choice is winner[1] else None
+        keeps = solver.keeps_fit and len(folds) == 1
+        fit = choice.fit if keeps else solver.refit(choice.fits[0], rows, num_classes)
         warnings = tuple(_warnings(choice, fit, grid))
-        refitted.append((dataclasses.replace(choice, fit=fit), warnings, val_logits))
+        refitted.append((dataclasses.replace(choice, fits=(fit,)), warnings, val_logits))
     heads = {choice.endpoint: choice.fit.head for choice, *_ in refitted}
     scores = held_out.score(heads, selected=winner[1].endpoint)
     tested = [
@@ -159,34 +184,59 @@ def run(
         for choice, told, val_logits in refitted
     ]
     (selected,) = [choice for choice in tested if choice.endpoint == winner[1].endpoint]
-    return Result(selected, tested, len(labels["val"]), grid)
+    return Result(selected, tested, len(chosen_on(folds, len(labels))), grid, len(folds))
 
 
 def choose_setting(
-    endpoint: str, solver: Solver, train: Rows, val: Rows, num_classes: int
+    endpoint: str, solver: Solver, rows: Rows, folds: Sequence[Fold], num_classes: int
 ) -> tuple[Choice, Sequence[Choice]]:
-    """Returns the setting of one solver that is best on val, fitted on train alone, and all tried.
+    """Returns the setting of one solver that is best on val, and all that were tried.
 
     Args:
       endpoint: whose features these are.
       solver: gives the settings.
-      train: features [N, D] and labels to fit.
-      val: features [M, D] and labels to choose on, M >= 1.
+      rows: features [N, D] and labels.
+      folds: which rows to fit and which to choose on, at least one of these in all.
       num_classes: C.
     """
-    choices = list(_search(endpoint, solver, train, val, num_classes))
-    return _best_setting(choices, solver.val_slack / len(val.labels)), choices
+    count = len(chosen_on(folds, len(rows.labels)))
+    choices = list(_search(endpoint, solver, rows, folds, num_classes, count))
+    return _best_setting(choices, solver.val_slack / count), choices
 
 
 def _search(
-    endpoint: str, solver: Solver, train: Rows, val: Rows, num_classes: int
+    endpoint: str, solver: Solver, rows: Rows, folds: Sequence[Fold], num_classes: int, count: int
 ) -> Iterator[Choice]:
-    for fit, logits in solver.search(train, val.features, num_classes):
-        hits, count = metrics.top1(logits, val.labels)
-        losses, _ = metrics.cross_entropy(logits, val.labels)
+    of_folds = [_search_fold(solver, rows, fold, num_classes) for fold in folds]
+    for of_setting in zip(*of_folds, strict=True):
+        fits, hits, losses = zip(*of_setting, strict=True)
         # Divided in float64: rounded to float32, a top-1 could miss `_best_setting`'s slack.
-        top1, loss = float(hits) / float(count), float(losses) / float(count)
-        yield Choice(endpoint, solver.name, fit.setting, top1, loss, fit)
+        top1, loss = sum(hits) / count, sum(losses) / count
+        yield Choice(endpoint, solver.name, fits[0].setting, top1, loss, fits)
+
+
+def _search_fold(
+    solver: Solver, rows: Rows, fold: Fold, num_classes: int
+) -> list[tuple[Fit, float, float]]:
+    """Returns each setting's fit with the hits and the summed loss of the rows to choose on."""
+    val = rows.take(fold.choose)
+    return [
+        (
+            fit,
+            float(metrics.top1(logits, val.labels)[0]),
+            float(metrics.cross_entropy(logits, val.labels)[0]),
+        )
+        for fit, logits in solver.search(rows.take(fold.fit), val.features, num_classes)
+    ]
+
+
+def _val_logits(choice: Choice, rows: Rows, folds: Sequence[Fold]) -> Float[np.ndarray, "m c"]:
+    return np.concatenate(
+        [
+            fit.head.logits(rows.features[fold.choose])
+            for fit, fold in zip(choice.fits, folds, strict=True)
+        ]
+    )
 
 
 def _best_setting(choices: Sequence[Choice], slack: float) -> Choice:

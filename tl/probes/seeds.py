@@ -54,7 +54,7 @@ def summarise(results: Mapping[int, Result]) -> dict[str, Any]:
         "selected": _name(first),
         "val": {
             "top1": _mean(choice.val_top1 for choice in chosen),
-            "count": next(iter(results.values())).val_count,
+            **next(iter(results.values())).val_counts,
         },
         "test": _tested(chosen),
         "endpoints": [

@@ -18,6 +18,10 @@ class Rows(NamedTuple):
     features: Float[np.ndarray, "n d"]
     labels: Int[np.ndarray, " n"]
 
+    def take(self, rows: slice | Int[np.ndarray, " m"]) -> "Rows":
+        """Returns some of the rows; a slice copies nothing."""
+        return Rows(self.features[rows], self.labels[rows])
+
 
 class Solver:
     """A family of heads with a hyper-parameter to choose.
@@ -27,11 +31,13 @@ class Solver:
       val_slack: how many val examples short of the best top-1 a setting may be and still be
         chosen, for a lower val cross-entropy; see `tl.probes.protocol`.
       standardises: whether it brings every feature to unit variance first.
+      keeps_fit: whether what was chosen on held-out rows is not fitted again with these.
     """
 
     name: ClassVar[str]
     val_slack: ClassVar[int] = 0
     standardises: ClassVar[bool] = False
+    keeps_fit: ClassVar[bool] = False
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> "Solver":
@@ -162,6 +168,7 @@ class Head(Solver):
     """`tl.probes.keras_head`: the best epoch is kept and not fitted again, as in that recipe."""
 
     name: ClassVar[str] = "head"
+    keeps_fit: ClassVar[bool] = True
     epochs: int = 10
     batch_size: int = 32
     learning_rate: float = 1e-3
@@ -180,20 +187,24 @@ class Head(Solver):
 
     def path(self, rows: Rows, num_classes: int) -> Iterator[Fit]:
         """See `Solver`."""
+        return self._fit(rows, num_classes, self.epochs)
+
+    def refit(self, fit: Fit, rows: Rows, num_classes: int) -> Fit:
+        """See `Solver`; trains for as many epochs."""
+        *_, last = self._fit(rows, num_classes, int(fit.setting["epoch"]))
+        return last
+
+    def _fit(self, rows: Rows, num_classes: int, epochs: int) -> Iterator[Fit]:
         return head.fit_path(
             rows.features,
             rows.labels,
             num_classes,
-            epochs=self.epochs,
+            epochs=epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             dropout=self.dropout,
             seed=self.seed,
         )
-
-    def refit(self, fit: Fit, rows: Rows, num_classes: int) -> Fit:
-        """Returns `fit` itself."""
-        return fit
 
 
 SOLVERS: dict[str, type[Solver]] = {solver.name: solver for solver in (Logistic, Ridge, Knn, Head)}

@@ -50,7 +50,8 @@ def headline(run: Run) -> Headline:
     if "val" in result and (selected := result.get("selected")):
         tiles["selected on val"] = formats.setting(selected)
     if val := result.get("val"):
-        tiles["val top-1"] = f"{formats.percent(val['top1'])} of {val['count']:,}"
+        of = f"{val['count']:,}{formats.in_folds(val)}"
+        tiles["val top-1"] = f"{formats.percent(val['top1'])} of {of}"
     if (published := result.get("published", {}).get("top1")) is not None:
         tiles["published on ImageNet, top-1"] = formats.percent(published)
     if test["top5"] is not None:  # there are more than five classes
@@ -165,6 +166,8 @@ def _data(run: Run) -> dict[str, str]:
     data = run.result["data"]
     splits = ", ".join(f"{part}: {text}" for part, text in data["splits"].items())
     parts = {**{part: part for part in ("train", "val", "test")}, "looked_at": "looked at"}
+    if _folds(run):
+        del parts["val"]  # which is train's rows, held out in turn
     counts = [f"{data[part]:,} {name}" for part, name in parts.items() if part in data]
     left_out = sum(data.get("left_out", {}).values())
     return {
@@ -184,15 +187,15 @@ def _protocol(run: Run) -> dict[str, str]:
     changed = [f"{k} {formats.value(v)}" for k, v in c["preprocess"].items() if v]
     facts = {"preprocessing": ", ".join(changed) or "as belongs to the weights"}
     if run.kind == "probe":
-        ks = c["data"]["examples_per_class"]
+        ks, both = c["data"]["examples_per_class"], "train and val together"
         facts |= {
             "endpoints": f"{formats.value(c['endpoints'])}; spatial ones pooled: "
             f"{c['extract']['pooling']}",
             "examples a class": ", ".join(formats.value(k) if k else "all" for k in ks),
             "solvers": formats.value(c["probe"]["solvers"]),
             "selection": f"highest val top-1; val: {_val(run, c)}",
-            "test": "the choice, refitted on train and val together, scored once for each seed; "
-            + _interval(run, len(c["seeds"])),
+            "test": f"the choice, refitted on {'all of train' if _folds(run) else both}, "
+            f"scored once for each seed; {_interval(run, len(c['seeds']))}",
         }
     if run.kind == "finetune":
         train, optim = c["train"], c["optim"]
@@ -239,7 +242,14 @@ def _rule(run: Run) -> dict[str, str]:
     return {"rule": f"{name}: {filled or 'what it set was not recorded'}"} if name else {}
 
 
+def _folds(run: Run) -> int:
+    """Returns the number of folds of a cross-validated run; 0 of others."""
+    return run.result.get("val", {}).get("folds", 0)
+
+
 def _val(run: Run, config: Mapping[str, Any]) -> str:
+    if folds := _folds(run):
+        return f"each of {folds} folds of train in turn, stratified"
     if split := run.result["data"]["splits"].get("val"):  # a folder may have one by itself
         return f"the split {split}"
     val = config["data"]["val"]

@@ -105,7 +105,11 @@ def selection(run: Run) -> list[Block]:
             for row in endpoints
         ],
     )
-    return [*pictures, table, _settings(grid, seeds)]
+    told = []
+    if folds := run.result["val"].get("folds"):
+        text = f"Val is train itself, cross-validated: each of {folds} folds is held out in turn."
+        told = [Text(text)]
+    return [*told, *pictures, table, _settings(grid, seeds)]
 
 
 def _settings(grid: Sequence[Mapping[str, Any]], seeds: int) -> Details:
@@ -205,9 +209,10 @@ def reliability(run: Run) -> list[Block]:
     ece = f"{formats.percent(found.before.ece)} before and {formats.percent(found.after.ece)} after"
     text = f"Expected calibration error on test: {ece} temperature scaling. "
     if len(p.val_labels):
+        held_out = formats.in_folds(run.result["val"])
         text += (
             f"The temperature, {found.fitted:.3g}, has the lowest loss on {len(p.val_labels):,} "
-            f"val images{_seed(run)}."
+            f"val images{held_out}{_seed(run)}."
         )
     else:
         text += f"The temperature, {found.fitted:.3g}, is the model's own."

@@ -5,7 +5,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from tl.results.formats import in_percent, setting, with_interval
+from tl.results.formats import in_folds, in_percent, setting, with_interval
 
 
 def study_table(study: Sequence[Mapping[str, Any]]) -> str:
@@ -52,13 +52,13 @@ def result_table(result: Mapping[str, Any]) -> str:
     """Returns the headline of a probe's `result.json`, a fact a row."""
     data, selected, val, test = (result[key] for key in ("data", "selected", "val", "test"))
     seconds = result["seconds"]
+    counts = [f"{data[part]} {part}" for part in ("train", "val", "test") if data[part]]
     return _facts(
         {
-            "data": f"{data['name']}, {data['classes']} classes: {data['train']} train, "
-            f"{data['val']} val, {data['test']} test",
+            "data": f"{data['name']}, {data['classes']} classes: {', '.join(counts)}",
             "weights": result["weights"]["name"],
             "selected on val": setting(selected),
-            "val top-1": f"{in_percent(val['top1'])} % of {val['count']}",
+            "val top-1": f"{in_percent(val['top1'])} % of {val['count']}{in_folds(val)}",
             **_test_facts(test),
             "seconds": f"{seconds['extract']:.1f} extract, {seconds['fit']:.1f} fit, "
             f"{seconds['total']:.1f} total",

@@ -14,7 +14,11 @@ _NAMED = 10  # classes in a warning, at most
 
 
 def of_parts(
-    labels: Mapping[str, Int[np.ndarray, " _"]], classes: Sequence[Any], *, chosen: bool = False
+    labels: Mapping[str, Int[np.ndarray, " _"]],
+    classes: Sequence[Any],
+    *,
+    chosen: bool = False,
+    folds: int = 1,
 ) -> list[str]:
     """Returns what to know of the rows of a run before trusting its numbers.
 
@@ -23,16 +27,20 @@ def of_parts(
       classes: names, in the order of the labels.
       chosen: whether the number of training images of each class was asked for, so that few of
         them are no surprise.
+      folds: how often rows were held out to choose on; above 1, `val` are rows of train.
     """
     found = of_labels(labels["test"], classes)
     train = np.bincount(labels["train"], minlength=len(classes))
     if absent := _names(classes, np.flatnonzero(train == 0)):
         found.append(f"no training image is of {absent}")
-    if not chosen:
+    if not chosen and folds < LEAST_TRAIN:
         found += _few(train, LEAST_TRAIN, classes, "training")
+    if folds > 1 and (few := _few(train, folds, classes, "training")):
+        found += [f"{text}; not every one of {folds} folds chooses on them" for text in few]
     if (count := len(labels["val"])) < LEAST_VAL:
+        where = "val has" if folds == 1 else f"{folds} folds choose on"
         found.append(
-            f"val has {count} images, fewer than {LEAST_VAL}: what is best on them may be chance"
+            f"{where} {count} images, fewer than {LEAST_VAL}: what is best on them may be chance"
         )
     return found
 

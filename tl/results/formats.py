@@ -2,7 +2,7 @@
 
 import datetime
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,18 @@ def date(iso: str | None) -> str:
     if not iso:
         return NONE
     return f"{datetime.datetime.fromisoformat(iso).astimezone(datetime.UTC):%Y-%m-%d %H:%M}"
+
+
+def in_folds(val: Mapping[str, Any]) -> str:
+    """Returns in how many folds the val of a result was held out; '' where it was one part.
+
+    >>> in_folds({"top1": 0.9, "count": 100, "folds": 5}), in_folds({"top1": 0.9, "count": 20})
+    (', held out in 5 folds', '')
+
+    Args:
+      val: of `result.json`.
+    """
+    return f", held out in {val['folds']} folds" if "folds" in val else ""
 
 
 def plural(count: int, noun: str, nouns: str = "") -> str:

@@ -28,7 +28,8 @@ class Predictions:
       test_labels: int32 [N], 0..C-1.
       test_predicted: int32 [S, N], the class that each seed's selected head predicts.
       test_logits: float32 [N, C], from the first seed's selected head.
-      val_ids: str [M], the first seed's val rows.
+      val_ids: str [M], the first seed's val rows; in cross-validation all rows of train that a
+        fold held out.
       val_labels: int32 [M].
       val_logits: float32 [M, C], from a head that was not fitted on these rows, as temperature
         scaling needs.

@@ -55,7 +55,8 @@ class Cost:
       evaluated: images through the forward pass, to choose and to test.
       extracted: images through the frozen network; what runs share counts for each of them.
       size: side of the images, in pixels.
-      fit: rows times features times strengths of a probe's grid, over all seeds; 0 if not known.
+      fit: rows times features times strengths of a probe's grid, over all seeds and folds; 0 if
+        not known.
     """
 
     steps: int
@@ -116,10 +117,14 @@ def cost_of(
     size = size or _size(config)
     every = sum(n for split, n in images.counts.items() if split not in stored)
     if kind == "probe":
-        fit = width and width * _rows(config, images) * len(config.probe.l2) * len(config.seeds)
+        fitted = _rows(config, images) * max(1, (options.data(config).folds or 0) - 1)
+        fit = width and width * fitted * len(config.probe.l2) * len(config.seeds)
         return Cost(0, 0, 0, every, size, fit)
     num_train, num_val = _divided(
-        images, options.examples_per_class(config), options.seed(config), options.data(config)
+        images,
+        options.examples_per_class(config),
+        options.seed(config),
+        options.data_to_hold_out(config, "fine-tuning"),
     )
     recipe = options.recipe(config, num_train, images.shape)
     cadence = recipe.cadence
@@ -163,6 +168,9 @@ def _rows(config: ConfigDict, images: Images) -> int:
 
 def _divided(images: Images, k: int, seed: int, data: Data) -> tuple[int, int]:
     """Returns the numbers of images to train on and to choose on."""
+    if data.folds:
+        train, _ = splits.cross_validation(images.labels, k, data.folds, seed, images.groups)
+        return len(train), 0
     fraction = None if "val" in images.counts else data.val_fraction
     train, val = splits.train_and_val(images.labels, k, fraction, seed, images.groups)
     return len(train), images.counts["val"] if val is None else len(val)

@@ -61,7 +61,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
       Stopped: on SIGTERM or Ctrl-C, after saving.
     """
     began = time.perf_counter()
-    data = options.data(config)
+    data = options.data_to_hold_out(config, "fine-tuning")
     opened = sources.open_sources(data)
     parts = divide(
         opened,

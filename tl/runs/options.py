@@ -85,6 +85,26 @@ def data(config: ConfigDict) -> Data:
     return Data(**{k: v for k, v in config.data.items() if k != "examples_per_class"})
 
 
+def data_to_hold_out(config: ConfigDict, what: str) -> Data:
+    """Returns which images, of a run that chooses on one val.
+
+    Args:
+      config: see `configs/common.py`.
+      what: the run does, for the error.
+
+    Raises:
+      UserError: `data.val` asks for folds.
+    """
+    found = data(config)
+    if found.folds:
+        raise UserError(
+            f"{what} has no folds, only a probe has; give a share of train, such as 0.2, or a "
+            f"split, got {found.val!r}",
+            field="data.val",
+        )
+    return found
+
+
 def overrides(config: ConfigDict) -> Overrides:
     """Returns where preprocessing differs from what belongs to the weights."""
     return Overrides(**config.preprocess)

@@ -1,11 +1,13 @@
 """Divides the rows of the splits into those to train on, to choose on and to test on."""
 
-from collections.abc import Mapping
-from typing import Protocol, TypeVar
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from tl.data import splits
+from tl.data.splits import Fold
 from tl.errors import UserError
 
 
@@ -17,6 +19,32 @@ class Labelled(Protocol):
 
 
 L = TypeVar("L", bound=Labelled)
+
+
+@dataclasses.dataclass(frozen=True)
+class Division(Generic[L]):
+    """The rows of a probe.
+
+    Attributes:
+      parts: `train`, `val` and `test`, each as the split it lies in and its rows there. In
+        cross-validation val is the rows of train that the folds hold out, fold after fold.
+      folds: of the rows of `fitted`; several in cross-validation.
+    """
+
+    parts: Mapping[str, tuple[L, np.ndarray]]
+    folds: Sequence[Fold]
+
+    @property
+    def fitted(self) -> list[tuple[L, np.ndarray]]:
+        """The parts that what was chosen is refitted to."""
+        names = ("train", "val") if len(self.folds) == 1 else ("train",)
+        return [self.parts[name] for name in names]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of rows of each part; in cross-validation no row is kept from train as val."""
+        counts = {part: len(rows) for part, (_, rows) in self.parts.items()}
+        return counts if len(self.folds) == 1 else counts | {"val": 0}
 
 
 def divide(
@@ -42,11 +70,49 @@ def divide(
     fraction = None if "val" in opened else val_fraction
     train, val = splits.train_and_val(opened["train"].labels(), k, fraction, seed, groups)
     labelled = {split: np.flatnonzero(source.labels() >= 0) for split, source in opened.items()}
+    return _checked(
+        {
+            "train": (opened["train"], train),
+            "val": (opened["val"], labelled["val"]) if val is None else (opened["train"], val),
+            "test": (opened["test"], labelled["test"]),
+        }
+    )
+
+
+def divide_for_probe(
+    opened: Mapping[str, L],
+    k: int,
+    seed: int,
+    val_fraction: float | None,
+    folds: int | None = None,
+    groups: np.ndarray | None = None,
+) -> Division[L]:
+    """Returns the rows of a probe.
+
+    Args:
+      opened, k, seed, val_fraction, groups: see `divide`.
+      folds: of train, to choose by cross-validation; None where val is held out.
+
+    Raises:
+      UserError: too few examples, or too few groups.
+    """
+    if folds is None:
+        parts = divide(opened, k, seed, val_fraction, groups)
+        fit, choose = (len(parts[part][1]) for part in ("train", "val"))
+        return Division(parts, splits.one_fold(fit, choose))
+    train, test = opened["train"], opened["test"]
+    rows, held = splits.cross_validation(train.labels(), k, folds, seed, groups)
+    found = splits.folds_of(held)
+    val = rows[splits.chosen_on(found, len(rows))]
     parts = {
-        "train": (opened["train"], train),
-        "val": (opened["val"], labelled["val"]) if val is None else (opened["train"], val),
-        "test": (opened["test"], labelled["test"]),
+        "train": (train, rows),
+        "val": (train, val),
+        "test": (test, np.flatnonzero(test.labels() >= 0)),
     }
+    return Division(_checked(parts), found)
+
+
+def _checked(parts: dict[str, tuple[L, np.ndarray]]) -> dict[str, tuple[L, np.ndarray]]:
     for part, (_, rows) in parts.items():
         if not len(rows):
             raise UserError(f"no image is left for {part}; give more examples a class")

@@ -65,18 +65,19 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         log(tables.cell_line(cell))
 
     classes = opened["train"].classes
-    parts = probe_grid.parts(
+    divisions = probe_grid.divisions(
         stores,
         examples_per_class=config.data.examples_per_class,
         seeds=config.seeds,
         val_fraction=data.val_fraction,
+        folds=data.folds,
         groups=sources.groups(opened["train"]),
     )
-    most = list(parts)[-1]
-    first = next(iter(parts[most].values()))
-    cautions = of_parts(labels_of(first), classes, chosen=bool(most))
+    most = list(divisions)[-1]
+    first = next(iter(divisions[most].values()))
+    cautions = of_parts(labels_of(first.parts), classes, chosen=bool(most), folds=len(first.folds))
     summary, headline = probe_grid.run(
-        parts,
+        divisions,
         classes=classes,
         endpoints=config.endpoints,
         solvers=solvers,
@@ -88,7 +89,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
 
     def image(split: str, row: int) -> np.ndarray:
         source = opened.get(split, opened["train"])  # of which val may be a part
-        return source[int(headline.parts[split][1][row])]["image"]
+        return source[int(headline.division.parts[split][1][row])]["image"]
 
     predictions = headline.predictions(classes)
     evidence.write(workdir, predictions, headline.projection(), image)

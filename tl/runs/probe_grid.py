@@ -13,9 +13,7 @@ from tl.probes.solvers import SOLVERS, Solver
 from tl.results import calibration
 from tl.results.predictions import Predictions
 from tl.results.projection import Projection, project, spaced_rows
-from tl.runs.parts import divide
-
-Parts = Mapping[str, tuple[FeatureStore, np.ndarray]]
+from tl.runs.parts import Division, divide_for_probe
 
 
 class Headline(NamedTuple):
@@ -23,12 +21,12 @@ class Headline(NamedTuple):
 
     Attributes:
       results: of each seed.
-      parts: of the first seed: `train`, `val` and `test` to the store each lies in and its rows.
+      division: the rows of the first seed.
       groups: str [N], the named groups of the N test rows; None without groups.
     """
 
     results: Mapping[int, protocol.Result]
-    parts: Parts
+    division: Division[FeatureStore]
     groups: np.ndarray | None = None
 
     def predictions(self, classes: Sequence[str]) -> Predictions:
@@ -51,7 +49,7 @@ class Headline(NamedTuple):
     def projection(self) -> Projection:
         """Returns features of some test rows, at the endpoint that the first seed selected."""
         selected = next(iter(self.results.values())).selected
-        store, rows = self.parts["test"]
+        store, rows = self.division.parts["test"]
         spaced = spaced_rows(len(rows))
         features = store.read(selected.endpoint, rows[spaced])
         standardise = SOLVERS[selected.solver].standardises
@@ -65,25 +63,26 @@ class Headline(NamedTuple):
         return calibration.scaling(test, test_labels, fitted).temperature
 
     def _names(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        store, rows = self.parts[split]
+        store, rows = self.division.parts[split]
         return np.array(store.ids())[rows], store.labels()[rows]
 
 
-def parts(
+def divisions(
     stores: Mapping[str, FeatureStore],
     *,
     examples_per_class: Sequence[int],
     seeds: Sequence[int],
     val_fraction: float | None,
+    folds: int | None = None,
     groups: np.ndarray | None = None,
-) -> dict[int, dict[int, Parts]]:
+) -> dict[int, dict[int, Division[FeatureStore]]]:
     """Returns the rows of every run of the protocol.
 
     Args:
       stores: features of `train`, `test` and, where it is a split of its own, `val`.
       examples_per_class: of train and the val carved from it together; 0 is all there are.
       seeds: of the subset, the carving and the head.
-      val_fraction, groups: see `tl.runs.parts.divide`.
+      val_fraction, folds, groups: see `tl.runs.parts.divide_for_probe`.
 
     Returns:
       By number of examples, the largest last, and by seed.
@@ -92,13 +91,13 @@ def parts(
       UserError: too few examples.
     """
     return {
-        k: {seed: divide(stores, k, seed, val_fraction, groups) for seed in seeds}
+        k: {seed: divide_for_probe(stores, k, seed, val_fraction, folds, groups) for seed in seeds}
         for k in sorted(examples_per_class, key=lambda k: k or np.inf)
     }
 
 
 def run(
-    parts: Mapping[int, Mapping[int, Parts]],
+    divisions: Mapping[int, Mapping[int, Division[FeatureStore]]],
     *,
     classes: Sequence[str],
     endpoints: Sequence[str],
@@ -109,7 +108,7 @@ def run(
     """Runs the protocol for every number of examples and every seed.
 
     Args:
-      parts: as the function of that name returns them.
+      divisions: as the function of that name returns them.
       classes: names, in the order of the labels.
       endpoints: of the stores; 'a+b' concatenates.
       solvers: to choose from on val.
@@ -125,17 +124,16 @@ def run(
       UserError: see the solvers.
     """
     summaries = {}
-    for k, of_seeds in parts.items():
+    for k, of_seeds in divisions.items():
         results = {}
-        for seed, rows in of_seeds.items():
-            tested = None if groups is None else groups[rows["test"][1]]
-            result = _cell(rows, len(classes), endpoints, solvers, seed, tested)
+        for seed, division in of_seeds.items():
+            tested = None if groups is None else groups[division.parts["test"][1]]
+            result = _cell(division, len(classes), endpoints, solvers, seed, tested)
             results[seed] = result
             outcome = {name: value for name, value in result.as_dict().items() if name != "grid"}
             record({"examples_per_class": k, "seed": seed, **outcome})
         headline = Headline(results, next(iter(of_seeds.values())), tested)
-        counts = {split: len(rows) for split, (_, rows) in headline.parts.items()}
-        summaries[k] = {"counts": counts, **summarise(results)}
+        summaries[k] = {"counts": headline.division.counts, **summarise(results)}
     return {
         **summaries[k],
         "study": [
@@ -162,25 +160,30 @@ def _logits(result: protocol.Result) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cell(
-    parts: Parts,
+    division: Division[FeatureStore],
     num_classes: int,
     endpoints: Sequence[str],
     solvers: Sequence[Solver],
     seed: int,
     groups: np.ndarray | None,
 ) -> protocol.Result:
-    def features(endpoint: str, split: str) -> np.ndarray:
-        store, rows = parts[split]
-        return store.read(endpoint, rows)
+    def features(endpoint: str) -> np.ndarray:
+        read = [store.read(endpoint, rows) for store, rows in division.fitted]
+        return np.concatenate(read) if len(read) > 1 else read[0]
 
-    labels = {split: store.labels()[rows] for split, (store, rows) in parts.items()}
-    test_labels = labels.pop("test")
+    test, test_rows = division.parts["test"]
     return protocol.run(
         features,
-        labels,
+        np.concatenate([store.labels()[rows] for store, rows in division.fitted]),
+        division.folds,
         endpoints,
         [solver.with_seed(seed) for solver in solvers],
-        HeldOut(lambda endpoint: features(endpoint, "test"), test_labels, num_classes, groups),
+        HeldOut(
+            lambda endpoint: test.read(endpoint, test_rows),
+            test.labels()[test_rows],
+            num_classes,
+            groups,
+        ),
         num_classes=num_classes,
         test_every_endpoint=True,
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tl.data import splits
 from tl.data.sources import Source
 from tl.features.extract import extract_parts
 from tl.features.network import Extraction
@@ -56,10 +57,12 @@ def fit_head(
         chosen = chosen[store.labels()[chosen] >= 0]
         rows[part] = Rows(store.read(FINAL, chosen), store.labels()[chosen])
     num_classes = network.spec.num_classes
-    choice, _ = protocol.choose_setting(FINAL, solver, rows["train"], rows["val"], num_classes)
+    fit, val = (len(rows[part].labels) for part in ("train", "val"))
+    both = Rows(*map(np.concatenate, zip(rows["train"], rows["val"])))
+    choice, _ = protocol.choose_setting(FINAL, solver, both, splits.one_fold(fit, val), num_classes)
     log(
         f"head: linear probe with l2 {choice.setting['l2']:.3g}, val top-1 "
-        f"{100 * choice.val_top1:.2f} % of {len(rows['val'].labels)}"
+        f"{100 * choice.val_top1:.2f} % of {val}"
     )
     head = choice.fit.head
     assert isinstance(head, Linear)  # as logistic regression's is

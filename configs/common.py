@@ -26,7 +26,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.name = "digits"
     config.data.data_dir = ""
     config.data.train = "train"  # a split's name; of TFDS a split string, such as train[:5000]
-    config.data.val = "0.2"  # a share of train, stratified; or a split string
+    # A share of train, stratified; a split string; or, for probes, folds of train, such as 5fold:
+    # each in turn is val, so that none is kept from train.
+    config.data.val = "0.2"
     config.data.test = "test"
     config.data.test_fraction = 0.2  # of a folder without a test split
     config.data.seed = 0  # of that division

@@ -212,3 +212,17 @@ def test_a_training_image_saved_again_is_a_warning(lite0_features, tmp_path, mon
     (warning,) = (text for text in result["warnings"] if "test images" in text and "near" in text)
     assert warning.startswith(f"{near['test']['count']} of 5 test images ")
     assert f"warning: {warning}" in log
+
+
+def test_folds_keep_no_image_from_train(probed, lite0_features, tmp_path):
+    fields = {"data.val": "5fold", "data.examples_per_class": (10,), "seeds": (3,)}
+    result, log = run(probe.run, config(lite0_features, **fields), tmp_path)
+    assert {part: result["data"][part] for part in ("train", "val")} == {"train": 100, "val": 0}
+    assert (result["val"]["count"], result["val"]["folds"]) == (100, 5)
+    assert "digits, 10 classes: 100 train, 797 test" in log
+    predictions = Predictions.load(tmp_path)
+    assert len(set(predictions.val_ids)) == 100
+    right = predictions.val_logits.argmax(axis=1) == predictions.val_labels
+    assert right.mean() == pytest.approx(result["val"]["top1"])
+    held_out = Predictions.load(probed[0])  # of the same images, a fifth of which was val
+    assert set(held_out.val_ids) < set(predictions.val_ids)

@@ -225,6 +225,8 @@ def write_study(folder: Path, **changes) -> Path:
                 "best": "stage2",
                 "difference": 0.2,
                 "ci95": [0.1, 0.3],
+                "over": "seeds and images",
+                "seeds": 5,
                 "p_value": 0.001,
                 "why": "stage2 is best.",
             }

@@ -59,14 +59,14 @@ def finished(folder, run, **fields):
     return finish(run.config, path, lambda line: None, kind=run.kind, **fields)
 
 
-def predict(path, right, ids=None, labels=None, groups=()):
+def predict(path, right, ids=None, labels=None, groups=(), seeds=None):
     """Writes the predictions of a run that has test images right where `right` [S, N] says so."""
     right = np.atleast_2d(right)
-    seeds, count = right.shape
+    count = right.shape[1]
     labels = np.zeros(count, int) if labels is None else labels
     path.mkdir(parents=True, exist_ok=True)
     Predictions(
-        seeds=np.arange(seeds),
+        seeds=np.arange(len(right)) if seeds is None else seeds,
         classes=["a", "b"],
         test_ids=[str(i) for i in range(count)] if ids is None else ids,
         test_labels=labels,

@@ -39,6 +39,7 @@ def cases():
         "advised": {"method": "a"},
         "difference": -0.1,
         "ci95": [-0.15, -0.05],
+        "over": "seeds and images",
         "verdict": "does not hold",
     }
     undecided = {**claim, "difference": None, "ci95": None, "verdict": "undecided"}
@@ -161,6 +162,16 @@ def test_verdicts_look_different(cases, verdict, marker, filled):
     assert (point.get_markerfacecolor() != "none") is filled
     (label,) = panel.get_yticklabels()
     assert label.get_text() == f"small, a\n{verdict}"
+    assert "interval over seeds and images" in panel.get_xlabel()
+
+
+def test_a_verdict_on_images_alone_says_so(cases):
+    few = {**cases["claims"][0], "over": "images alone"}
+    cases["claims"] = [*cases["claims"], few]
+    (panel,) = drawn(cases, "claims").axes
+    labels = [label.get_text().partition("\n")[2] for label in panel.get_yticklabels()]
+    assert labels == ["does not hold", "does not hold, images alone"]
+    assert "interval over images alone or seeds and images" in panel.get_xlabel()
 
 
 def numbered(count, names):

@@ -36,6 +36,15 @@ def test_a_study_without_claims(undrawn, tmp_path):
     assert [cell["data-value"] for cell in strong] == ["0.8"]
 
 
+@pytest.mark.parametrize("over", [{"over": "images alone"}, {}])
+def test_a_verdict_on_images_alone_says_so(undrawn, tmp_path, over):
+    folder = reported.write_study(tmp_path / "study")
+    (claim,) = json.loads((folder / "study.json").read_text())["claims"]
+    del claim["over"]  # studies from before intervals were over seeds have none
+    reported.write_study(folder, claims=[claim | over])
+    assert "stage2 holds, images alone stage2 +20.0" in pages.Page(page.build(folder)).text
+
+
 @pytest.mark.parametrize(
     ("verdicts", "notes"),
     [

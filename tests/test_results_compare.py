@@ -9,7 +9,7 @@ from tests.predictions import contender, folder, right
 from tl.errors import UserError
 from tl.results import compare
 from tl.results.compare import Comparison
-from tl.results.intervals import McNemar
+from tl.results.intervals import Lead, McNemar, crossed_interval
 from tl.results.predictions import PREDICTIONS
 
 
@@ -68,7 +68,22 @@ def test_seeds_are_averaged_and_the_exact_test_is_of_the_first():
     assert found.verdict == "better"
     printed = compare.text([found])
     assert "McNemar's test is of the first seed" in printed
-    assert "One seed" not in printed
+    assert "2 seeds: too few to say how much is the luck of training; 5 or more are" in printed
+    assert found.as_dict()["difference_over"] == "images alone"
+
+
+def test_five_seeds_each_have_an_interval_over_seeds_and_images():
+    counts = [80, 90, 60, 85, 70]
+    many = np.stack([right(n) for n in counts])
+    run, baseline = contender("run", many), contender("base", [right(70)] * 5)
+    (found,) = compare.compare([baseline, run])
+    expected = crossed_interval(many, np.stack([right(70)] * 5), paired=True)
+    assert (found.difference, *found.ci95) == expected
+    assert found.verdict == "within noise"  # one seed of five is behind, one level
+    assert found.as_dict()["difference_over"] == "seeds and images"
+    printed = compare.text([found])
+    assert "The difference of run has an interval over seeds and images" in printed
+    assert "too few" not in printed
 
 
 def test_rows_are_matched_by_id():
@@ -194,9 +209,10 @@ def test_folders_that_hold_nothing_to_compare(tmp_path):
 def test_the_verdict_without_an_exact_test_of_all_is_the_intervals():
     one, three = contender("one", right(3)), contender("three", np.tile(right(3), (3, 1)))
     doubtful = McNemar(1, 0, 1.0)
-    assert Comparison(one, one, 0.1, (0.05, 0.15), doubtful).verdict == "within noise"
-    assert Comparison(three, one, 0.1, (0.05, 0.15), doubtful).verdict == "better"
-    assert Comparison(three, one, 0.1, (0.0, 0.15), doubtful).verdict == "within noise"
+    ahead, level = Lead(0.1, (0.05, 0.15), 1), Lead(0.1, (0.0, 0.15), 1)
+    assert Comparison(one, one, ahead, doubtful).verdict == "within noise"
+    assert Comparison(three, one, ahead, doubtful).verdict == "better"
+    assert Comparison(three, one, level, doubtful).verdict == "within noise"
 
 
 def test_intervals_are_over_groups():
@@ -214,7 +230,7 @@ def test_intervals_are_over_groups():
     assert "100 test images. 95 % intervals over their 10 groups" in compare.text(
         compare.compare([run, run])
     )
-    low, high = compare.as_dict([Comparison(run, run, 0, (0, 0), McNemar(0, 0, 1))])["baseline"][
-        "test_top1_ci95"
-    ]
+    low, high = compare.as_dict([Comparison(run, run, Lead(0, (0, 0), 1), McNemar(0, 0, 1))])[
+        "baseline"
+    ]["test_top1_ci95"]
     assert high - low > 0.3

@@ -1,3 +1,5 @@
+import itertools
+
 import jaxtyping
 import numpy as np
 import pytest
@@ -199,3 +201,125 @@ def test_groups_that_are_all_right_are_no_certainty():
     groups = np.repeat(np.arange(10), 4)
     assert accuracy_interval(np.ones(40), groups=groups) == wilson_interval(10, 10)
     assert accuracy_interval(np.tile([0.0, 1], 20), groups=groups) == wilson_interval(5, 10)
+
+
+def crossed(a, b, paired=True, **arguments):
+    return intervals.crossed_interval(
+        np.array(a), np.array(b), **{"paired": paired, "resamples": 2000, **arguments}
+    )
+
+
+def few_right(seeds, count, images=400, seed=0):
+    """Returns bool [S, N], each seed right on its own random share of the images."""
+    return np.random.default_rng(seed).random((seeds, images)) < np.reshape(count, (-1, 1))
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(400) // 20])
+@pytest.mark.parametrize("paired", [True, False])
+def test_seeds_that_are_equal_have_the_interval_over_images(paired, groups):
+    (a,), (b,) = few_right(1, 0.8), few_right(1, 0.7, seed=1)
+    alone = intervals.paired_interval(a, b, resamples=20_000, groups=groups)
+    found = crossed([a] * 5, [b] * (5 if paired else 6), paired, resamples=20_000, groups=groups)
+    # In pairs the images drawn are the same ones too; else an end may be 1 or 2 images further.
+    assert found == pytest.approx(alone, abs=1e-9 if paired else 2 / 400)
+
+
+def test_images_that_are_equal_have_students_interval_over_seeds():
+    # Leads of 0.1, 0.2, 0.3, 0.4 and 0.5 on every image: mean 0.3, standard error
+    # sqrt(0.025 / 5) = 0.0707, Student's quantile with four degrees of freedom 2.776.
+    a, b = np.repeat([[0.1], [0.2], [0.3], [0.4], [0.5]], 8, axis=1), np.zeros((5, 8))
+    difference, low, high = crossed(a, b, resamples=20_000)
+    assert difference == pytest.approx(0.3)
+    # The mean of five drawn values has shorter tails than the normal distribution.
+    assert low == pytest.approx(0.3 - 2.776 * 0.0707, abs=0.01)
+    assert high == pytest.approx(0.3 + 2.776 * 0.0707, abs=0.01)
+    # All 5 ** 5 samples, their distances from 0.3 made larger.
+    means = np.mean(list(itertools.product(a[:, 0], repeat=5)), axis=1)
+    all_means = 0.3 + (means - 0.3) * np.sqrt(5 / 4) * 2.7764 / 1.9600
+    assert (low, high) == pytest.approx(np.quantile(all_means, [0.025, 0.975]), abs=0.002)
+
+
+def test_seeds_that_are_not_pairs_vary_by_themselves():
+    # Both vary alike: in pairs the lead does not vary at all, apart the variances add.
+    a = np.repeat([[0.1], [0.2], [0.3], [0.4], [0.5]], 8, axis=1)
+    assert crossed(a, a) == pytest.approx((0, 0, 0))
+    _, low, high = crossed(a, a, paired=False, resamples=20_000)
+    half = np.sqrt(2) * 2.776 * 0.0707
+    assert (low, high) == pytest.approx((-half, half), abs=0.01)
+    _, low, high = crossed(a, a[[0, 2, 4] * 2], paired=False)
+    assert low < 0 < high
+
+
+def test_two_seeds_by_hand():
+    # Samples of two seeds: both the first, both the second, or one of each, twice as often. The
+    # distance of 0.1 from the mean is made larger by sqrt(2) * 12.706 / 1.960.
+    a, b = np.repeat([[0.4], [0.6]], 3, axis=1), np.full((2, 3), 0.2)
+    far = 0.1 * np.sqrt(2) * 12.706 / 1.960
+    assert crossed(a, b) == pytest.approx((0.3, 0.3 - far, 0.3 + far), abs=1e-3)
+    half_level = crossed(a, b, level=0.4)
+    assert half_level == pytest.approx((0.3, 0.3, 0.3))
+
+
+def test_seeds_that_differ_widen_the_interval():
+    rng = np.random.default_rng(0)
+    difficulty = rng.random(400)
+    a = difficulty < np.array([[0.70], [0.80], [0.75], [0.85], [0.65]])
+    b = np.tile(difficulty < 0.70, (5, 1))
+    difference, low, high = crossed(a, b)
+    alone = intervals.paired_interval(a.mean(axis=0), b.mean(axis=0))
+    assert difference == pytest.approx(alone[0])
+    assert low < alone[1] and alone[2] < high
+    assert high - low > 2 * (alone[2] - alone[1])
+    assert crossed(a, b) == (difference, low, high)
+    assert crossed(a, b, seed=1) != (difference, low, high)
+    assert crossed(b, a) == pytest.approx((-difference, -high, -low), abs=0.01)
+
+
+def test_the_interval_over_seeds_and_images_covers_as_often_as_it_says():
+    # Leads of 0.05 plus 0.03 of luck of each seed, on 500 images of which one in five is in doubt.
+    rng = np.random.default_rng(0)
+    crossing, alone = 0, 0
+    for _ in range(300):
+        doubt = rng.random(500) < 0.2
+        luck = rng.normal(0, 0.03, (5, 1)) / 0.2
+        a = np.where(doubt, rng.random(500) < 0.75 + luck, True)
+        b = np.broadcast_to(np.where(doubt, rng.random(500) < 0.5, True), (5, 500))
+        _, low, high = crossed(a, b, resamples=400)
+        crossing += low <= 0.05 <= high
+        _, low, high = intervals.paired_interval(a.mean(0), b.mean(0), resamples=400)
+        alone += low <= 0.05 <= high
+    assert crossing / 300 == pytest.approx(0.96, abs=0.025)
+    assert alone / 300 < 0.9
+
+
+def test_too_few_seeds_to_draw_from():
+    right = np.ones((2, 4), bool)
+    with pytest.raises(ValueError, match="expected two seeds or more of each, got 2 and 1"):
+        crossed(right, right[:1], paired=False)
+    with pytest.raises(ValueError, match="expected as many seeds of both, got 2 and 3"):
+        crossed(right, np.ones((3, 4), bool))
+
+
+def test_a_lead_is_over_seeds_where_there_are_five():
+    a, b = few_right(5, 0.8), few_right(5, 0.7, seed=1)
+    seeds = np.arange(5)
+    found = intervals.lead(a, b, seeds, seeds)
+    assert (found.difference, *found.ci95) == intervals.crossed_interval(a, b, paired=True)
+    assert (found.seeds, found.over, found.caution) == (5, "seeds and images", "")
+    order = np.array([3, 1, 4, 0, 2])
+    assert intervals.lead(a, b[order], seeds, order) == found
+    others = intervals.lead(a, b, seeds, seeds + 1)
+    assert (others.difference, *others.ci95) == intervals.crossed_interval(a, b, paired=False)
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(1, "1 seed: too few to say how much is the luck of training; 5 or more are needed"),
+     (4, "4 seeds: too few to say how much is the luck of training; 5 or more are needed")],
+)  # fmt: skip
+def test_a_lead_of_few_seeds_is_over_images_alone(count, said):
+    a, b = few_right(5, 0.8), few_right(count, 0.7, seed=1)
+    found = intervals.lead(a, b, np.arange(5), np.arange(count))
+    alone = intervals.paired_interval(a.mean(axis=0), b.mean(axis=0))
+    assert (found.difference, *found.ci95) == alone
+    assert (found.seeds, found.over, found.caution) == (count, "images alone", said)

@@ -229,6 +229,18 @@ def _apart(
     return shown
 
 
+def verdict(claim: Mapping[str, Any]) -> str:
+    """Returns a claim's verdict, and that it is on images alone where it is."""
+    alone = claim["difference"] is not None and over(claim) == "images alone"
+    return f"{claim['verdict']}, images alone" if alone else str(claim["verdict"])
+
+
+def over(claim: Mapping[str, Any]) -> str:
+    """Returns what the interval of a decided claim is over."""
+    # Studies from before intervals were over seeds do not say it.
+    return str(claim.get("over", "images alone"))
+
+
 def _claims(claims: Sequence[Mapping[str, Any]]) -> Figure:
     """Draws by how much what each claim advises leads, or trails, the best of the rest."""
     figure = Figure(figsize=(8.5, 1.3 + 0.5 * len(claims)), layout="constrained")
@@ -248,12 +260,12 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> Figure:
             elinewidth=1.4,
             capsize=3,
         )
-    texts = [f"{_said({**c['where'], **c['advised']}, 2.4, 9)}\n{c['verdict']}" for c in claims]
+    texts = [f"{_said({**c['where'], **c['advised']}, 2.4, 9)}\n{verdict(c)}" for c in claims]
     axes.set_yticks(range(len(claims)), texts)
     axes.set_ylim(len(claims) - 0.5, -0.5)
     axes.set_xlabel(
         "test top-1 of what is advised less that of the best other (percentage points);\n"
-        "bars: paired 95 % interval over test images"
+        f"bars: paired 95 % interval over {' or '.join(sorted({over(c) for c in claims}))}"
     )
     axes.grid(axis="x")
     return figure

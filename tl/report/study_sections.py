@@ -54,7 +54,7 @@ def claims(run: Run) -> list[Block]:
             c["text"],
             ", ".join(c["where"].values()),
             ", ".join(c["advised"].values()),
-            Cell(c["verdict"], c["verdict"], strong=True),
+            Cell(study_figures.verdict(c), c["verdict"], strong=True),
             c["best"] or formats.NONE,
             formats.points(c["difference"], c["ci95"]),
             formats.NONE if c["p_value"] is None else f"{c['p_value']:.2g}",
@@ -66,7 +66,8 @@ def claims(run: Run) -> list[Block]:
     columns = ["advice", "where", "advised", "verdict", "best", "lead (points)", "p"]
     caption = (
         f"Lead: {_metric(run.result)} of the advised level less that of the best other one, with "
-        "its paired 95 % interval"
+        "its paired 95 % interval. It is over seeds and test images, or over images alone where "
+        "it says so: with few seeds it leaves out the luck of training"
     )
     why = {f"{', '.join(c['where'].values())}: {c['text']}": c["why"] for c in run.result["claims"]}
     return [Table(caption, columns, rows, sortable=False), Facts("Why", why)]

@@ -12,7 +12,7 @@ from jaxtyping import Int, Shaped
 from tl.errors import UserError
 from tl.results import run as report_run
 from tl.results.formats import points, setting, with_interval
-from tl.results.intervals import McNemar, accuracy_interval, mcnemar_exact, paired_interval
+from tl.results.intervals import Lead, McNemar, accuracy_interval, lead, mcnemar_exact
 from tl.results.predictions import Predictions
 
 SIGNIFICANT = 0.05  # a difference with a larger p may be noise
@@ -39,22 +39,30 @@ class Comparison:
 
     Attributes:
       run, baseline: the two runs.
-      difference: of their test top-1, each the mean over its seeds; a fraction.
-      ci95: 95 % interval of the difference, a paired bootstrap over the test images, or over
-        their groups.
+      lead: the difference of their test top-1, each the mean over its seeds, with its 95 %
+        interval (`tl.results.intervals.lead`).
       mcnemar: exact test of the first seed of each; `only_a` counts what only the run gets right.
     """
 
     run: Contender
     baseline: Contender
-    difference: float
-    ci95: tuple[float, float]
+    lead: Lead
     mcnemar: McNemar
 
     @property
     def one_seed(self) -> bool:
         """Whether both have one seed, so that the exact test covers all predictions."""
         return all(len(x.predictions.seeds) == 1 for x in (self.run, self.baseline))
+
+    @property
+    def difference(self) -> float:
+        """Of their test top-1, a fraction."""
+        return self.lead.difference
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """The 95 % interval of the difference."""
+        return self.lead.ci95
 
     @property
     def verdict(self) -> str:
@@ -91,6 +99,7 @@ class Comparison:
             **_as_dict(self.run),
             "difference": self.difference,
             "difference_ci95": list(self.ci95),
+            "difference_over": self.lead.over,
             "mcnemar": {
                 "seeds": [int(x.predictions.seeds[0]) for x in (self.run, self.baseline)],
                 "only_run": self.mcnemar.only_a,
@@ -206,8 +215,10 @@ def _compare(run: Contender, baseline: Contender, order: Int[np.ndarray, " n"]) 
     groups = baseline.predictions.groups
     if groups is None and (of_run := run.predictions.groups) is not None:
         groups = of_run[order]
-    difference, low, high = paired_interval(ours.mean(axis=0), theirs.mean(axis=0), groups=groups)
-    return Comparison(run, baseline, difference, (low, high), mcnemar_exact(ours[0], theirs[0]))
+    seeds = run.predictions.seeds, baseline.predictions.seeds
+    return Comparison(
+        run, baseline, lead(ours, theirs, *seeds, groups), mcnemar_exact(ours[0], theirs[0])
+    )
 
 
 def _missing(ids: Shaped[np.ndarray, " n"], others: Shaped[np.ndarray, " m"]) -> list[str]:
@@ -262,6 +273,11 @@ def _notes(comparisons: Sequence[Comparison]) -> list[str]:
         notes.append(
             "With several seeds, accuracy is their mean; McNemar's test is of the first seed."
         )
-    if any(c.one_seed for c in comparisons):
-        notes.append("With one seed each, nothing here tells how much another seed would change.")
+    if over_seeds := [c.run.name for c in comparisons if c.lead.over_seeds]:
+        notes.append(
+            f"The difference of {', '.join(over_seeds)} has an interval over seeds and images: a "
+            "bootstrap of both, which covers the luck of training."
+        )
+    for caution in dict.fromkeys(c.lead.caution for c in comparisons if not c.lead.over_seeds):
+        notes.append(f"{caution}. The interval of the difference is then over images alone.")
     return notes

@@ -1,6 +1,6 @@
 """Intervals of an accuracy, of a mean over seeds and of the difference of two accuracies; tests.
 
-The two paired methods count an image that both classifiers get right, or both wrong, as no evidence
+The paired methods count an image that both classifiers get right, or both wrong, as no evidence
 of a difference. That makes them far sharper than two intervals laid beside each other.
 
 Images that belong together, such as all of one patient, are no independent evidence. Given as
@@ -10,9 +10,46 @@ groups, a name or number for each image, they are resampled as wholes.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
+
+ENOUGH_SEEDS = 5  # fewer say too little about all seeds: Student's factor of 4 is 3.2, of 5 is 2.8
 
 _DRAWN_AT_ONCE = 1 << 24  # numbers of a bootstrap that are in memory
+
+
+@dataclass(frozen=True)
+class Lead:
+    """By how much one method is ahead of another on the same test images.
+
+    Attributes:
+      difference: of their accuracies, each the mean over its seeds; a fraction in [-1, 1].
+      ci95: 95 % interval of the difference.
+      seeds: number of seeds, of the method that has fewer.
+    """
+
+    difference: float
+    ci95: tuple[float, float]
+    seeds: int
+
+    @property
+    def over_seeds(self) -> bool:
+        """Whether the interval is over seeds and images; else it is over images alone."""
+        return self.seeds >= ENOUGH_SEEDS
+
+    @property
+    def over(self) -> str:
+        """What the interval is over: 'seeds and images' or 'images alone'."""
+        return "seeds and images" if self.over_seeds else "images alone"
+
+    @property
+    def caution(self) -> str:
+        """Says that the interval leaves out the luck of training, or '' if it does not."""
+        if self.over_seeds:
+            return ""
+        return (
+            f"{self.seeds} seed{'s' * (self.seeds != 1)}: too few to say how much is the luck of "
+            f"training; {ENOUGH_SEEDS} or more are needed"
+        )
 
 
 @dataclass(frozen=True)
@@ -115,22 +152,36 @@ def bootstrap_interval(
     Returns:
       (low, high), the quantiles (1 - level) / 2 and (1 + level) / 2 of the resampled means.
     """
-    values = np.asarray(values, np.float64)
+    rng = np.random.default_rng(seed)
+    means = _resampled_means(np.asarray(values, np.float64)[np.newaxis], rng, resamples, groups)
+    return _ends(means[:, 0], level)
+
+
+def _resampled_means(
+    values: Float[np.ndarray, "s n"],
+    rng: np.random.Generator,
+    resamples: int,
+    groups: Shaped[np.ndarray, " n"] | None,
+) -> Float[np.ndarray, "r s"]:
+    """Returns the means of each row over resampled examples, which are the same for all rows."""
     if groups is None:
-        sums, sizes = values, np.ones(len(values))
+        sums = np.vstack([values, np.ones(values.shape[1])])
     else:
         _, group_of = np.unique(groups, return_inverse=True)
-        sums, sizes = np.bincount(group_of, values), np.bincount(group_of).astype(np.float64)
+        sums = np.stack([np.bincount(group_of, row) for row in (*values, np.ones(len(groups)))])
     # A resample is a multinomial draw of the distinct groups: two of them for right and wrong.
-    distinct, counts = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_counts=True)
-    count, rng = counts.sum(), np.random.default_rng(seed)
+    distinct, counts = np.unique(sums.T, axis=0, return_counts=True)
+    count = counts.sum()
     at_once = max(1, _DRAWN_AT_ONCE // len(distinct))
-    levels, sizes = np.ascontiguousarray(distinct.T)
-    means = np.empty(resamples)
+    means = np.empty((resamples, len(values)))
     for start in range(0, resamples, at_once):
         size = min(at_once, resamples - start)
-        draws = rng.multinomial(count, counts / count, size=size)
-        means[start : start + size] = draws @ levels / (draws @ sizes)
+        drawn = rng.multinomial(count, counts / count, size=size) @ distinct
+        means[start : start + size] = drawn[:, :-1] / drawn[:, -1:]
+    return means
+
+
+def _ends(means: Float[np.ndarray, " r"], level: float) -> tuple[float, float]:
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -196,6 +247,109 @@ def paired_interval(
     difference = np.subtract(a, b, dtype=np.float64)
     low, high = bootstrap_interval(difference, seed, resamples, level, groups)
     return float(difference.mean()), low, high
+
+
+def crossed_interval(
+    a: Bool[np.ndarray, "s n"] | Float[np.ndarray, "s n"],
+    b: Bool[np.ndarray, "t n"] | Float[np.ndarray, "t n"],
+    paired: bool,
+    seed: int = 0,
+    resamples: int = 10_000,
+    level: float = 0.95,
+    groups: Shaped[np.ndarray, " n"] | None = None,
+) -> tuple[float, float, float]:
+    """Returns the difference of two accuracies and its bootstrap interval over seeds and images.
+
+    Every seed is tested on the same images, so seeds and images are crossed. Each sample draws
+    seeds with replacement and, apart from that, images, the same ones for all seeds and for both
+    methods: the pigeonhole bootstrap (Owen, "The pigeonhole bootstrap", 2007, arXiv:0712.1111). It
+    draws both seeds of a pair together, as they share their training images (Bouthillier et al.,
+    "Accounting for Variance in Machine Learning Benchmarks", 2021, arXiv:2103.03098).
+
+    A bootstrap of few values is too narrow (Hesterberg, "What Teachers Should Know about the
+    Bootstrap", 2015, arXiv:1411.5279). So each seed's distance from the mean over seeds is made
+    larger, by sqrt(n / (n - 1)) t / z with Student's and the normal quantile, as his expanded
+    percentile interval is. Where images decide little, the interval is then about that of
+    `seeds_interval`; where seeds are equal, that of `paired_interval`.
+
+    It is wider than needed if seeds err on different images by chance, as Owen's is. In a
+    simulation of five seeds, 1,000 images and seeds that vary by 0, 2 and 5 points it covered 96,
+    97 and 97 % where methods differed on a tenth of the images for good and on a fifth by chance,
+    and 100, 98 and 96 % where they differed by chance alone. The interval over images alone covered
+    94, 87 and 64 %, and 94, 65 and 30 %.
+
+    Args:
+      a: bool or float [S, N], for each seed and image whether the first method is right; S >= 2.
+      b: [T, N], the same for the second method, the images in the same order; T >= 2.
+      paired: whether row i of both has the same seed; else the seeds of each are drawn apart.
+      seed: of the resampling.
+      resamples: how many samples are drawn.
+      level: probability that the interval covers.
+      groups: [N], equal values for images of one group; see `bootstrap_interval`.
+
+    Returns:
+      (difference, low, high): mean(a) - mean(b), a fraction in [-1, 1], and its interval.
+
+    Raises:
+      ValueError: fewer than two seeds, or other numbers of them in a pair.
+    """
+    if min(len(a), len(b)) < 2:
+        raise ValueError(f"expected two seeds or more of each, got {len(a)} and {len(b)}")
+    if paired and len(a) != len(b):
+        raise ValueError(f"expected as many seeds of both, got {len(a)} and {len(b)}")
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    sides = [a - b] if paired else [a, -b]
+    rng = np.random.default_rng(seed)
+    means = _resampled_means(np.concatenate(sides), rng, resamples, groups)
+    differences = np.zeros(resamples)
+    for side in sides:
+        of_side, means = means[:, : len(side)], means[:, len(side) :]
+        enlarged = of_side + (_few_values_factor(len(side), level) - 1) * (
+            side.mean(axis=1) - side.mean()
+        )
+        drawn = rng.multinomial(len(side), np.full(len(side), 1 / len(side)), size=resamples)
+        differences += (drawn * enlarged).sum(axis=1) / len(side)
+    return float(a.mean() - b.mean()), *_ends(differences, level)
+
+
+def _few_values_factor(count: int, level: float) -> float:
+    """Returns by what a bootstrap of the mean of `count` values is narrower than Student's."""
+    from scipy import stats
+
+    share = 0.5 + level / 2
+    ratio = stats.t.ppf(share, count - 1) / stats.norm.ppf(share)
+    return float(np.sqrt(count / (count - 1)) * ratio)
+
+
+def lead(
+    a: Bool[np.ndarray, "s n"] | Float[np.ndarray, "s n"],
+    b: Bool[np.ndarray, "t n"] | Float[np.ndarray, "t n"],
+    seeds_a: Int[np.ndarray, " s"],
+    seeds_b: Int[np.ndarray, " t"],
+    groups: Shaped[np.ndarray, " n"] | None = None,
+) -> Lead:
+    """Returns by how much the first method is ahead, over seeds and images if seeds are enough.
+
+    With `ENOUGH_SEEDS` or more of both it is `crossed_interval`, in pairs if both have the same
+    seeds. With fewer it is `paired_interval` of the means over seeds, which is over images alone.
+
+    Args:
+      a: bool or float [S, N], for each seed and image whether the first method is right.
+      b: [T, N], the same for the second method, the images in the same order.
+      seeds_a: [S], the seed of each row of `a`, each once.
+      seeds_b: [T], the same for `b`.
+      groups: [N], equal values for images of one group; see `bootstrap_interval`.
+    """
+    few = min(len(a), len(b))
+    if few < ENOUGH_SEEDS:
+        difference, low, high = paired_interval(a.mean(axis=0), b.mean(axis=0), groups=groups)
+    else:
+        by_seed_a, by_seed_b = np.argsort(seeds_a), np.argsort(seeds_b)
+        paired = np.array_equal(seeds_a[by_seed_a], seeds_b[by_seed_b])
+        difference, low, high = crossed_interval(
+            a[by_seed_a], b[by_seed_b], paired=paired, groups=groups
+        )
+    return Lead(difference, (low, high), few)
 
 
 def mcnemar_exact(a: Bool[np.ndarray, " n"], b: Bool[np.ndarray, " n"]) -> McNemar:

@@ -41,6 +41,8 @@ def pytest_configure(config):
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
         return
     os.environ["JAX_PLATFORMS"] = "cpu"
+    # Compiling takes longer than these small programs run. 0 tests programs as users have them.
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     os.environ["XLA_FLAGS"] = (
         os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     )

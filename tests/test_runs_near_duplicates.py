@@ -4,7 +4,9 @@ from PIL import Image
 
 from tests.predictions import predictions
 from tl import devices
+from tl.data import splits
 from tl.runs import near_duplicates
+from tl.runs.parts import Division, divide_for_probe
 
 WIDTH = 8
 EYE = np.eye(WIDTH, dtype=np.float32)
@@ -48,14 +50,15 @@ def stores(endpoint="pooled"):
     return {"train": Store("train", EYE, endpoint), "test": Store("test", test, endpoint)}
 
 
-def parts(stores, train, val):
-    """Returns the parts of a seed; val is a part of train unless it is a split of its own."""
+def division(stores, train, val):
+    """Returns the rows of a seed; val is a part of train unless it is a split of its own."""
     test = stores["test"]
-    return {
+    parts = {
         "train": (stores["train"], np.array(train)),
         "val": (stores.get("val", stores["train"]), np.array(val)),
         "test": (test, np.arange(len(test.features))),
     }
+    return Division(parts, splits.one_fold(len(train), len(val)))
 
 
 def silent(line):
@@ -64,11 +67,11 @@ def silent(line):
 
 def test_test_is_compared_with_train_and_val_of_all_seeds():
     opened = stores()
-    first = {3: parts(opened, [0, 2, 4, 6], [7, 1, 3])}
+    first = {3: division(opened, [0, 2, 4, 6], [7, 1, 3])}
     alone = near_duplicates.compare(opened, first, predictions(), silent)
     # Val is fitted on before test, too. Row 5 of train is not in it.
     assert [pair["training_id"] for pair in alone.result["pairs"]] == ["train7"]
-    both = first | {4: parts(opened, [5, 2, 4, 6], [0, 1, 3])}
+    both = first | {4: division(opened, [5, 2, 4, 6], [0, 1, 3])}
     found = near_duplicates.compare(opened, both, predictions(), silent)
     pairs = {pair["id"]: pair["training_id"] for pair in found.result["pairs"]}
     assert pairs == {"t0": "train7", "t1": "train5"}
@@ -83,7 +86,7 @@ def test_a_val_split_of_its_own_and_pictures(tmp_path, monkeypatch):
     opened = stores()
     opened["val"] = Store("val", [EYE[1] + EYE[2], EYE[6], EYE[0] + EYE[3]])
     opened["test"].features[1] = EYE[1] + EYE[2]  # the first of val
-    seeds = {3: parts(opened, range(8), range(3))}
+    seeds = {3: division(opened, range(8), range(3))}
     found = near_duplicates.compare(opened, seeds, predictions(), silent)
     pairs = {pair["id"]: pair["training_id"] for pair in found.result["pairs"]}
     assert pairs == {"t0": "train7", "t1": "val0", "t2": "val0", "v1": "train6"}
@@ -127,7 +130,7 @@ def test_a_val_split_of_its_own_and_pictures(tmp_path, monkeypatch):
 def test_what_is_not_looked_for(endpoint, most, reason, monkeypatch):
     monkeypatch.setattr(near_duplicates, "MOST_PRODUCTS", most)
     opened, lines = stores(endpoint), []
-    seeds = {3: parts(opened, [0, 2, 4, 6], [7, 1, 3])}
+    seeds = {3: division(opened, [0, 2, 4, 6], [7, 1, 3])}
     found = near_duplicates.compare(opened, seeds, predictions(), lines.append)
     assert found.result == {"not_looked_for": reason}
     assert lines == [f"near duplicates of training images were not looked for: {reason}"]
@@ -137,6 +140,16 @@ def test_what_is_not_looked_for(endpoint, most, reason, monkeypatch):
 def test_logits_where_there_is_nothing_else(monkeypatch):
     monkeypatch.setattr(near_duplicates, "MOST_PRODUCTS", 320)
     opened = stores("logits")
-    seeds = {3: parts(opened, [0, 2, 4, 6], [7, 1, 3])}
+    seeds = {3: division(opened, [0, 2, 4, 6], [7, 1, 3])}
     found = near_duplicates.compare(opened, seeds, predictions(), silent)
     assert (found.result["endpoint"], found.result["test"]["count"]) == ("logits", 1)
+
+
+def test_folds_are_a_part_of_train_and_not_compared():
+    opened = stores()
+    seeds = {3: divide_for_probe(opened, 0, 0, None, folds=2)}
+    found = near_duplicates.compare(opened, seeds, predictions(), silent)
+    pairs = {pair["id"]: pair["training_id"] for pair in found.result["pairs"]}
+    assert pairs == {"t0": "train7", "t1": "train5"}
+    assert "val" not in found.result
+    assert found.warnings[0].startswith("2 of 4 test images are near duplicates")

@@ -272,9 +272,10 @@ def near_duplicates(run: Run) -> list[Block]:
     if reason := found.get("not_looked_for"):
         return [Text(f"Not looked for: {reason}.")]
     text = (
-        f"{near.counted(found, 'test')}; {near.counted(found, 'val')}. A near duplicate has a "
-        f"cosine of at least {found['cosine']:.2f} between {found['endpoint']} features, and is at "
-        f"most {found['ratio']:g} times as far away as the third nearest training image."
+        f"{'; '.join(near.counted(found, split) for split in near.splits(found))}. A near "
+        f"duplicate has a cosine of at least {found['cosine']:.2f} between {found['endpoint']} "
+        f"features, and is at most {found['ratio']:g} times as far away as the third nearest "
+        "training image."
     )
     if found["test"]["count"]:
         top1 = formats.in_percent(run.result["test"]["top1"])
@@ -291,7 +292,7 @@ def near_duplicates(run: Run) -> list[Block]:
         )
         for pair in found["pairs"]
     ]
-    count = sum(found[split]["count"] for split in ("test", "val"))
+    count = sum(found[split]["count"] for split in near.splits(found))
     shown = f"The first {len(couples)} pairs" if len(couples) < count else "All pairs"
     return [
         Text(text),

@@ -98,14 +98,13 @@ class Pair:
 
 
 def first_pairs(found: Mapping[str, Nearest]) -> list[Pair]:
-    """Returns at most MOST_PAIRS near duplicates: those of test, then of val, the nearest first.
+    """Returns at most MOST_PAIRS near duplicates: the nearest of each split first.
 
     Args:
-      found: 'test' and 'val' to their nearest training images.
+      found: 'test' and, if compared, 'val' to their nearest training images, in this order.
     """
     pairs = []
-    for split in ("test", "val"):
-        nearest = found[split]
+    for split, nearest in found.items():
         rows = np.flatnonzero(nearest.near)
         for row in rows[np.argsort(-nearest.cosines[rows], kind="stable")].tolist():
             pairs.append(Pair(split, row, int(nearest.rows[row]), float(nearest.cosines[row])))
@@ -116,14 +115,15 @@ def summary(found: Mapping[str, Nearest], predictions: Predictions) -> dict[str,
     """Returns how many near duplicates there are, and the accuracy on test without them.
 
     Args:
-      found: 'test' and 'val' to their nearest training images, in the rows of `predictions`.
+      found: 'test' and, if compared, 'val' to their nearest training images, in the rows of
+        `predictions`.
       predictions: of the run.
 
     Returns:
-      `cosine`, `ratio`, `test` and `val` of the result's `near_duplicates`. `top1_without` and
+      `cosine`, `ratio` and the splits of the result's `near_duplicates`. `top1_without` and
       `top1_without_ci95` of test are None where no image is left.
     """
-    counts = {
+    counts: dict[str, dict[str, Any]] = {
         split: {"count": int(nearest.near.sum()), "images": len(nearest.near)}
         for split, nearest in found.items()
     }
@@ -136,12 +136,8 @@ def summary(found: Mapping[str, Nearest], predictions: Predictions) -> dict[str,
         if len(correct)
         else None,
     }
-    return {
-        "cosine": COSINE,
-        "ratio": RATIO,
-        "test": {**counts["test"], **without},
-        "val": counts["val"],
-    }
+    counts["test"] |= without
+    return {"cosine": COSINE, "ratio": RATIO, **counts}
 
 
 def warnings(near: Mapping[str, Any]) -> list[str]:
@@ -151,12 +147,21 @@ def warnings(near: Mapping[str, Any]) -> list[str]:
       near: `near_duplicates` of a result.
     """
     told = []
-    for split in ("test", "val"):
+    for split in splits(near):
         if near[split]["count"]:
             told.append(f"{counted(near, split)}: cosine >= {near['cosine']:.2f}")
             if split == "test":
                 told[-1] += f"; {accuracy_without(near)}"
     return told
+
+
+def splits(near: Mapping[str, Any]) -> list[str]:
+    """Returns the splits that were compared with training images: test and, but for folds, val.
+
+    Args:
+      near: `near_duplicates` of a result.
+    """
+    return [split for split in ("test", "val") if split in near]
 
 
 def counted(near: Mapping[str, Any], split: str) -> str:

@@ -15,7 +15,7 @@ from tl.results import near_duplicates
 from tl.results.examples import save_picture
 from tl.results.near_duplicates import Nearest
 from tl.results.predictions import Predictions
-from tl.runs.probe_grid import Parts
+from tl.runs.parts import Division
 
 MOST_PRODUCTS = 10**12  # multiplications of two numbers; see docs/data.md for how long they take
 _ENDPOINTS = (FINAL, LOGITS)  # the thresholds were measured on these
@@ -29,7 +29,7 @@ class Compared(NamedTuple):
     Attributes:
       result: `near_duplicates` of `result.json`.
       pairs: those whose pictures are saved.
-      training: 'test' and 'val' to the training images that each was compared with.
+      training: 'test' and, if compared, 'val' to the training images it was compared with.
     """
 
     result: dict[str, Any]
@@ -64,30 +64,32 @@ class Compared(NamedTuple):
 
 def compare(
     stores: Mapping[str, FeatureStore],
-    of_seeds: Mapping[int, Parts],
+    of_seeds: Mapping[int, Division[FeatureStore]],
     predictions: Predictions,
     log: Log,
 ) -> Compared:
     """Compares test with all images that a seed's head was fitted on, and val with train.
 
-    A tested head is fitted on train and val together. Val is that of the first seed.
+    Val is that of the first seed. In cross-validation it is a part of train and not compared.
 
     Args:
       stores: features of `train`, `test` and, where it is a split of its own, `val`.
-      of_seeds: the parts of each seed.
+      of_seeds: the rows of each seed.
       predictions: of these seeds.
       log: takes a line of text, where nothing is compared.
     """
-    parts = next(iter(of_seeds.values()))
-    fitted = [part[name] for part in of_seeds.values() for name in ("train", "val")]
+    first = next(iter(of_seeds.values()))
+    parts = first.parts
+    fitted = [part for division in of_seeds.values() for part in division.fitted]
     training: dict[str, Rows] = {
         "test": {
             split: np.unique(np.concatenate(chosen))
             for split, store in stores.items()
             if (chosen := [rows for its, rows in fitted if its is store])
-        },
-        "val": {"train": parts["train"][1]},
+        }
     }
+    if first.counts["val"]:
+        training["val"] = {"train": parts["train"][1]}
     endpoint = next((name for name in _ENDPOINTS if name in stores["train"].widths), None)
     if endpoint is None:
         reason = (
@@ -120,7 +122,9 @@ def compare(
     return Compared(result, pairs, training)
 
 
-def _too_many(parts: Parts, training: Mapping[str, Rows], width: int) -> str:
+def _too_many(
+    parts: Mapping[str, tuple[FeatureStore, np.ndarray]], training: Mapping[str, Rows], width: int
+) -> str:
     """Says how many multiplications are needed if they are too many; else ''."""
     pairs = sum(
         len(parts[split][1]) * sum(map(len, compared.values()))

@@ -93,7 +93,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
 
     predictions = headline.predictions(classes)
     evidence.write(workdir, predictions, headline.projection(), image)
-    near = near_duplicates.compare(stores, parts[most], predictions, log)
+    near = near_duplicates.compare(stores, divisions[most], predictions, log)
     near.save_pictures(workdir, opened, image)
     cautions = [*near.warnings, *cautions]
     _save_heads(headline, wanted, network, weights, opened["train"], workdir)

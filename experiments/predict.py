@@ -1,7 +1,7 @@
 """Predicts on images without labels, with a run or with public weights.
 
   python -m experiments.predict RUN PATHS... [--top_k=5] [--output=FILE]
-  python -m experiments.predict RUN PATHS... --features=pooled,stage3 --output=FILE
+  python -m experiments.predict RUN PATHS... --features=pooled,stage3 --output=FILE_OR_STORE
   python -m experiments.predict RUN FOLDER --labels --workdir=FOLDER
 
 RUN is the folder of a run of experiments.probe or experiments.finetune, a weight file, or a name of
@@ -24,7 +24,10 @@ from tl.runs import cli
 
 TOP_K = flags.DEFINE_integer("top_k", 5, "how many classes of each image, the most probable first")
 OUTPUT = flags.DEFINE_string(
-    "output", "", "file to write: .csv, .jsonl or .parquet; with --features .npz, .npy or .parquet"
+    "output",
+    "",
+    "file to write: .csv, .jsonl or .parquet; with --features .npz, .npy or .parquet, or a name "
+    "without an ending for a feature store",
 )
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace --output, or the run in --workdir")
 FEATURES = flags.DEFINE_list("features", [], "endpoints whose features to write instead of classes")

@@ -9,7 +9,7 @@ import pytest
 
 from tl.errors import UserError
 from tl.features.fingerprint import fingerprint
-from tl.features.store import CORRUPT, UNWRITTEN, FeatureStore, nearest_store
+from tl.features.store import NO_LABEL, UNWRITTEN, FeatureStore, nearest_store
 
 WIDTHS = {"stem": 2, "pooled": 3}
 
@@ -96,9 +96,9 @@ def test_an_existing_store_keeps_its_chunks(tmp_path):
 def test_skipped_examples_are_rows_too(tmp_path):
     store = open_store(tmp_path, num_rows=2)
     features, _, ids = rows_of(store, 0)
-    store.write(0, features, np.array([CORRUPT, 1], np.int32), ids)
+    store.write(0, features, np.array([NO_LABEL, 1], np.int32), ids)
     assert store.complete
-    np.testing.assert_array_equal(store.labels(), [CORRUPT, 1])
+    np.testing.assert_array_equal(store.labels(), [NO_LABEL, 1])
 
 
 def test_what_does_not_belong_is_not_written(tmp_path):

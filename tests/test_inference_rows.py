@@ -7,6 +7,7 @@ import pytest
 from pyarrow import parquet
 
 from tl.errors import UserError
+from tl.features.store import open_features
 from tl.inference.rows import check_suffix, join_parts, predicted_row, write_lines, write_part
 
 ROWS = [
@@ -21,7 +22,7 @@ def joined(rows, path):
     parts = [path.with_name(f"{place}{path.suffix}") for place in range(2)]
     for part, some in zip(parts, (rows[:2], rows[2:])):
         write_part(some, part)
-    join_parts(parts, path)
+    join_parts(parts, path, {"weights": "sha"})
     return path
 
 
@@ -71,6 +72,21 @@ def test_features(tmp_path, suffix):
     else:
         assert parquet.read_table(path)["pooled"].to_pylist() == expected
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith((".", "tmp"))) == []
+
+
+def test_a_store_of_features(tmp_path):
+    damaged = {"path": "\udcff.jpg", "pooled": np.float32([np.nan, np.nan]), "error": "no image"}
+    path = joined([*FEATURES, damaged], tmp_path / "features")
+    store = open_features(path)
+    assert (store.num_rows, store.complete) == (4, True)
+    assert store.ids() == [".jpg", "x.jpg", "xx.jpg", "\\xff.jpg"]
+    np.testing.assert_array_equal(store.read("pooled"), [[0, 2], [1, 2], [2, 2], [np.nan, np.nan]])
+    assert store.labels().tolist() == [-1, -1, -1, -1]
+    assert store.errors() == {3: "no image"}
+    assert json.loads((path / "meta.json").read_text())["fingerprint"]["weights"] == "sha"
+    joined(FEATURES, path)  # which replaces it
+    store = open_features(path)
+    assert store.ids() == [".jpg", "x.jpg", "xx.jpg"] and store.errors() == {}
 
 
 def test_lines_may_come_in_several_calls():

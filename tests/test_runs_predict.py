@@ -6,9 +6,11 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
+import tl
 from tests import tiny
 from tl.data.listing import Listed, listed
 from tl.errors import UserError
+from tl.features.store import FeatureStore
 from tl.inference import model as inference
 from tl.runs import predict
 from tl.runs.predict import Wanted
@@ -100,6 +102,42 @@ def test_features(model, images, tmp_path):
     np.testing.assert_allclose(found["pooled"][[0, 39]], direct, rtol=1e-5, atol=1e-5)
     with pytest.raises(UserError, match=r"a \.npy file holds one endpoint, got stem, pooled"):
         run(model, images, tmp_path / "f.npy", wanted)
+
+
+def test_features_in_a_store(model, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "FEATURE_IMAGES", 16)  # three parts, the last of 8 images
+    wanted, output = Wanted(features=("stem", "pooled")), tmp_path / "store"
+    run(model, images, tmp_path / "f.npz", wanted)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(
+            FeatureStore, "write", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
+        run(model, images, output, wanted)
+    assert not output.exists()
+    monkeypatch.setattr(predict, "_rows", None)  # nothing is computed again
+    run(model, images, output, wanted)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f.npz", "images", "store"]
+    store, whole = tl.open_features(output), np.load(tmp_path / "f.npz")
+    assert store.chunk_rows == 16
+    for endpoint in wanted.features:
+        np.testing.assert_array_equal(store.read(endpoint), whole[endpoint])
+    assert store.ids() == list(map(str, sorted(images.iterdir())))
+    assert list(store.errors()) == [3] and store.errors()[3].startswith("no image of a type")
+
+
+def test_a_folder_that_is_no_store_is_not_replaced(model, images, tmp_path):
+    wanted = Wanted(features=("pooled",))
+    for output in (images, tmp_path / "f.npz"):
+        output.mkdir(exist_ok=True)
+        with pytest.raises(UserError, match=f"{output.name} is a folder and no feature store, so"):
+            run(model, images, output, wanted, overwrite=True)
+        assert not output.with_name(f"{output.name}.parts").exists()
+    assert len(list(images.iterdir())) == COUNT
+    run(model, images, tmp_path / "store", wanted)
+    with pytest.raises(UserError, match="store is there; give another --output, or --overwrite"):
+        run(model, images, tmp_path / "store", Wanted(features=("stem",)))
+    run(model, images, tmp_path / "store", Wanted(features=("stem",)), overwrite=True)
+    assert list(tl.open_features(tmp_path / "store").widths) == ["stem"]
 
 
 def test_a_killed_run_goes_on(model, images, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from tl.data.sources import Source
 from tl.errors import UserError
 from tl.features.fingerprint import Fingerprint, code_version, fingerprint
 from tl.features.network import Computed, Extraction, Features, compute_rows, widths
-from tl.features.store import CORRUPT, UNWRITTEN, FeatureStore, nearest_store
+from tl.features.store import NO_LABEL, UNWRITTEN, FeatureStore, nearest_store
 from tl.files import Log, progress_options
 from tl.weights.load import Pretrained
 from tl.weights.spec import Preprocessing
@@ -71,7 +71,7 @@ def extract(
         log(f"features reused: {store.path}")
     devices.barrier(store.path.name)  # all processes wait, even those with nothing to compute
     store.check_complete()
-    if corrupt := int(np.sum(store.labels() == CORRUPT)):
+    if corrupt := int(np.sum(store.labels() == NO_LABEL)):
         log(f"{corrupt} of {store.num_rows} images could not be decoded and are left out")
     if verify_rows:
         _verify(store, verify_rows, compute, VERIFY_TOLERANCE[extraction.dtype], log)

@@ -17,7 +17,7 @@ from tl.errors import UserError, nearest
 from tl.features.fingerprint import Fingerprint, directory_name, images_name
 from tl.fields import differences
 
-CORRUPT = -1  # the label of an example that could not be decoded and was skipped
+NO_LABEL = -1  # of an image that could not be decoded, and of all images of a store by `predict`
 UNWRITTEN = -2  # the label of a row that is not written yet
 
 
@@ -101,6 +101,37 @@ class FeatureStore:
         return cls._of_arrays(path, num_rows, widths)
 
     @classmethod
+    def create(
+        cls,
+        path: Path,
+        fingerprint: Fingerprint,
+        num_rows: int,
+        widths: Mapping[str, int],
+        id_bytes: int,
+        chunk_rows: int,
+        errors: Mapping[int, str],
+    ) -> "FeatureStore":
+        """Creates a store by a name of the caller's.
+
+        Args:
+          path: of its directory, which is not there.
+          fingerprint, num_rows, widths, id_bytes, chunk_rows: see `open`.
+          errors: row to the reason why its image could not be decoded.
+
+        Raises:
+          UserError: the directory cannot be written.
+        """
+        meta = {
+            "fingerprint": fingerprint,
+            "num_rows": num_rows,
+            "widths": dict(widths),
+            "id_bytes": id_bytes,
+            "errors": {str(row): error for row, error in errors.items()},
+        }
+        _create(path, meta, min(chunk_rows, num_rows))
+        return cls._of_arrays(path, num_rows, widths)
+
+    @classmethod
     def _of_arrays(cls, path: Path, num_rows: int, widths: Mapping[str, int]) -> "FeatureStore":
         with _disk("read", path):
             arrays = {
@@ -145,11 +176,11 @@ class FeatureStore:
         Args:
           chunk: its number.
           features: endpoint to float32 `[n, D]` for all endpoints, n the chunk's rows.
-          labels: int32 `[n]`, class or CORRUPT.
+          labels: int32 `[n]`, class or NO_LABEL.
           ids: n names of examples.
 
         Raises:
-          ValueError: a wrong shape, or a label below CORRUPT.
+          ValueError: a wrong shape, or a label below NO_LABEL.
           UserError: the disk is full or cannot be written.
         """
         rows = self.chunk_slice(chunk)
@@ -161,8 +192,8 @@ class FeatureStore:
                 f"expected {expected} with {count} labels and ids for chunk {chunk}, got {shapes} "
                 f"with {np.shape(labels)} and {len(ids)}"
             )
-        if np.min(labels) < CORRUPT:
-            raise ValueError(f"expected labels of at least {CORRUPT}, got {np.min(labels)}")
+        if np.min(labels) < NO_LABEL:
+            raise ValueError(f"expected labels of at least {NO_LABEL}, got {np.min(labels)}")
         values = {_features(name): features[name] for name in self.widths}
         values["ids"] = _encode(ids, self._arrays["ids"].shape[1])
         with _disk("write", self.path):
@@ -198,7 +229,7 @@ class FeatureStore:
         return result
 
     def labels(self) -> Int32[np.ndarray, " n"]:
-        """Returns int32 [N]: the class's number; -1 for a skipped image, -2 for a missing row."""
+        """Returns int32 [N]: the class's number; -1 for an image without, -2 for a missing row."""
         with _disk("read", self.path):
             return self._arrays["labels"].read().result()
 
@@ -208,12 +239,19 @@ class FeatureStore:
             rows = self._arrays["ids"].read().result()
         return [name.decode() for name in rows.view(f"S{rows.shape[1]}")[:, 0].tolist()]
 
+    def errors(self) -> dict[int, str]:
+        """Returns rows without features to the reason; only stores that `predict` wrote have any.
+
+        In a run's store images that could not be decoded have the label -1 and no reason.
+        """
+        return {int(row): error for row, error in _read_meta(self.path).get("errors", {}).items()}
+
 
 def open_features(path: str | Path) -> FeatureStore:
-    """Opens a feature store that a run has written.
+    """Opens a feature store that a run or `predict` has written.
 
     Args:
-      path: its directory; the run's `result.json` says where it is.
+      path: its directory; a run's `result.json` says where it is.
 
     Raises:
       UserError: there is no store, or it is damaged.

@@ -1,7 +1,9 @@
-"""Rows of predictions or features, written as CSV, JSON lines, Parquet or NumPy files."""
+"""Rows of predictions or features, written as CSV, JSON lines, Parquet, NumPy files or a store."""
 
 import csv
 import json
+import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,11 +12,13 @@ from typing import Any, TextIO
 import numpy as np
 
 from tl.errors import UserError
+from tl.features.store import NO_LABEL, FeatureStore
 from tl.files import replacing
 
 Row = Mapping[str, Any]
 PREDICTIONS = (".csv", ".jsonl", ".parquet")
-FEATURES = (".npz", ".npy", ".parquet")
+STORE = ""  # a folder, whose name has no suffix
+FEATURES = (".npz", ".npy", ".parquet", STORE)
 FORMAT_OF_STDOUT = ".csv"
 
 
@@ -65,15 +69,14 @@ def write_part(rows: Sequence[Row], path: Path) -> None:
     """Writes rows to a file, whole or not at all, in the format of its suffix.
 
     Args:
-      rows: one or more, with the same keys; for `.npz` and `.npy` the values of `features` are
-        arrays of one length.
+      rows: one or more, with the same keys; features are arrays of one length.
       path: with a suffix of PREDICTIONS or FEATURES.
     """
     with replacing(path) as partial:
         match path.suffix:
             case ".parquet":
                 _write_parquet(rows, partial)
-            case ".npz" | ".npy":
+            case ".npz" | ".npy" | "":
                 columns: dict[str, Any] = {
                     name: np.array([row[name] for row in rows]) for name in rows[0]
                 }
@@ -84,14 +87,17 @@ def write_part(rows: Sequence[Row], path: Path) -> None:
                     write_lines(rows, file, suffix)
 
 
-def join_parts(parts: Sequence[Path], path: Path) -> None:
+def join_parts(parts: Sequence[Path], path: Path, made_by: Mapping[str, Any]) -> None:
     """Joins the files of `write_part` into one, whole or not at all; one part is read at a time.
 
     Args:
-      parts: in order, one or more.
+      parts: in order, one or more, in a folder of their own; all but the last of one length.
       path: of the result; `.npz` has an array for each column, `.npy` alone that of features, and
-        its paths lie beside it in a text file.
+        its paths lie beside it in a text file; without a suffix it is a feature store.
+      made_by: what determines the rows, which a feature store keeps as its fingerprint.
     """
+    if path.suffix == STORE:
+        return _join_store(parts, path, made_by)
     joiners: dict[str, Callable[[Sequence[Path], Path], None]] = {
         ".csv": _join_lines,
         ".jsonl": _join_lines,
@@ -112,7 +118,9 @@ def join_parts(parts: Sequence[Path], path: Path) -> None:
 def check_suffix(path: Path, known: Sequence[str]) -> None:
     """Raises UserError unless a file's suffix is one of those known."""
     if path.suffix not in known:
-        raise UserError(f"expected a file that ends in {' or '.join(known)}, got {path}")
+        endings = " or ".join(filter(None, known))
+        store = ", or a name without an ending for a feature store" if STORE in known else ""
+        raise UserError(f"expected a file that ends in {endings}{store}, got {path}")
 
 
 def _write_parquet(rows: Sequence[Row], path: Path) -> None:
@@ -187,3 +195,45 @@ def _joined(parts: Sequence[Path], name: str, path: Path) -> np.memmap:
         array[at : at + len(column)] = column
         at += len(column)
     return array
+
+
+def _join_store(parts: Sequence[Path], path: Path, made_by: Mapping[str, Any]) -> None:
+    starts, id_bytes = [0], 1
+    errors: dict[int, str] = {}
+    for part in parts:
+        with np.load(part) as columns:
+            ids = _ids(columns)
+            id_bytes = max(id_bytes, *(len(name.encode()) for name in ids))
+            errors |= {
+                starts[-1] + place: str(columns["error"][place])
+                for place in np.flatnonzero(columns["error"]).tolist()
+            }
+            starts.append(starts[-1] + len(ids))
+            widths = {
+                name: columns[name].shape[1] for name in columns if name not in ("path", "error")
+            }
+    draft = parts[0].parent / "store"
+    shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
+    store = FeatureStore.create(
+        draft,
+        {**made_by, "data": {"name": "listed images", "split": ""}},
+        starts[-1],
+        widths,
+        id_bytes,
+        starts[1],
+        errors,
+    )
+    for chunk, part in enumerate(parts):
+        with np.load(part) as columns:
+            ids = _ids(columns)
+            features = {name: columns[name] for name in widths}
+            store.write(chunk, features, np.full(len(ids), NO_LABEL, np.int32), ids)
+    if path.exists():  # the caller knows that it is a store, and may be replaced
+        shutil.rmtree(path)
+    draft.rename(path)
+
+
+def _ids(columns: Mapping[str, np.ndarray]) -> list[str]:
+    """Returns the paths; bytes that are no UTF-8 become escapes."""
+    names = columns["path"].tolist()
+    return [os.fsencode(name).decode("utf-8", "backslashreplace") for name in names]

@@ -14,7 +14,7 @@ from tl.data.sources import Source
 from tl.errors import UserError, nearest
 from tl.features.extract import extract
 from tl.features.network import PIXELS, output_shapes
-from tl.features.store import CORRUPT, FeatureStore
+from tl.features.store import NO_LABEL, FeatureStore
 from tl.files import Log, write_json
 from tl.results.run import SCHEMA
 from tl.runs import options
@@ -138,7 +138,7 @@ def _check_labels(split: str, store: FeatureStore, skip_corrupt: bool) -> None:
 
     The features are the same with and without `skip_corrupt`, so an earlier run may have left them.
     """
-    without = np.flatnonzero(store.labels() == CORRUPT)
+    without = np.flatnonzero(store.labels() == NO_LABEL)
     if len(without) == store.num_rows:
         raise UserError("no image of it has a label; choose another split", field=f"data.{split}")
     if len(without) and not skip_corrupt:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tl import devices
 from tl.data.sources import Source
-from tl.features.store import CORRUPT, FeatureStore
+from tl.features.store import NO_LABEL, FeatureStore
 from tl.files import Log
 from tl.results import formats
 from tl.results.called import as_called
@@ -56,7 +56,7 @@ def describe_data(opened: Mapping[str, Source], counts: Mapping[str, float]) -> 
 
 def left_out(stores: Mapping[str, FeatureStore]) -> dict[str, int]:
     """Returns the number of images of each split that could not be decoded."""
-    return {split: int(np.sum(store.labels() == CORRUPT)) for split, store in stores.items()}
+    return {split: int(np.sum(store.labels() == NO_LABEL)) for split, store in stores.items()}
 
 
 def describe_weights(network: Pretrained) -> dict[str, str]:

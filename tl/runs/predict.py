@@ -119,7 +119,8 @@ def run(
       model: see `tl.inference.model.load`.
       listed: paths, read as they are needed.
       wanted: what to write.
-      output: a file whose suffix says the format; None for CSV on standard output.
+      output: a file whose suffix says the format, without one a feature store; None for CSV on
+        standard output.
       overwrite: whether an existing file may be replaced.
       score: takes the logits and labels of each image that could be decoded; every image is then
         computed, also where its row is there.
@@ -240,7 +241,7 @@ def _identity(model: Model, wanted: Wanted) -> dict[str, Any]:
 
 
 class _Output:
-    """A file that is written in parts, each with the digest of its paths in its name."""
+    """A file or store written in parts, each with the digest of its paths in its name."""
 
     def __init__(self, path: Path, identity: dict[str, Any], wanted: Wanted, overwrite: bool):
         known = tables.FEATURES if wanted.features else tables.PREDICTIONS
@@ -249,7 +250,10 @@ class _Output:
             raise UserError(f"a .npy file holds one endpoint, got {', '.join(wanted.features)}")
         if path.exists() and not overwrite:
             raise UserError(f"{path} is there; give another --output, or --overwrite to replace it")
+        if path.is_dir() and not (path.suffix == tables.STORE and (path / "meta.json").is_file()):
+            raise UserError(f"{path} is a folder and no feature store, so it is not replaced")
         self._path = path
+        self._made_by = identity
         self._folder = path.with_name(f"{path.name}.parts")
         self._parts: list[Path] = []
         if self._folder.exists() and read_json(self._folder / "made_by.json") != identity:
@@ -264,13 +268,15 @@ class _Output:
             write_json(self._folder / "made_by.json", identity)
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror}") from error
+        written = self._folder.glob(f"*-*-*{path.suffix}")
+        self._written = {part.stem.rpartition("-")[0]: part for part in written}
 
     def count(self, number: int, chunk: Sequence[Listed]) -> int | None:
         """Returns how many rows of a chunk failed, if its part is there, else None."""
-        for part in self._folder.glob(f"{self._stem(number, chunk)}-*{self._path.suffix}"):
-            self._parts.append(part)
-            return int(part.stem.rpartition("-")[2])
-        return None
+        if not (part := self._written.get(self._stem(number, chunk))):
+            return None
+        self._parts.append(part)
+        return int(part.stem.rpartition("-")[2])
 
     def write(
         self, number: int, chunk: Sequence[Listed], rows: Sequence[tables.Row], failed: int
@@ -282,7 +288,7 @@ class _Output:
 
     def finish(self) -> None:
         """Joins the parts into the file and removes them."""
-        tables.join_parts(self._parts, self._path)
+        tables.join_parts(self._parts, self._path, self._made_by)
         shutil.rmtree(self._folder)
 
     @staticmethod

@@ -105,6 +105,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.accumulate = 1  # parts that a batch is computed in, one after the other
     config.train.epochs = 10.0
     config.train.steps = 0  # updates, instead of epochs
+    config.train.min_steps = 0  # updates at least, where few images make the epochs short
     config.train.rule = ""  # bit: resolution, steps, schedule and MixUp by BiT-HyperRule
     config.train.dtype = "float32"  # or bfloat16: of compute; parameters and statistics are float32
     # softmax; sigmoid (a binary cross-entropy for each class) or focal: see tl/train/losses.py.
@@ -112,7 +113,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.label_smoothing = 0.0
     config.train.dropout = 0.0  # before the head
     config.train.ema_decay = 0.0  # of the averaged parameters that are evaluated; 0: no average
-    config.train.eval_every = 0  # steps between evaluations on val; 0: an epoch
+    # Steps between evaluations on val; 0: an epoch, or as many evaluations as there are epochs where
+    # min_steps makes the run longer.
+    config.train.eval_every = 0
     config.train.checkpoint_every = 0  # steps between checkpoints beside those of evaluations
     config.train.max_to_keep = 1  # latest checkpoints, beside the best
     config.train.patience = 0  # evaluations without a better one before the run stops; 0: never

@@ -104,6 +104,11 @@ def recipe(num_examples=100, image_shape=(8, 8, 3), **fields):
         ({"train.epochs": 0.5}, Cadence(2, 3.125, 3)),
         ({"train.steps": 7, "train.batch_size": 400}, Cadence(7, 0.25, 1)),
         ({"train.epochs": 0.0}, Cadence(0, 3.125, 3)),
+        ({"train.min_steps": 31}, Cadence(31, 3.125, 3)),
+        ({"train.min_steps": 50}, Cadence(50, 3.125, 5)),  # ten evaluations, as ten epochs have
+        ({"train.min_steps": 50, "train.epochs": 0.5}, Cadence(50, 3.125, 50)),
+        ({"train.min_steps": 50, "train.eval_every": 4}, Cadence(50, 3.125, 4)),
+        ({"train.min_steps": 50, "train.steps": 7}, Cadence(7, 3.125, 3)),
         (
             {
                 "train.eval_every": 5,
@@ -127,6 +132,7 @@ def test_cadence(fields, expected):
         ("epochs", -0.5, "at least 0, got -0.5"),
         ("epochs", float("nan"), "at least 0, got nan"),
         ("steps", -1, "at least 0, got -1"),
+        ("min_steps", -1, "at least 0, got -1"),
         ("eval_every", -1, "at least 0, got -1"),
         ("checkpoint_every", -1, "at least 0, got -1"),
         ("max_to_keep", 0, "at least 1, got 0"),

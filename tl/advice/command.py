@@ -19,6 +19,7 @@ PLAIN = {
     "train.cache_prefix": False,
     "train.rule": "",
     "train.steps": 0,
+    "train.min_steps": 0,
     "train.accumulate": 1,
     "train.eval_every": 0,
     "train.patience": 0,

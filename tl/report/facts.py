@@ -200,6 +200,8 @@ def _protocol(run: Run) -> dict[str, str]:
     if run.kind == "finetune":
         train, optim = c["train"], c["optim"]
         length = f"{train['steps']:,} steps" if train["steps"] else f"{train['epochs']:g} epochs"
+        if train.get("min_steps") and not train["steps"]:
+            length += f", at least {train['min_steps']:,} steps"
         facts |= {
             "start": f"{train['start']}; head: {train['head']}; frozen: "
             f"{formats.value(train['freeze'])}; batch normalisation: {train['norm']}",

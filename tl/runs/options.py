@@ -271,17 +271,21 @@ def _momentum(text: str) -> float | str | None:
 
 def _cadence(train: Mapping[str, Any], num_examples: int) -> Cadence:
     least = {
-        "batch_size": 1, "epochs": 0, "steps": 0, "eval_every": 0, "checkpoint_every": 0,
+        "batch_size": 1, "epochs": 0, "steps": 0, "min_steps": 0, "eval_every": 0, "checkpoint_every": 0,
         "patience": 0, "log_every": 1,
     }  # fmt: skip
     for name, low in least.items():
         if not train[name] >= low:  # negated, so that NaN fails
             raise UserError(f"expected at least {low}, got {train[name]}", field=f"train.{name}")
-    steps_per_epoch = num_examples / train["batch_size"]
+    steps_per_epoch = eval_every = num_examples / train["batch_size"]
+    steps = train["steps"] or round(train["epochs"] * steps_per_epoch)
+    if not train["steps"] and steps < train["min_steps"]:
+        steps = train["min_steps"]
+        eval_every = steps / max(1, train["epochs"])
     return Cadence(
-        steps=train["steps"] or round(train["epochs"] * steps_per_epoch),
+        steps=steps,
         steps_per_epoch=steps_per_epoch,
-        eval_every=train["eval_every"] or max(1, round(steps_per_epoch)),
+        eval_every=train["eval_every"] or max(1, round(eval_every)),
         checkpoint_every=train["checkpoint_every"],
         log_every=train["log_every"],
         patience=train["patience"],

@@ -113,8 +113,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.label_smoothing = 0.0
     config.train.dropout = 0.0  # before the head
     config.train.ema_decay = 0.0  # of the averaged parameters that are evaluated; 0: no average
-    # Steps between evaluations on val; 0: an epoch, or as many evaluations as there are epochs where
-    # min_steps makes the run longer.
+    # Steps between evaluations on val; 0: an epoch, or where min_steps makes the run longer, more,
+    # so that there are as many evaluations as epochs.
     config.train.eval_every = 0
     config.train.checkpoint_every = 0  # steps between checkpoints beside those of evaluations
     config.train.max_to_keep = 1  # latest checkpoints, beside the best

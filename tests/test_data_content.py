@@ -21,6 +21,8 @@ def root(tmp_path):
     (tmp_path / "root").mkdir()
     (tmp_path / "root/a").write_bytes(b"abc")
     (tmp_path / "root/b").write_bytes(b"abcd")
+    for name in ("a", "b"):
+        os.utime(tmp_path / "root" / name, (10, 10))  # not just now
     return tmp_path / "root"
 
 
@@ -57,6 +59,27 @@ def test_a_file_is_read_once_until_it_changes(root, cache, read):
     assert content.hash_files(root, ["b"]) == first[1:] and len(read) == 3  # it stayed known
     (kept,) = cache.iterdir()  # one file, and no half of one
     assert set(json.loads(kept.read_text())) == {"a", "b"}
+
+
+def test_a_file_that_changed_just_now_is_read_again(root, cache, read):
+    os.utime(root / "a")
+    first = content.hash_files(root, ["a", "b"])
+    stamp = (root / "a").stat().st_mtime_ns
+    (root / "a").write_bytes(b"abd")
+    os.utime(root / "a", ns=(stamp, stamp))  # within one tick of the clock
+    again = content.hash_files(root, ["a", "b"])
+    assert again[0].digest != first[0].digest and again[1] == first[1]
+    assert sorted(read) == ["a", "a", "b"]
+
+
+def test_files_that_are_gone_are_forgotten(root, cache):
+    content.hash_files(root, ["a", "b"])
+    (root / "b").unlink()
+    (root / "c").write_bytes(b"c")
+    os.utime(root / "c", (10, 10))
+    content.hash_files(root, ["c"])
+    (kept,) = cache.iterdir()
+    assert set(json.loads(kept.read_text())) == {"a", "c"}  # a is there, though not asked for
 
 
 def test_a_moved_folder_has_the_same_hashes(root, cache, read):

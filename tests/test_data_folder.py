@@ -323,6 +323,17 @@ class TestAsTheyLieOnDisks:
         assert ids(opened["train"])[0] == "train/Käfer/c.Png"
         assert np.unique(opened["test"].labels()).tolist() == [0, 1]
 
+    def test_two_files_of_one_composed_name_are_refused(self, root):
+        for form in ("NFC", "NFD"):
+            name = unicodedata.normalize(form, "é") + ".png"
+            shutil.copy(next((root / "train/dog").iterdir()), root / "train/dog" / name)
+        message = (
+            r"two files in .* have one name once accents are composed, train/dog/é\.png: "
+            r"'train/dog/(\\xe9|e\\u0301)\.png' and 'train/dog/(\\xe9|e\\u0301)\.png'; rename one"
+        )
+        with pytest.raises(UserError, match=message):
+            of(root)
+
     def test_what_cannot_be_read_is_an_error_or_left_out(self, root, caplog):
         (root / "train/dog/gone").symlink_to(root / "nowhere")
         (root / "train/dog/gone.jpg").symlink_to("gone.jpg")

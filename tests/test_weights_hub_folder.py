@@ -167,6 +167,21 @@ def test_processors(tmp_path, fields, size, crop_pct, geometry):
     assert found.crop_pct == pytest.approx(crop_pct)
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("ViT", "bilinear"), ("Bit", "bicubic"), ("CLIP", "bicubic"), ("ConvNext", None)],
+)
+def test_interpolation_that_is_not_given_is_that_of_the_processor(tmp_path, kind, expected):
+    processor = {**CONVNEXT, "image_processor_type": f"{kind}ImageProcessor"}
+    processor |= {"size": {"shortest_edge": 224}, "crop_size": 224}
+    del processor["resample"]
+    if expected:
+        assert described(tmp_path, RESNET18, processor).preprocessing.interpolation == expected
+    else:
+        with pytest.raises(UserError, match="resample=None, which is not supported here"):
+            described(tmp_path, RESNET18, processor)
+
+
 def test_the_resized_side_is_exact():
     for shorter in range(1, 600):
         for crop in {1, shorter // 3 + 1, shorter}:
@@ -196,6 +211,7 @@ def test_normalisation(tmp_path, fields, mean, std):
         ({"crop_size": 200}, "a crop of 200, which is not supported here; name .*`weights_like`"),
         ({"do_resize": False}, "do_resize=False"),
         ({"resample": 4}, "resample=4"),
+        ({"resample": None}, "resample=None"),
         (
             {"image_processor_type": "ViTImageProcessor", "size": {"shortest_edge": 9}},
             "crop of not",

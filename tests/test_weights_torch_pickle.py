@@ -180,6 +180,14 @@ def test_harmless_values_are_left_out(tmp_path, case, protocol):
     assert list(WeightFile(path).tensors()) == ["w"]
 
 
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_weights_that_are_numpy_arrays_do_not_vanish(tmp_path, protocol):
+    arrays = {"state_dict": {"a": np.zeros(2), "b": np.ones(3)}, "lr": np.float64(0.1)}
+    path = archive(tmp_path / "x", pickle.dumps(arrays, protocol), {})
+    with pytest.raises(UserError, match=r"its 2 arrays are NumPy's: save torch\.from_numpy"):
+        WeightFile(path).tensors()
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -6,6 +6,7 @@ import itertools
 import json
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -23,6 +24,7 @@ Hashes = Shaped[np.ndarray, " n"]
 
 _FILES_A_TASK = 64  # that one thread hashes at a time
 _PAIRS = 3  # of names in a message
+_TICK_NS = 2_000_000_000  # the coarsest clock of a file system, that of FAT
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +63,9 @@ def digest(data: bytes) -> str:
 def hash_files(root: Path, paths: Sequence[str]) -> list[Hashed]:
     """Returns what each file holds; a file that has not changed since the last time is not read.
 
-    What was found is kept in one file for each root, in `content` of the cache. A file counts as
-    unchanged if its size, time of change and inode are the same.
+    What was found is kept in one file for each root, in `content` of the cache, until the file is
+    gone. A file counts as unchanged if its size, time of change and inode are the same. One that
+    changed within the last seconds is not kept: it may change again within one tick of the clock.
 
     Args:
       root: a folder.
@@ -94,8 +97,14 @@ def hash_files(root: Path, paths: Sequence[str]) -> list[Hashed]:
             found |= zip(task, hashed)
             bar.update(len(task))
     if any(not found[path].error for path in missing):
-        new = {p: [*marks[p], found[p].digest] for p in missing if not found[p].error}
-        _keep(kept_in, known | new)
+        settled = time.time_ns() - _TICK_NS
+        there = {p: e for p, e in known.items() if p in marks or os.path.lexists(root / p)}
+        new = {
+            p: [*marks[p], found[p].digest]
+            for p in missing
+            if not found[p].error and marks[p][1] < settled
+        }
+        _keep(kept_in, there | new)
     return [found[path] for path in paths]
 
 

@@ -297,6 +297,13 @@ def _open(
             )
         _log.warning("%s%s; left out", first, more)
     ids = {path: as_id(path) for path in paths}
+    first_of: dict[str, str] = {}
+    for path, name in ids.items():
+        if (first := first_of.setdefault(name, path)) != path:
+            raise UserError(
+                f"two files in {root} have one name once accents are composed, {name}: {first!a} "
+                f"and {path!a}; rename one"
+            )
     group_of = {}
     if group_pattern:
         group_of = dict(zip(paths, grouping.by_pattern(list(ids.values()), group_pattern)))

@@ -271,8 +271,8 @@ def _momentum(text: str) -> float | str | None:
 
 def _cadence(train: Mapping[str, Any], num_examples: int) -> Cadence:
     least = {
-        "batch_size": 1, "epochs": 0, "steps": 0, "min_steps": 0, "eval_every": 0, "checkpoint_every": 0,
-        "patience": 0, "log_every": 1,
+        "batch_size": 1, "epochs": 0, "steps": 0, "min_steps": 0, "eval_every": 0,
+        "checkpoint_every": 0, "patience": 0, "log_every": 1,
     }  # fmt: skip
     for name, low in least.items():
         if not train[name] >= low:  # negated, so that NaN fails

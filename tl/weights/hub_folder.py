@@ -16,8 +16,9 @@ _FILES = ("model.safetensors", "pytorch_model.bin")
 _INDEX = ".index.json"
 _CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # as Pillow numbers them
-# Processors that resize the shorter side or the whole image, and then crop the centre.
-_PLAIN = ("ViT", "Bit", "CLIP", "MobileNetV1", "MobileNetV2", "Siglip")
+# Processors that resize the shorter side or the whole image, and then crop the centre, with how
+# they interpolate unless told. ConvNext's is not here: versions of transformers differ.
+_PLAIN = {"ViT": 2, "Bit": 3, "CLIP": 3, "MobileNetV1": 2, "MobileNetV2": 2, "Siglip": 3}
 _CONVNEXT_WHOLE = 384  # from this size on transformers' ConvNextImageProcessor does not crop
 # Arguments of timm's models: values with which a network is the one known here; None for any value.
 _TIMM_ARGUMENTS = {
@@ -259,7 +260,7 @@ def _preprocessing(processor: Mapping[str, Any]) -> Preprocessing:
         geometry, side, crop_pct = "resize_crop", crop, _share(crop, shorter)
     else:
         raise _unsupported(f"{given} with size {size} and a crop of {crop or 'nothing'}")
-    resample = processor.get("resample", 2)
+    resample = processor.get("resample", _PLAIN.get(kind))
     if not processor.get("do_resize", True) or resample not in _RESAMPLE:
         raise _unsupported(f"do_resize={processor.get('do_resize', True)}, resample={resample}")
     scale = round(1 / processor.get("rescale_factor", 1 / 255), 6)

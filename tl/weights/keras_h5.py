@@ -50,7 +50,7 @@ def read(data: bytes) -> dict[str, np.ndarray]:
     with h5py.File(io.BytesIO(data), "r") as file:
         if "layers" in file:
             return _read_numbered(file)
-        root = file.get("model_weights", file)
+        root = _child(file, "model_weights") if "model_weights" in file else file
         if not _names(root, "layer_names"):
             raise KerasFileError(
                 f"expected the attribute 'layer_names' or the group 'layers', got {sorted(file)}"
@@ -61,12 +61,13 @@ def read(data: bytes) -> dict[str, np.ndarray]:
 def _read_named(file: h5py.File, root: h5py.Group) -> dict[str, np.ndarray]:
     weights: dict[str, np.ndarray] = {}
     for layer in _names(root, "layer_names"):
-        names = _names(root[layer], "weight_names")
+        group = _child(root, layer)
+        names = _names(group, "weight_names")
         # A layer has one name before those of its weights, a model inside this one has many.
         is_model = len({name.rpartition("/")[0] for name in names}) > 1
         for name in names:
             inside = name if is_model else name.rpartition("/")[2]
-            _add(file, weights, f"{layer}/{inside.removesuffix(':0')}", root[layer][name])
+            _add(file, weights, f"{layer}/{inside.removesuffix(':0')}", _child(group, name))
     return weights
 
 
@@ -79,7 +80,8 @@ def _read_numbered(file: h5py.File) -> dict[str, np.ndarray]:
         visited += 1
         if visited > _MAX_GROUPS or path.count("/") > _MAX_DEPTH:
             raise KerasFileError("its layers are nested beyond reason")
-        for child_name, child in group.items():
+        for child_name in group:
+            child = _child(group, child_name)
             if not isinstance(child, h5py.Group) or (group == file and child_name == "optimizer"):
                 continue
             if child_name == "vars":
@@ -87,7 +89,7 @@ def _read_numbered(file: h5py.File) -> dict[str, np.ndarray]:
             elif child_name == "layers":
                 pending.append((child, name, path))
             else:
-                variables = child.get("vars", child)
+                variables = _child(child, "vars") if "vars" in child else child
                 layer = _text(variables.attrs.get("name", child_name))
                 pending.append((child, child_name, f"{path}{layer}/"))
     return weights
@@ -110,10 +112,20 @@ def _add_numbered(
             "and save it again with Keras 3.6 or later"
         )
     leaves = _BN_VARS if name.startswith("batch_normalization") else _KERNEL_VARS
-    for number, dataset in variables.items():
+    for number in variables:
+        dataset = _child(variables, number)
         # Another kind of layer, which is no part of a network known here.
         leaf = leaves[int(number)] if len(variables) <= len(leaves) else number
         _add(file, weights, f"{path}{leaf}", dataset)
+
+
+def _child(group: h5py.Group, path: str) -> Any:
+    """Returns what a group holds under a path; a link, which may name any file, is not followed."""
+    for name in filter(None, path.split("/")):
+        if isinstance(group.get(name, getlink=True), h5py.SoftLink | h5py.ExternalLink):
+            raise KerasFileError(f"its {name!r} is a link, which Keras never writes")
+        group = group[name]
+    return group
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:

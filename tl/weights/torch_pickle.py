@@ -110,6 +110,12 @@ class _Placeholder:
     extend = add = update = append
 
 
+class _NumpyArray(_Placeholder):
+    """Stands for an array that was not made a tensor."""
+
+    __slots__ = ()
+
+
 class _Dict(dict[Any, Any]):
     """A dictionary of the file; it takes only keys that have a hash at once."""
 
@@ -144,6 +150,10 @@ _ALLOWED = {
     ("torch._utils", "_rebuild_parameter"): _Function("parameter"),
     ("torch._utils", "_rebuild_parameter_with_state"): _Function("parameter"),
     ("torch._tensor", "_rebuild_from_type_v2"): _Function("subclass"),
+    ("numpy.core.multiarray", "_reconstruct"): _NumpyArray,
+    ("numpy.core.numeric", "_frombuffer"): _NumpyArray,  # pickle's protocol 5
+    ("numpy._core.multiarray", "_reconstruct"): _NumpyArray,  # NumPy 2
+    ("numpy._core.numeric", "_frombuffer"): _NumpyArray,
 }
 # Nothing in a file is imported or run, whatever it names. Files that name these are no weights, and
 # a user should hear of it.
@@ -356,7 +366,7 @@ def _array(tensor: _Tensor, buffers: dict[str, np.ndarray]) -> np.ndarray:
 
 def _flatten(tree: Any) -> dict[str, _Tensor]:
     flat: dict[str, _Tensor] = {}
-    visited = networks = 0
+    visited = networks = arrays = 0
     pending = [("", tree, 0)]
     while pending:
         path, node, depth = pending.pop()
@@ -369,6 +379,7 @@ def _flatten(tree: Any) -> dict[str, _Tensor]:
             flat[path] = node
             continue
         networks += isinstance(node, _Placeholder) and node.is_network
+        arrays += isinstance(node, _NumpyArray)
         children: Iterable[tuple[Any, Any]]
         if isinstance(node, _Dict):
             children = node.items()
@@ -382,4 +393,8 @@ def _flatten(tree: Any) -> dict[str, _Tensor]:
     # Beside a whole model there may be the tensors of an optimizer.
     if networks and all(map(readings.is_training, flat)):
         raise CheckpointError("a whole pickled model: save its state_dict()")
+    if arrays and not flat:
+        raise CheckpointError(
+            f"its {arrays:,} arrays are NumPy's: save torch.from_numpy(array) in place of each"
+        )
     return dict(reversed(flat.items()))

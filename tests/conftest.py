@@ -41,6 +41,9 @@ def pytest_configure(config):
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
         return
     os.environ["JAX_PLATFORMS"] = "cpu"
+    # Workers of `-n` share the cores; with threads of their own they would wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Compiling takes longer than these small programs run. 0 tests programs as users have them.
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     os.environ["XLA_FLAGS"] = (

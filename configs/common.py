@@ -118,7 +118,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.eval_every = 0
     config.train.checkpoint_every = 0  # steps between checkpoints beside those of evaluations
     config.train.max_to_keep = 1  # latest checkpoints, beside the best
-    config.train.patience = 0  # evaluations without a better one before the run stops; 0: never
+    # Evaluations without a better one, by val's accuracy or loss, before the run stops; 0: never.
+    config.train.patience = 0
     config.train.log_every = 1  # steps between records of metrics.jsonl
 
     config.optim = ml_collections.ConfigDict()

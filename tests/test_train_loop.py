@@ -20,9 +20,12 @@ class State:
 class Toy:
     """A run that writes down, in `events`, what is asked of it."""
 
-    def __init__(self, cadence, *, phases=((0, 99, "a"),), top1=None, spoilt=None, stop_at=None):
+    def __init__(
+        self, cadence, *, phases=((0, 99, "a"),), top1=None, loss=None, spoilt=None, stop_at=None
+    ):
         self.cadence, self.stop_at = cadence, stop_at
         self.top1 = top1 or (lambda step: step / 100)
+        self.loss = loss or (lambda step: 10.0 * step)
         self.spoilt = spoilt or {}
         self.phases = [self.phase(*phase) for phase in phases]
         self.events, self.saved, self.shown, self.records = [], [], [], []
@@ -51,7 +54,7 @@ class Toy:
 
     def evaluate(self, state):
         self.events.append(f"evaluate {state.step}")
-        return {"loss": 10.0 * state.step, "top1": self.top1(state.step)}
+        return {"loss": self.loss(state.step), "top1": self.top1(state.step)}
 
     def save(self, state, progress, measured):
         self.events.append(f"save {state.step}" + (" best?" if measured else ""))
@@ -162,6 +165,22 @@ def test_patience(patience, accuracies, last):
     again = Toy(cadence, top1=toy.top1)
     assert again.fit(state, progress).step == last
     assert again.events == []  # it has not forgotten that it had finished
+
+
+@pytest.mark.parametrize(
+    ("losses", "last"),
+    [
+        ((5.0, 4.0, 3.0, 2.0, 1.0, 0.5), 10),  # which falls, though no other image comes out right
+        ((5.0, 4.0, 4.0, 4.5, 3.0, 2.0), 6),
+        ((4.0, 5.0, 5.0, 5.0, 5.0, 5.0), 4),
+        ((1.0, 0.9995, 0.9991, 0.5, 0.4, 0.3), 4),  # by less than a thousandth
+        ((1.0, 0.9995, 0.9989, 0.9989, 0.9989, 0.9), 8),
+    ],
+)
+def test_a_lower_loss_is_better_too(losses, last):
+    cadence = Cadence(steps=10, steps_per_epoch=2.0, eval_every=2, patience=2)
+    toy = Toy(cadence, top1=lambda step: 0.1, loss=lambda step: losses[step // 2])
+    assert toy.fit().step == last
 
 
 @pytest.mark.parametrize("stop_at", range(7))

@@ -15,6 +15,7 @@ from tl.train.state import TrainState
 # Number of the latest steps whose metrics are not read yet, so that the host never waits for a step
 # that it has just started.
 _IN_FLIGHT = 2
+_LEAST_FALL = 1e-3  # of the loss on val, as a share of it, that patience takes for progress
 
 
 class Span(Protocol):
@@ -58,7 +59,8 @@ class Cadence:
       eval_every: >= 1; the start and the last step are evaluated, too.
       checkpoint_every: interval of checkpoints beside those at evaluations; 0 for none.
       log_every: >= 1.
-      patience: the run ends after this many evaluations without a better one; 0 to never end early.
+      patience: the run ends after this many evaluations without a better one, by val's accuracy or
+        loss; 0 to never end early.
     """
 
     steps: int
@@ -112,9 +114,19 @@ class Progress:
         return bool(self.curve) and self.curve[-1]["step"] == step
 
     def out_of_patience(self, patience: int) -> bool:
-        """Whether each of the last `patience` evaluations was no better than one before them."""
-        top1 = [row["val_top1"] for row in self.curve]
-        return bool(patience) and len(top1) - top1.index(max(top1)) > patience
+        """Whether none of the last `patience` evaluations was better than all before them.
+
+        Better has a higher val_top1, or a val_loss that is lower by more than _LEAST_FALL: on a
+        small val the loss still falls while no other image comes out right.
+        """
+        if not patience:
+            return False
+        top1, loss, better = -1.0, math.inf, 0
+        for number, row in enumerate(self.curve):
+            if row["val_top1"] > top1 or row["val_loss"] < (1 - _LEAST_FALL) * loss:
+                better = number
+                top1, loss = max(top1, row["val_top1"]), min(loss, row["val_loss"])
+        return len(self.curve) - better > patience
 
     def add_evaluation(
         self, step: int, steps_per_epoch: float, measured: Mapping[str, float]

@@ -15,7 +15,7 @@ from tl.inference import export
 from tl.inference import model as inference
 from tl.models import registry
 from tl.probes.heads import Linear
-from tl.weights import load
+from tl.weights import load, trained
 from tl.weights.load import load as load_weights
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
@@ -109,8 +109,9 @@ def test_torchvision_loads_again_here(model, tmp_path):
     from safetensors.numpy import load_file
 
     tensors = load_file(files[0])
-    np.testing.assert_array_equal(tensors["fc.weight"], probed.head.kernel.T)
-    np.testing.assert_array_equal(tensors["fc.bias"], probed.head.bias)
+    np.testing.assert_array_equal(tensors["fc.weight"], probed.head.kernel.T / 2)  # temperature 2
+    np.testing.assert_array_equal(tensors["fc.bias"], probed.head.bias / 2)
+    assert described["temperature"] == 1
 
 
 def test_timms_config_has_classes_and_preprocessing(tmp_path):
@@ -151,15 +152,20 @@ def test_transformers_config_describes_the_network(tmp_path):
 
 def test_what_a_format_cannot_hold(model, tmp_path):
     with pytest.raises(UserError, match="acts on the endpoint 'stem'; the formats of torch hold"):
-        export.write(probe_of(model, "stem"), "timm", tmp_path)
+        export.write(probe_of(model, "stem"), "timm", tmp_path / "x")
     with pytest.raises(UserError, match="transformers has no resnet_tiny; export it as stablehlo"):
-        export.write(model, "transformers", tmp_path)
+        export.write(model, "transformers", tmp_path / "x")
     pixels = dataclasses.replace(probe_of(model, "stem"), image_shape=(8, 8, 3))
     with pytest.raises(UserError, match="a probe of pixels has no network to export"):
-        export.write(pixels, "stablehlo", tmp_path)
+        export.write(pixels, "stablehlo", tmp_path / "x")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file cannot be written: "):
         export.write(model, "stablehlo", tmp_path / "file")
+    with pytest.raises(UserError, match="has no head, so it names no classes"):
+        export.write(dataclasses.replace(model, classes=()), "timm", tmp_path / "x")
+    processing = dataclasses.replace(model.preprocessing, channels="BGR")
+    with pytest.raises(UserError, match="these weights take BGR images; export them as"):
+        export.write(dataclasses.replace(model, preprocessing=processing), "timm", tmp_path / "x")
     assert list((tmp_path).iterdir()) == [tmp_path / "file"]
 
 
@@ -183,6 +189,36 @@ def test_timm_and_onnx_runtime_say_the_same(tmp_path):
     with torch.no_grad():
         found = torch.softmax(network(torch.from_numpy(inputs.copy())), 1).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.peers
+def test_timm_reads_a_fine_tuned_lite0_and_transformers_has_none(tmp_path):
+    timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
+    public = load_weights("efficientnet_lite0")
+    params = {**public.variables["params"]}
+    rng = np.random.default_rng(4)
+    params["head"] = {
+        "kernel": rng.normal(0, 0.05, (1280, 3)).astype(np.float32),
+        "bias": rng.normal(size=3).astype(np.float32),
+    }
+    variables = {**public.variables, "params": params}
+    classes, file = ("cat", "dög", "emu"), tmp_path / "model.safetensors"
+    spec = dataclasses.replace(public.spec, num_classes=3)
+    trained.save(jax.device_get(variables), file, spec, classes, public.sha256, 1.5)
+    model = inference.load(file)
+    images = rng.integers(0, 256, (3, 300, 280, 3), np.uint8)
+    squares = np.stack([host_transform(image, model.preprocessing) for image in images])
+    expected = model.predict([Image.fromarray(image) for image in images]).probabilities
+    export.write(model, "timm", tmp_path / "timm")
+    network = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).eval()
+    assert network.pretrained_cfg["label_names"] == list(classes)
+    inputs = np.asarray(normalise(jnp.asarray(squares), model.preprocessing)).transpose(0, 3, 1, 2)
+    with torch.no_grad():
+        found = torch.softmax(network(torch.from_numpy(inputs.copy())), 1).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    with pytest.raises(UserError, match="transformers has no efficientnet_lite0; export it as"):
+        export.write(model, "transformers", tmp_path / "transformers")
+    assert not (tmp_path / "transformers").exists()
 
 
 @pytest.mark.peers

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -141,32 +142,44 @@ def write(model: Model, kind: str, folder: Path, inputs: Inputs | None = None) -
       UserError: the format cannot hold this classifier, or the folder cannot be written.
     """
     inputs = inputs or Inputs()
+    was_there = folder.exists()
+    files: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if kind == "stablehlo":
-            return _stablehlo(model, folder, inputs)
-        if kind == "onnx":
-            return _onnx(model, folder, inputs)
-        return _torch(model, kind, folder)
+            files = _stablehlo(model, folder, inputs)
+        elif kind == "onnx":
+            files = _onnx(model, folder, inputs)
+        else:
+            files = _torch(model, kind, folder)
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror}") from error
+    finally:
+        if not files and not was_there:
+            shutil.rmtree(folder, ignore_errors=True)
+    return files
 
 
 def as_network(model: Model) -> Pretrained:
     """Returns the network with the model's classifier as its head, as torch's formats need it.
 
+    The head is divided by the temperature, so that a softmax of its logits is calibrated.
+
     Raises:
-      UserError: the classifier is not a linear one on the network's last features.
+      UserError: there is no classifier, or not a linear one on the network's last features.
     """
+    model.check_head()
     if model.head is None:
-        return model.network
-    if not isinstance(model.head, Linear) or model.endpoint != FINAL:
+        head = model.network.variables["params"]["head"]
+    elif not isinstance(model.head, Linear) or model.endpoint != FINAL:
         raise UserError(
             f"{model.name} acts on the endpoint {model.endpoint!r}; the formats of torch hold a "
             f"linear classifier of {FINAL!r}. Export it as stablehlo or onnx, or fit it there"
         )
-    head = {"kernel": model.head.kernel, "bias": model.head.bias}
-    params = {**model.network.variables["params"], "head": head}
+    else:
+        head = {"kernel": model.head.kernel, "bias": model.head.bias}
+    scaled = {name: value / np.float32(model.temperature) for name, value in head.items()}
+    params = {**model.network.variables["params"], "head": scaled}
     spec = dataclasses.replace(model.network.spec, num_classes=len(model.classes))
     return dataclasses.replace(
         model.network, spec=spec, variables={**model.network.variables, "params": params}
@@ -175,6 +188,7 @@ def as_network(model: Model) -> Pretrained:
 
 def _torch(model: Model, kind: str, folder: Path) -> list[Path]:
     network = as_network(model)
+    model = dataclasses.replace(model, temperature=1.0)  # which is in the head now
     backbone = network.spec.backbone
     name, scheme = backbone, _TORCH_SCHEME.get(kind, "torchvision")
     if kind == "timm":
@@ -185,20 +199,19 @@ def _torch(model: Model, kind: str, folder: Path) -> list[Path]:
         raise UserError(
             f"{kind} has no {backbone} {why}".rstrip() + "; export it as stablehlo or onnx"
         )
-    tensors = convert.from_variables(network.variables, scheme)
-    described = _described(model)
-    files = [folder / "model.safetensors", folder / "config.json"]
-    trained.write_safetensors(tensors, files[0], {})
+    described: dict[str, dict[str, Any]] = {}  # before a file is written, since they may be refused
     match kind:
         case "timm":
-            config = _timm_config(model, name)
+            described["config.json"] = _timm_config(model, name)
         case "transformers":
-            config = _transformers_config(model, network)
-            files.append(folder / "preprocessor_config.json")
-            write_json(files[-1], _image_processor(model))
+            described["config.json"] = _transformers_config(model, network)
+            described["preprocessor_config.json"] = _image_processor(model)
         case _:
-            config = {"architecture": name, **described}
-    write_json(files[1], config)
+            described["config.json"] = {"architecture": name, **_described(model)}
+    files = [folder / "model.safetensors", *(folder / file for file in described)]
+    trained.write_safetensors(convert.from_variables(network.variables, scheme), files[0], {})
+    for file, content in described.items():
+        write_json(folder / file, content)
     return files
 
 

@@ -31,6 +31,16 @@ def test_at_most_ten_classes_are_named():
     assert text.startswith("12 of 12 classes") and text.endswith(", c9 (1) ...")
 
 
+def test_few_steps_of_a_head_that_starts_from_nothing():
+    assert cautions.of_steps(99, "zero") == [
+        "99 steps are few for a head that starts from nothing; start it from the probe with "
+        "train.head=probe, or train longer with train.min_steps=100"
+    ]
+    assert len(cautions.of_steps(1, "random")) == 1
+    for steps, head in ((100, "zero"), (0, "random"), (1, "probe"), (1, "keep")):
+        assert cautions.of_steps(steps, head) == []
+
+
 def test_warnings_are_lines_of_the_log():
     lines = []
     cautions.tell(["a", "b"], lines.append)

@@ -10,6 +10,9 @@ from tl.files import Log
 
 LEAST_TRAIN, LEAST_TEST = 5, 3  # images of a class
 LEAST_VAL = 50  # images in all
+# Of a head that starts from nothing. With 10 images a class, 50 steps gave 38 % on CIFAR-10 and
+# 48 % on digits, 100 steps 52 and 73 %; from the probe, 50 steps gave 57 and 70 %.
+LEAST_STEPS = 100
 _NAMED = 10  # classes in a warning, at most
 
 
@@ -53,6 +56,21 @@ def of_labels(labels: Int[np.ndarray, " n"], classes: Sequence[Any]) -> list[str
       classes: names, in the order of the labels.
     """
     return _few(np.bincount(labels, minlength=len(classes)), LEAST_TEST, classes, "test")
+
+
+def of_steps(steps: int, head: str) -> list[str]:
+    """Returns what to know of a short training run before trusting its accuracy.
+
+    Args:
+      steps: planned.
+      head: where it starts, as the field train.head says.
+    """
+    if head not in ("zero", "random") or not 0 < steps < LEAST_STEPS:
+        return []
+    return [
+        f"{steps} steps are few for a head that starts from nothing; start it from the probe with "
+        f"train.head=probe, or train longer with train.min_steps={LEAST_STEPS}"
+    ]
 
 
 def tell(warnings: Iterable[str], log: Log) -> None:

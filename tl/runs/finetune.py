@@ -17,7 +17,7 @@ from tl.devices import DataParallel
 from tl.files import Log, write_json
 from tl.probes.solvers import Logistic
 from tl.report import tables
-from tl.results.cautions import of_parts, tell
+from tl.results.cautions import of_parts, of_steps, tell
 from tl.results.run import SCHEMA
 from tl.runs import options, prefix, preview, testing
 from tl.runs.outcome import describe_data, describe_weights, usage, write_report
@@ -73,8 +73,9 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     cautions = of_parts(
         labels_of(parts), opened["train"].classes, chosen=options.examples_per_class(config) > 0
     )
-    tell(cautions, log)
     recipe = options.recipe(config, len(parts["train"][1]), opened["train"].image_shape)
+    cautions += of_steps(recipe.cadence.steps, recipe.head)
+    tell(cautions, log)
     if recipe.rule:
         log(_about_rule(recipe))
     parallel = DataParallel.over()

@@ -85,6 +85,7 @@ def finished(path):
     return sorted((path / "runs").glob("*/result.json"))
 
 
+@pytest.mark.slow  # tests/test_studies_work.py has two workers of one study
 def test_killed_and_gone_on_with_by_two_processes(start, tmp_path):
     killed = start(tmp_path, KILLED)
     output = killed.communicate()

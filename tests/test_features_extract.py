@@ -25,6 +25,7 @@ from tl.features.network import Extraction
 
 OPTIONS = Extraction(("stem", "stage1", "pooled"), batch_size=8, threads=2)
 ROOT = Path(__file__).parent.parent
+FEW_DEVICES = (("pmap", 8), ("jit", 2))  # by default
 
 
 class Slow(NoiseSource):
@@ -55,7 +56,7 @@ def reference(length):
     """Endpoint to features by one plain call of the network, pooled by NumPy."""
     network, source = resnet(), NoiseSource(length)
     images = np.stack([source[i]["image"] for i in range(length)]).astype(np.float32)
-    outputs = network.model.apply(network.variables, jax.numpy.asarray(images))
+    outputs = jax.jit(network.model.apply)(network.variables, images)
     outputs = {name: np.asarray(x) for name, x in outputs.items()}
     return {name: x.mean((1, 2)) if x.ndim == 4 else x for name, x in outputs.items()}
 
@@ -68,8 +69,16 @@ def check_against_reference(store):
     assert store.ids() == [f"id{i}" for i in range(store.num_rows)]
 
 
-@pytest.mark.parametrize("count", [1, 2, 8])
-@pytest.mark.parametrize("mapper", devices.MAPPERS)
+@pytest.mark.parametrize(
+    ("mapper", "count"),
+    [
+        pytest.param(
+            mapper, count, marks=[] if (mapper, count) in FEW_DEVICES else pytest.mark.slow
+        )
+        for mapper in devices.MAPPERS
+        for count in (1, 2, 8)
+    ],
+)
 def test_the_same_features_on_any_devices_for_awkward_numbers(tmp_path, monkeypatch, mapper, count):
     local = jax.local_devices()[:count]
     monkeypatch.setattr(jax, "local_devices", lambda: local)
@@ -294,6 +303,7 @@ def peak_memory(root, length):
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     """Features of 1,000 images are 47 MiB, of 10,000 are 469 MiB."""
     # One arena: glibc otherwise keeps free memory for every thread, a hundred MiB after a while.

@@ -15,6 +15,13 @@ from tl.features import network as endpoints
 from tl.features.network import Extraction, compute_rows, pool, widths
 from tl.models.resnet import ResNet
 
+SLOW = pytest.mark.slow
+# (backbone, convolutions, of which depthwise) -> (platform, dtype) by default.
+NETWORKS = {
+    ("resnet50", 53, 0): ("gpu", "bfloat16"),
+    ("efficientnet_lite0", 49, 16): ("", "float32"),
+}
+
 
 def extraction(*names, **options):
     return Extraction(names, **{"fold_batch_norm": False, "batch_size": 8, **options})
@@ -26,7 +33,7 @@ def compute(length, *names, rows=None, log=print, **options):
 
 
 def test_pooling_of_a_known_image():
-    image = jnp.arange(9.0).reshape(1, 3, 3, 1)
+    image = jnp.asarray(np.arange(9, dtype=np.float32).reshape(1, 3, 3, 1))
     np.testing.assert_array_equal(pool(image, "mean"), [[4.0]])
     np.testing.assert_array_equal(pool(image, "max"), [[8.0]])
     np.testing.assert_array_equal(pool(image, "grid1"), [[4.0]])
@@ -139,7 +146,7 @@ def test_folded_or_not_gives_the_same():
     np.testing.assert_allclose(*pooled, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("length", [1, 7, 12])
+@pytest.mark.parametrize("length", [*(pytest.param(n, marks=SLOW) for n in (1, 12)), 7])
 def test_in_chunks_or_whole_gives_the_same(length):
     network = resnet()
     images = np.stack([NoiseSource(length)[i]["image"] for i in range(length)])
@@ -255,7 +262,7 @@ def test_features_that_are_not_finite_name_endpoint_and_example(value):
         list(broken)
 
 
-@pytest.mark.parametrize("dtype", endpoints.DTYPES)
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=SLOW), "bfloat16"])
 def test_kernels_of_another_order_give_the_same_features(dtype):
     images = np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE, 3), np.uint8)
     extraction = Extraction(("stem", "pooled"), dtype=dtype)
@@ -274,11 +281,14 @@ def test_kernels_of_another_order_give_the_same_features(dtype):
     assert endpoints.computing_function(*arguments, "gpu")[0] is on_gpu  # compiled once
 
 
-@pytest.mark.parametrize("dtype", endpoints.DTYPES)
-@pytest.mark.parametrize("platform", ["", "gpu"])
 @pytest.mark.parametrize(
-    ("backbone", "convolutions", "depthwise"),
-    [("resnet50", 53, 0), ("efficientnet_lite0", 49, 16)],
+    ("backbone", "convolutions", "depthwise", "platform", "dtype"),
+    [
+        pytest.param(*network, platform, dtype, marks=[] if (platform, dtype) == only else SLOW)
+        for network, only in NETWORKS.items()
+        for platform in ("", "gpu")
+        for dtype in endpoints.DTYPES
+    ],
 )
 def test_elsewhere_than_on_a_cpu_a_network_is_its_convolutions(
     backbone, convolutions, depthwise, platform, dtype

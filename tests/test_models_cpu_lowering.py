@@ -38,6 +38,16 @@ CASES = [
     (9, 10, 3, (2, 2), TORCH[3], False),
     (14, 15, 7, (1, 1), "SAME", False),
 ]
+
+
+def rest_slow(cases, *fast):
+    """Returns parameters of which all but these places are left out by default."""
+    return [
+        case if place in fast else pytest.param(case, marks=pytest.mark.slow)
+        for place, case in enumerate(cases)
+    ]
+
+
 WINOGRAD = [
     (8, 8, 3, (1, 1), TORCH[3], False),
     (7, 9, 3, (1, 1), "SAME", False),  # odd outputs
@@ -103,14 +113,14 @@ def assert_close(ours, native, tolerance):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", rest_slow(CASES, 0, 2, 3, 9, 12, 13, 14))
 def test_equal_to_native_forward_and_backward(case):
     operands = arrays(*case)
     ours, native = both(*case[3:])
     assert_close(ours(*operands), native(*operands), 1e-5)
 
 
-@pytest.mark.parametrize("case", WINOGRAD)
+@pytest.mark.parametrize("case", rest_slow(WINOGRAD, 1, 4))
 def test_winograd_is_the_convolution_forward_and_backward(case, small):
     operands = arrays(*case)
     ours, native = both(*case[3:])
@@ -119,7 +129,9 @@ def test_winograd_is_the_convolution_forward_and_backward(case, small):
     assert_close(ours(*operands), native(*operands), 1e-5)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if not c[-1] and c[2] > 1] + WINOGRAD)
+@pytest.mark.parametrize(
+    "case", rest_slow([c for c in CASES if not c[-1] and c[2] > 1] + WINOGRAD, 2, 5, 7)
+)
 def test_few_products_are_the_convolution_forward_and_backward(case, few):
     operands = arrays(*case)
     ours, native = both(*case[3:])
@@ -135,7 +147,8 @@ def test_few_products_in_bfloat16_sharded_and_mapped(few):
 
 
 def test_the_first_layer_of_a_network_has_few_products():
-    operands = (jnp.ones((2, 9, 9, 3)), jnp.ones((3, 3, 3, 32)), (2, 2), "SAME")
+    x, kernel = (np.ones(shape, np.float32) for shape in ((2, 9, 9, 3), (3, 3, 3, 32)))
+    operands = (x, kernel, (2, 2), "SAME")
     forward = functools.partial(lowering.conv, dimension_numbers=DIMENSIONS)
     traced = jax.jit(forward, static_argnums=(2, 3)).trace(*operands)
     assert "stablehlo.convolution" not in traced.lower(lowering_platforms=("cpu",)).as_text()
@@ -162,7 +175,8 @@ def test_an_output_of_float64_has_its_precision(small):
 
 
 @pytest.mark.parametrize(
-    "case", [CASES[0], CASES[2], CASES[12], CASES[14], *WINOGRAD[:2], CASES[19]]
+    "case",
+    rest_slow([CASES[0], CASES[2], CASES[12], CASES[14], *WINOGRAD[:2], CASES[19]], 0, 2, 4),
 )
 def test_bfloat16_to_its_rounding(case, small):
     # bfloat16 rounds to 2^-9, the sum only once; for the gradients some backends round each term,
@@ -171,31 +185,35 @@ def test_bfloat16_to_its_rounding(case, small):
     ours, native = both(*case[3:])
     found = ours(*operands)
     assert {array.dtype for array in found} == {jnp.dtype(jnp.bfloat16)}
-    exact = native(*(operand.astype(jnp.float32) for operand in operands))
-    assert_close([array.astype(jnp.float32) for array in found], exact, 0.01)
+    exact = native(*(np.asarray(operand, np.float32) for operand in operands))
+    assert_close([np.asarray(array, np.float32) for array in found], exact, 0.01)
 
 
 @pytest.mark.parametrize("depthwise", [True, False])
 def test_bfloat16_is_summed_in_float32(depthwise, small):
     # 1 + 8 / 512, term by term in bfloat16, would stay 1.
-    x = jnp.full((1, 3, 3, CHANNELS), 1 / 512, jnp.bfloat16).at[0, 0, 0].set(1)
-    kernel = jnp.ones((3, 3, 1, CHANNELS), jnp.bfloat16)
+    x = np.full((1, 3, 3, CHANNELS), 1 / 512, jnp.bfloat16)
+    x[0, 0, 0] = 1
+    kernel = np.ones((3, 3, 1, CHANNELS), jnp.bfloat16)
     if not depthwise:
-        kernel = jnp.eye(CHANNELS, dtype=jnp.bfloat16) * jnp.ones((3, 3, 1, 1), jnp.bfloat16)
-    out = lowering.conv(
-        x,
-        kernel,
-        (1, 1),
-        "VALID",
+        kernel = np.eye(CHANNELS, dtype=jnp.bfloat16) * np.ones((3, 3, 1, 1), jnp.bfloat16)
+    conv = functools.partial(
+        lowering.conv,
+        window_strides=(1, 1),
+        padding="VALID",
         feature_group_count=CHANNELS if depthwise else 1,
         dimension_numbers=DIMENSIONS,
     )
+    out = jax.jit(conv)(x, kernel)
     np.testing.assert_array_equal(
         np.asarray(out, np.float32), np.full((1, 1, 1, CHANNELS), 1 + 8 / 512)
     )
 
 
-@pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[12], CASES[14], CASES[19], WINOGRAD[0]])
+@pytest.mark.parametrize(
+    "case",
+    rest_slow([CASES[0], CASES[2], CASES[12], CASES[14], CASES[19], WINOGRAD[0]], 0, 2),
+)
 def test_a_batch_sharded_over_devices_stays_so(case, small):
     x, kernel, cotangent = arrays(*case, batch=16)
     mesh = Mesh(np.array(jax.devices()), "batch")
@@ -209,7 +227,7 @@ def test_a_batch_sharded_over_devices_stays_so(case, small):
         assert {shard.data.shape[0] for shard in array.addressable_shards} == {2}
 
 
-@pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[14], WINOGRAD[1]])
+@pytest.mark.parametrize("case", rest_slow([CASES[0], CASES[2], CASES[14], WINOGRAD[1]], 0, 2))
 def test_vmap_and_eval_shape(case, small):
     x, kernel, cotangent = arrays(*case, batch=4)
     ours, native = both(*case[3:])
@@ -232,8 +250,15 @@ def test_dilation_is_respected(depthwise, option):
         "dimension_numbers": DIMENSIONS,
         option: (2, 2),
     }
-    found = lowering.conv(x, kernel, (1, 1), pads, **options)
-    expected = lax.conv_general_dilated(x, kernel, (1, 1), pads, **options)
+
+    @jax.jit
+    def both(x, kernel):
+        return (
+            lowering.conv(x, kernel, (1, 1), pads, **options),
+            lax.conv_general_dilated(x, kernel, (1, 1), pads, **options),
+        )
+
+    found, expected = both(x, kernel)
     assert_close([found], [expected], 1e-5)
 
 

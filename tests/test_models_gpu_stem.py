@@ -30,14 +30,21 @@ def native(x, kernel, pads):
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_values_and_gradients_are_those_of_the_convolution(height, width, side, pads, channels):
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.standard_normal((2, height, width, channels)), jnp.float32)
-    kernel = jnp.asarray(rng.standard_normal((side, side, channels, 5)), jnp.float32)
-    found, pull = jax.vjp(lambda *a: stem.space_to_depth(*a, pads), x, kernel)
-    expected, expected_pull = jax.vjp(lambda *a: native(*a, pads), x, kernel)
-    assert found.shape == expected.shape
+    x = rng.standard_normal((2, height, width, channels)).astype(np.float32)
+    kernel = rng.standard_normal((side, side, channels, 5)).astype(np.float32)
+    shape = jax.eval_shape(lambda *a: native(*a, pads), x, kernel).shape
+    cotangent = rng.standard_normal(shape).astype(np.float32)
+
+    @jax.jit
+    def both(x, kernel, cotangent):
+        found, pull = jax.vjp(lambda *a: stem.space_to_depth(*a, pads), x, kernel)
+        expected, expected_pull = jax.vjp(lambda *a: native(*a, pads), x, kernel)
+        assert found.shape == expected.shape
+        return (found, *pull(cotangent)), (expected, *expected_pull(cotangent))
+
+    (found, *gradients), (expected, *expected_gradients) = both(x, kernel, cotangent)
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
-    cotangent = jnp.asarray(rng.standard_normal(expected.shape), jnp.float32)
-    for mine, theirs in zip(pull(cotangent), expected_pull(cotangent), strict=True):
+    for mine, theirs in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=5e-5)
 
 
@@ -52,7 +59,8 @@ def test_values_and_gradients_are_those_of_the_convolution(height, width, side, 
     ],
 )
 def test_only_cuda_and_only_few_channels_of_16_bits(dtype, side, channels, stride, blocks):
-    x, kernel = jnp.zeros((1, 16, 16, channels), dtype), jnp.zeros((side, side, channels, 8), dtype)
+    x = jax.ShapeDtypeStruct((1, 16, 16, channels), dtype)
+    kernel = jax.ShapeDtypeStruct((side, side, channels, 8), dtype)
 
     def conv(x, kernel):
         return lowering.conv(x, kernel, (stride, stride), "SAME", dimension_numbers=DIMENSIONS)

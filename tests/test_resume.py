@@ -43,8 +43,7 @@ class Runs:
     def __init__(self, root):
         with tiny.registered():
             weights = tiny.write_weights(root / "tiny.safetensors")
-        flags = {"weights": weights, **FLAGS}
-        self.arguments = [f"--config.{name}={value}" for name, value in flags.items()]
+        self.flags = {"weights": weights, **FLAGS}
         self.environment = {
             **os.environ,
             "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
@@ -54,13 +53,14 @@ class Runs:
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
 
-    def start(self, path):
+    def start(self, path, **other):
+        flags = {**self.flags, **other}
         command = [
             sys.executable,
             "-c",
             tiny.COMMAND,
             "--config=configs/common.py",
-            *self.arguments,
+            *(f"--config.{name}={value}" for name, value in flags.items()),
         ]
         return subprocess.Popen(
             [*command, f"--workdir={path}"],
@@ -158,6 +158,17 @@ def kill_repeatedly(runs, path, seed, count):
     print(f"the last one went on from {runs.finish(path)}")
 
 
+def test_the_command_writes_a_result(runs, tmp_path):
+    simple = {"train.steps": 1, "train.unfreeze": "()", "train.dropout": 0.0}
+    simple |= {"train.ema_decay": 0.0, "augment.mixup": 0.0, "augment.shift": 0.0}
+    process = runs.start(tmp_path, **simple)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert json.loads((tmp_path / "result.json").read_text())["steps"] == {"planned": 1, "done": 1}
+    assert f"written: {tmp_path}" in out
+
+
+@pytest.mark.slow  # tests/test_runs_finetune.py has a stopped run in one process
 def test_a_killed_run_ends_as_if_it_had_not_been(runs, whole, tmp_path):
     kill_repeatedly(runs, tmp_path, seed=0, count=3)
     assert_same_end(tmp_path, whole)

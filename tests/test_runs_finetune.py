@@ -51,9 +51,22 @@ def config(weights, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(config, tmp_path_factory):
+def compiled():
+    """How often the run of `trained` compiled each function."""
+    return collections.Counter()
+
+
+@pytest.fixture(scope="module")
+def trained(config, compiled, tmp_path_factory):
+    running = True
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, fun_name="", **_: (
+            compiled.update([fun_name]) if running and "backend_compile" in event else None
+        )
+    )
     path = tmp_path_factory.mktemp("trained")
     result, log = tiny.run(config(**AVERAGED), path, pictures=True)
+    running = False
     return path, result, log
 
 
@@ -73,14 +86,7 @@ def stopped(config, tmp_path_factory):
     return path
 
 
-def test_a_whole_run_compiles_each_step_once(config, tmp_path):
-    compiled = collections.Counter()
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, seconds, fun_name="", **_: (
-            compiled.update([fun_name]) if "backend_compile" in event else None
-        )
-    )
-    tiny.run(config(**AVERAGED), tmp_path)
+def test_a_whole_run_compiles_each_step_once(trained, compiled):
     steps = {name: n for name, n in compiled.items() if "_step" in name or "first_state" in name}
     assert steps == {"jit(first_state)": 1, "jit(train_step)": 1, "jit(eval_step)": 1}
 
@@ -277,7 +283,7 @@ def test_a_probe_as_the_head_begins_where_the_probe_ended(config, weights, tmp_p
     assert np.any(after["params/head/kernel"])
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name != "softmax"])
+@pytest.mark.parametrize("name", ["sigmoid", pytest.param("focal", marks=pytest.mark.slow)])
 def test_every_loss_trains(name, config, undrawn, tmp_path):
     fields = {
         "train.loss": name,
@@ -345,7 +351,15 @@ def test_a_cached_prefix_must_not_be_recalibrated_away(config, tmp_path):
         tiny.run(config(**fields, **{"train.cache_prefix": True}), tmp_path / "cached")
 
 
-@pytest.mark.parametrize("norm", ["train", "affine", "frozen", "recalibrate"])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        pytest.param("train", marks=pytest.mark.slow),
+        "affine",
+        pytest.param("frozen", marks=pytest.mark.slow),
+        "recalibrate",
+    ],
+)
 def test_what_moves_under_each_treatment_of_normalisation(norm, config, weights, tmp_path):
     fields = {"train.norm": norm, "train.freeze": ("stage1/block1/conv1",), "train.steps": 2}
     fields["train.max_to_keep"] = 2  # the start, too
@@ -392,7 +406,7 @@ def test_early_stopping(config, tmp_path):
 @pytest.mark.parametrize(
     ("rate", "message"),
     [
-        (1e38, "step 1 is not finite: update_norm inf"),
+        pytest.param(1e38, "step 1 is not finite: update_norm inf", marks=pytest.mark.slow),
         (1e18, "step 2 is not finite: .*update_norm inf"),  # the first one is large and finite
     ],
 )
@@ -475,6 +489,8 @@ def test_the_seconds_of_all_processes_add_up(stopped, config, tmp_path, monkeypa
 def test_what_a_rule_set_is_recorded(config, tmp_path, monkeypatch):
     ruled = {"train.steps": 4, "augment.mixup": 0.1, "optim.warmup": 0.5, "preprocess.size": 12}
     monkeypatch.setitem(options.RULES, "bit", lambda num_examples, image_shape: ruled)
+    # A beta distribution takes seconds to compile.
+    monkeypatch.setattr(jax.random, "beta", lambda key, a, b: jax.random.uniform(key))
     result, log = tiny.run(config(**{"train.rule": "bit", "preprocess.size": 16}), tmp_path)
     assert result["rule"] == {"train.steps": 4, "augment.mixup": 0.1, "optim.warmup": 0.5}
     assert result["steps"] == {"planned": 4, "done": 4}
@@ -615,6 +631,7 @@ def test_mistakes(fields, message, config, tmp_path):
     assert not (tmp_path / "result.json").exists()
 
 
+@pytest.mark.slow  # tests/test_train_steps.py has it of a step
 def test_the_devices_do_not_show(config, tmp_path, monkeypatch):
     values = config(**{"optim.learning_rate": 1e-3, "train.dropout": 0.2})
     over = DataParallel.over

@@ -23,6 +23,8 @@ from tl.train.steps import accumulated, eval_step, forward, train_step
 CLASSES = 3
 BATCH = 16
 MODEL = tiny_resnet(stage_sizes=(1, 1), widths=(4, 5), block="basic", num_classes=CLASSES)
+# What is compiled several times.
+SMALL = tiny_resnet(stage_sizes=(1,), widths=(4,), block="basic", num_classes=CLASSES)
 # Weight decay of everything that it is given; momentum, so that there is a state to compare.
 TX = optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.1, momentum=0.9))
 
@@ -30,6 +32,11 @@ TX = optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.1, momentum=0.9))
 @pytest.fixture(scope="module")
 def variables():
     return random_variables(MODEL)
+
+
+@pytest.fixture(scope="module")
+def few():
+    return random_variables(SMALL)
 
 
 def image_batch(number=0, size=BATCH, masked=()):
@@ -55,11 +62,16 @@ def step_of(variables, *, model=MODEL, freeze=(), norm="train", tx=TX, seed=0, *
         **options,
     )
     trainable, _ = tree.partition(variables["params"], trained)
-    copied = jax.tree.map(jnp.array, variables)
-    state = TrainState.create(
-        copied, tx.init(trainable), seed, ema=options.get("ema_decay", 0.0) > 0
-    )
-    return state, step
+    return initial(variables, jax.jit(tx.init)(trainable), seed, **options), step
+
+
+def initial(variables, opt_state, seed, ema_decay=0.0, **_):
+    """Returns a state that may be donated: copies, made by NumPy, which compiles nothing."""
+    copied = jax.tree.map(lambda leaf: jnp.asarray(np.array(leaf)), variables)
+    state = TrainState.create(copied, opt_state, seed, ema=False)
+    if not ema_decay:
+        return state
+    return state.replace(ema=jax.tree.map(lambda leaf: jnp.asarray(np.array(leaf)), copied))
 
 
 def run(state, step, steps=1, size=BATCH):
@@ -114,9 +126,9 @@ def linear(seed=0, forward=linear_forward, rate=0.5, **options):
         }
     }
     tx = optax.sgd(rate)
-    variables = {"params": params, "batch_stats": {"bn": {"mean": jnp.zeros(FEATURES)}}}
-    ema = options.get("ema_decay", 0.0) > 0
-    state = TrainState.create(variables, tx.init(params), seed, ema=ema)
+    mean = jnp.asarray(np.zeros(FEATURES, np.float32))
+    variables = {"params": params, "batch_stats": {"bn": {"mean": mean}}}
+    state = initial(variables, jax.jit(tx.init)(params), seed, **options)
     fixed = {
         "forward": forward,
         "prepare": lambda x: x,
@@ -158,8 +170,8 @@ def test_loss_gradient_and_metrics_by_hand_and_masked_rows_do_not_count(masked):
     assert measured["grad_norm"] == pytest.approx(norm, rel=1e-6)
     for name, value in expected.items():
         np.testing.assert_allclose(after.params["head"][name], value, rtol=1e-6, atol=1e-6)
-    logits, _ = linear_forward({"params": state.params, "batch_stats": state.batch_stats},
-                               batch["image"], None)  # fmt: skip
+    head = jax.tree.map(np.asarray, state.params["head"])
+    logits = batch["image"] @ head["kernel"] + head["bias"]
     right = (np.argmax(logits, 1) == batch["label"])[batch["mask"]]
     assert 0 < right.mean() < 1
     assert measured["top1"] == pytest.approx(right.mean())
@@ -168,7 +180,8 @@ def test_loss_gradient_and_metrics_by_hand_and_masked_rows_do_not_count(masked):
     other, again = step(state, batch)
     assert_identical(again, measured)
     assert_identical(tree.leaves(other.params), tree.leaves(after.params))
-    moved = np.abs(other.batch_stats["bn"]["mean"] - after.batch_stats["bn"]["mean"]).max()
+    means = (np.asarray(state.batch_stats["bn"]["mean"]) for state in (other, after))
+    moved = np.abs(np.subtract(*means)).max()
     assert (moved > 100) == bool(masked)
 
 
@@ -239,18 +252,23 @@ def test_another_step_mixes_otherwise_by_the_same_seed(cheap_beta):
     batch = linear_batch()
     batch["image"] = batch["image"][:, None, :, None]
     losses = {}
-    for number in (0, 1, 5):
-        at = state.replace(step=jnp.int32(number))
-        losses[number] = float(step(at, batch)[1]["loss"])
-        assert losses[number] == float(step(at, batch)[1]["loss"])
+
+    @jax.jit
+    def mixed(number):
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), number)
-        images, targets = mix(
+        return mix(
             jnp.asarray(batch["image"]),
             one_hot_targets(jnp.asarray(batch["label"]), CLASSES),
             jax.random.split(key)[0],
             Mixing(mixup=1.0),
         )
-        expected, _, _ = by_hand(state, images[:, 0, :, 0], np.asarray(targets), batch["mask"])
+
+    for number in (0, 1, 5):
+        at = state.replace(step=np.int32(number))
+        losses[number] = float(step(at, batch)[1]["loss"])
+        assert losses[number] == float(step(at, batch)[1]["loss"])
+        images, targets = map(np.asarray, mixed(np.int32(number)))
+        expected, _, _ = by_hand(state, images[:, 0, :, 0], targets, batch["mask"])
         assert losses[number] == pytest.approx(expected, rel=1e-5)
     assert len(set(losses.values())) == 3
 
@@ -264,7 +282,7 @@ def test_the_key_follows_from_seed_and_step_and_part_alone():
     losses = []
     for seed, number in ((0, 0), (0, 1), (1, 0)):
         state, step = linear(seed, noisy)
-        state = state.replace(step=jnp.int32(number))
+        state = state.replace(step=np.int32(number))
         losses.append(float(step(state, batch)[1]["loss"]))
         assert losses[-1] == float(step(state, batch)[1]["loss"])
     assert len(set(losses)) == 3
@@ -278,7 +296,7 @@ def test_the_key_follows_from_seed_and_step_and_part_alone():
         linear(forward=keyed, accumulate=n)[1](state, batch)[0].batch_stats["bn"]["mean"]
         for n in (1, 2, 4)
     ]
-    assert len({float(values[0]) for values in drawn}) == 3
+    assert len({float(np.asarray(values)[0]) for values in drawn}) == 3
 
 
 def test_the_learning_rate_is_that_of_the_step_and_steps_count():
@@ -350,7 +368,7 @@ STEPS = 5
 
 
 @pytest.fixture(scope="module")
-def on_devices(variables, cheap_beta):
+def on_devices(few, cheap_beta):
     """The same run, with everything switched on, on some devices; each is made once."""
 
     @functools.cache
@@ -362,8 +380,8 @@ def on_devices(variables, cheap_beta):
             return images
 
         state, step = step_of(
-            variables,
-            model=MODEL.clone(dropout=0.3),
+            few,
+            model=SMALL.clone(dropout=0.3),
             mixing=Mixing(mixup=0.4, cutmix=1.0),
             label_smoothing=0.1,
             ema_decay=0.9,
@@ -383,7 +401,9 @@ def on_devices(variables, cheap_beta):
     return train
 
 
-@pytest.mark.parametrize("count", [2, 4, 8])
+@pytest.mark.parametrize(
+    "count", [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (4, 8))]
+)
 def test_the_number_of_devices_does_not_show(on_devices, count):
     (state, curve, _), (one, expected, _) = on_devices(count), on_devices(1)
     for found, value in zip(curve, expected, strict=True):
@@ -398,22 +418,22 @@ def test_the_number_of_devices_does_not_show(on_devices, count):
 
 
 def test_one_compilation_serves_all_steps_and_takes_the_states_memory(on_devices):
-    state, curve, traces = on_devices(8)  # which looked at every state after its step
+    state, curve, traces = on_devices(2)  # which looked at every state after its step
     assert traces == [(BATCH, 16, 16, 3)]
     assert int(state.step) == len(curve) == STEPS
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
 
 @pytest.fixture(scope="module")
-def whole(variables):
+def whole(few):
     """Two steps without parts, batch normalisation frozen, 32 examples."""
-    state, step = step_of(variables, norm="frozen")
+    state, step = step_of(few, model=SMALL, norm="frozen")
     return run(state, jax.jit(step), 2, size=32)
 
 
 @pytest.mark.parametrize(("accumulate", "count"), [(2, 1), (4, 8)])
-def test_parts_add_up_to_the_batch(variables, whole, accumulate, count):
-    state, step = step_of(variables, norm="frozen", accumulate=accumulate)
+def test_parts_add_up_to_the_batch(few, whole, accumulate, count):
+    state, step = step_of(few, model=SMALL, norm="frozen", accumulate=accumulate)
     parallel = DataParallel.over(jax.devices()[:count])
     compiled = parallel.compile(step)
     found, curve = run(
@@ -427,7 +447,7 @@ def test_parts_add_up_to_the_batch(variables, whole, accumulate, count):
         for name in other:
             assert one[name] == pytest.approx(other[name], rel=1e-6), name
     assert_close(found.params, expected.params, 1e-6)
-    assert_identical(tree.leaves(found.batch_stats), tree.leaves(variables["batch_stats"]))
+    assert_identical(tree.leaves(found.batch_stats), tree.leaves(few["batch_stats"]))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -456,13 +476,16 @@ def parts_of(examples, parts):
     return accumulated(loss_of_part, params, stats, examples, parts)
 
 
+parts_of_compiled = jax.jit(parts_of, static_argnums=1)
+
+
 def test_accumulated_by_hand():
-    examples = {"x": jnp.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])}
-    grads, stats, loss, hits = parts_of(examples, 3)
+    examples = {"x": np.float32([1, 2, 3, 4, 5, 6])}
+    grads, stats, loss, hits = jax.device_get(parts_of_compiled(examples, 3))
     assert (grads["w"], loss, hits) == (3 * 2**2 * 21, 2**3 * 21, 4)
     # Part i has every third example from i on, its number, and the statistics of the part before.
     assert stats["seen"].tolist() == [1, 4, 2, 105, 3, 206]
-    grads, stats, loss, hits = parts_of({"x": examples["x"][:2]}, 1)
+    grads, stats, loss, hits = jax.device_get(parts_of_compiled({"x": examples["x"][:2]}, 1))
     assert (grads["w"], loss, hits) == (3 * 2**2 * 3, 2**3 * 3, 0)
     assert stats["seen"].tolist() == [0, 0, 0, 0, 1, 2]
 
@@ -486,7 +509,7 @@ def test_batch_statistics_are_those_of_the_parts_one_after_the_other():
     # Documented: it is not what the batch as a whole gives.
     whole = at_once(state, batch)[0].batch_stats["bn"]["mean"]
     np.testing.assert_allclose(whole, 0.5 * batch["image"].mean(0), rtol=1e-5)
-    assert np.abs(whole - mean).max() > 0.01
+    assert np.abs(np.asarray(whole) - mean).max() > 0.01
 
 
 def test_what_is_frozen_does_not_move_by_a_bit(variables):
@@ -549,7 +572,11 @@ LITE_STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (1, 5, 2, 6, 40))
 
 @pytest.mark.parametrize(
     ("model", "dtype", "convolutions", "depthwise"),
-    [(SHORT, "float32", 17, 0), (SHORT, "bfloat16", 17, 0), (LITE, "float32", 13, 4)],
+    [
+        (SHORT, "float32", 17, 0),
+        pytest.param(SHORT, "bfloat16", 17, 0, marks=pytest.mark.slow),
+        pytest.param(LITE, "float32", 13, 4, marks=pytest.mark.slow),
+    ],
 )
 def test_elsewhere_than_on_a_cpu_a_step_has_the_native_gradients(
     monkeypatch, model, dtype, convolutions, depthwise
@@ -583,7 +610,8 @@ def test_evaluation_by_hand_leaves_masked_rows_out():
     state, _ = linear()
     batch = linear_batch(masked=(1, 4))
     arrays = jax.tree.map(jnp.asarray, batch)
-    result = eval_step(state.evaluated, arrays, prepare=lambda x: x, forward=linear_forward)
+    evaluate = functools.partial(eval_step, prepare=lambda x: x, forward=linear_forward)
+    result = jax.device_get(jax.jit(evaluate)(state.evaluated, arrays))
     logits = np.float64(result["logits"])
     log_p = (logits - np.log(np.exp(logits).sum(1, keepdims=True)))[batch["mask"]]
     label = batch["label"][batch["mask"]]
@@ -599,7 +627,8 @@ def test_without_moving_statistics_they_come_back_as_they_were(variables):
         assert stats is variables["batch_stats"]
         return logits
 
-    assert jax.eval_shape(logits_of, jnp.zeros((2, 16, 16, 3))).shape == (2, CLASSES)
+    images = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
+    assert jax.eval_shape(logits_of, images).shape == (2, CLASSES)
 
 
 def network_of(logits):
@@ -618,12 +647,13 @@ def test_the_loss_on_val_is_the_cross_entropy_to_the_bit():
 
 
 def test_the_loss_on_val_is_the_training_loss_on_labels():
-    logits = jnp.array([[0.0, np.log(3.0)], [np.nan, 1.0], [0.0, 0.0]])
+    logits = jnp.asarray(np.float32([[0.0, np.log(3.0)], [np.nan, 1.0], [0.0, 0.0]]))
     batch = {
-        "image": jnp.zeros(3),
-        "label": jnp.array([1, -1, 0]),
-        "mask": jnp.array([True, False, True]),
+        "image": np.zeros(3, np.float32),
+        "label": np.int32([1, -1, 0]),
+        "mask": np.array([True, False, True]),
     }
-    found = eval_step({}, batch, loss=LOSSES["sigmoid"].function, **network_of(logits))["loss"]
+    evaluate = functools.partial(eval_step, loss=LOSSES["sigmoid"].function, **network_of(logits))
+    found = jax.jit(evaluate)({}, batch)["loss"]
     expected = -3 * np.log(0.5) - np.log(0.75)
     assert [float(x) for x in found] == pytest.approx([expected, 2], rel=1e-6)

@@ -58,11 +58,10 @@ def registered():
 
 @contextlib.contextmanager
 def compiled_once(folder: Path):
-    """Within it, programs are compiled in haste, and what one run compiled serves the others."""
+    """Within it, what one run compiled serves the others."""
     options = {
         "jax_compilation_cache_dir": str(folder),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_disable_most_optimizations": True,
     }
     before = {name: jax.config.values[name] for name in options}
     for values in (options, before):

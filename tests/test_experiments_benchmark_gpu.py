@@ -49,6 +49,7 @@ def test_limits_come_first_and_features_are_held_against_them():
             assert row["limit_fraction"] == pytest.approx(row["ours"] * flops / limit)
 
 
+@pytest.mark.slow  # the tests below have the parts
 def test_every_part_has_its_rows():
     lines = []
     parts = ("train", "trace", "arrays", "files", "probe")

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tests.networks import random_variables
 from tl.models.efficientnet_lite import EfficientNetLite0
@@ -35,6 +36,7 @@ def test_activations_are_clipped_at_six():
 ENDPOINTS = ("stem", *(f"stage{i}" for i in range(1, 8)), "pooled")
 
 
+@pytest.mark.slow  # tests/test_models_registry.py has it too
 def test_from_every_endpoint_on_the_logits_are_the_same():
     model = EfficientNetLite0(num_classes=5)
     variables = random_variables(model)

@@ -108,7 +108,7 @@ def test_layers_divide_the_parameters(name):
     assert bool(variables["batch_stats"]) == backbone.batch_stats
 
 
-@pytest.mark.parametrize("name", slow(RUN, "efficientnet_lite0"))
+@pytest.mark.parametrize("name", RUN)
 def test_the_network_ends_and_goes_on_at_every_endpoint(name):
     backbone, model = registry.get(name), registry.build(name, num_classes=5)
     variables = random_variables(model, size=SIZE)

@@ -121,6 +121,7 @@ def test_result_json(trained):
     }  # fmt: skip
     assert written["schema"] == 1
     assert written["kind"] == "finetune"
+    assert "10 steps are few for a head that starts from nothing" in written["warnings"][-1]
     assert written["data"] == {
         "name": "digits",
         "version": "1.0.0",

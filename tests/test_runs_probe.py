@@ -173,6 +173,7 @@ def test_a_mistake_leaves_the_earlier_run(fields, message, probed, lite0_feature
     assert contents(path) == before
 
 
+@pytest.mark.slow  # tests/test_probes_protocol.py has them without a run
 def test_every_solver(probed, lite0_features, tmp_path):
     values = config(
         lite0_features,

@@ -1,6 +1,7 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -139,7 +140,16 @@ def test_a_command_writes_its_log(tmp_path):
     assert (tmp_path / "log").read_text() == f"{check.ROOT}\n"
 
 
-def test_a_command_over_its_time_ends_as_after_ctrl_c(tmp_path):
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_command_over_its_time_ends_as_after_ctrl_c(handler, tmp_path):
+    before = signal.signal(signal.SIGINT, handler)  # ignored where a script runs in the background
+    try:
+        time_out(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def time_out(tmp_path):
     code = "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('results')"
     ended = check.run([sys.executable, "-c", code], tmp_path / "log", 2)
     assert ended.status is None and ended.seconds < 30

@@ -116,6 +116,9 @@ def run(command: Sequence[str], log_file: Path, seconds: float) -> Ended:
     not end it, it is killed, and with it all that it started.
     """
     began = time.monotonic()
+    # In the background of a script Ctrl-C is ignored, also by what is started there.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with log_file.open("wb") as output:
         process = subprocess.Popen(
             command,

@@ -327,12 +327,17 @@ def test_average_by_hand_with_its_warm_up():
 
 @pytest.fixture(scope="module")
 def exact(variables):
-    """Three steps of all parameters on one device."""
+    """Three steps of all parameters on one device: the states before and after, and metrics."""
     state, step = step_of(variables)
-    return run(state, jax.jit(step), 3)
+    step, taken = jax.jit(step), []
+    for number in range(3):
+        before = state
+        state, measured = step(state, image_batch(number))
+        taken.append((before, state, jax.device_get(measured)))
+    return taken
 
 
-def test_an_update_is_that_of_the_mean_loss_over_the_whole_batch(variables, exact):
+def test_an_update_is_that_of_the_mean_loss_over_the_whole_batch(exact):
     @jax.jit
     def plain(params, batch_stats, opt_state, batch):
         def loss_of(params):
@@ -351,17 +356,15 @@ def test_an_update_is_that_of_the_mean_loss_over_the_whole_batch(variables, exac
         updates, opt_state = TX.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), batch_stats, opt_state, loss
 
-    state, curve = exact
-    params, batch_stats = variables["params"], variables["batch_stats"]
-    opt_state = TX.init(params)
-    for number, measured in enumerate(curve):
+    for number, (before, after, measured) in enumerate(exact):
         params, batch_stats, opt_state, loss = plain(
-            params, batch_stats, opt_state, image_batch(number)
+            before.params, before.batch_stats, before.opt_state, image_batch(number)
         )
         assert measured["loss"] == pytest.approx(float(loss), rel=1e-6)
-    assert_close(state.params, params, 1e-6)
-    assert_close(state.batch_stats, batch_stats, 1e-6)
-    assert_close(state.opt_state, opt_state, 1e-6)
+        assert_close(after.params, params, 1e-6)
+        assert_close(after.batch_stats, batch_stats, 1e-6)
+        # Gradients are sums that cancel; their rounding depends on how they are compiled.
+        assert_close(after.opt_state, opt_state, 5e-6)
 
 
 STEPS = 5
@@ -601,7 +604,7 @@ def test_bfloat16_computes_and_float32_remembers(variables, exact):
         dtypes = {leaf.dtype for leaf in jax.tree.leaves(getattr(after, part))}
         assert dtypes == {jnp.dtype("float32")}, part
     assert {value.dtype for value in measured.values()} == {jnp.dtype("float32")}
-    loss = exact[1][0]["loss"]
+    loss = exact[0][2]["loss"]
     assert measured["loss"] != loss
     assert measured["loss"] == pytest.approx(loss, rel=0.02)
 

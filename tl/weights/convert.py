@@ -1,5 +1,6 @@
 """Converts {name: array} to Flax variables and back; every name, shape and type must match."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +17,11 @@ _EXACT_IN_FLOAT32 = ("float32", "float16", "bfloat16")
 _SHOWN = 8  # most names of each kind that an error lists
 
 
+@functools.lru_cache(maxsize=16)  # a run asks several times, and a network takes a second
 def shapes(model: Network, size: int = 64) -> dict[str, Any]:
     """Returns the variables of a model as `jax.ShapeDtypeStruct`, without computing them.
+
+    They are shared with other callers, and not to be changed.
 
     Args:
       model: the network.

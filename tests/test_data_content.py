@@ -103,14 +103,18 @@ def test_a_damaged_or_unwritable_cache_is_no_error(root, cache, caplog):
 
 
 class Split:
-    def __init__(self, split, contents):
-        self.split, self._contents, self.warnings = split, contents, []
+    def __init__(self, split, contents, labels=()):
+        self.split, self._contents, self._labels = split, contents, labels
+        self.warnings = []
 
     def contents(self):
         return np.array(list(self._contents))
 
     def ids(self):
         return [f"{self.split}/{row}" for row in range(len(self._contents))]
+
+    def labels(self):
+        return np.array(self._labels)
 
     def warn(self, text):
         self.warnings.append(text)
@@ -145,8 +149,10 @@ def test_copies_are_numbered_where_there_are_any():
 
 
 def test_equal_images_of_several_classes():
-    source = Split("train", "abcab")
-    assert content.in_several_classes(source, np.array([0, 1, 1, 0, 1])) == ""
-    assert content.in_several_classes(source, np.array([0, 1, 1, 1, 1])) == (
-        "1 images are in several classes, byte for byte: train/0 = train/3"
-    )
+    for labels, warnings in [
+        ([0, 1, 1, 0, 1], []),
+        ([0, 1, 1, 1, 1], ["1 images are in several classes, byte for byte: train/0 = train/3"]),
+    ]:
+        source = Split("train", "abcab", labels)
+        content.warn_of_several_classes(source)
+        assert source.warnings == warnings

@@ -130,10 +130,11 @@ def test_a_share_or_seed_that_cannot_be_used():
             division.with_test({"train": Labels([0, 0, 1, 1])}, Wanted(**asked))
 
 
-def test_a_class_that_a_split_lacks():
-    opened = {"train": Labels([0, 1]), "test": Labels([1])}
+def test_a_class_that_val_or_test_lacks():
+    opened = {"train": Labels([0, 0]), "val": Labels([1, 0]), "test": Labels([1])}
     division.warn_of_absent_classes(opened)
-    assert opened["train"].warnings == []
+    # That train lacks a class is said once, by `tl.results.warnings`.
+    assert opened["train"].warnings == opened["val"].warnings == []
     assert opened["test"].warnings == ["test has no image of 1 of 2 classes: a"]
 
 

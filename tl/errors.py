@@ -1,7 +1,7 @@
 """What a user's mistake looks like: one message, no traceback."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(ValueError):
@@ -38,14 +38,23 @@ class Stopped(Exception):
         self.status = status
 
 
-def nearest(name: str, names: Iterable[str], count: int = 3) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
     """Returns a clause naming the nearest of `names`, or all of them where none is near.
 
     >>> nearest("resnet5", ["resnet50", "resnet18"])
     "; the nearest are 'resnet50', 'resnet18'"
     """
     names = sorted(names)
-    close = difflib.get_close_matches(name, names, n=count, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return "; the nearest are " + ", ".join(map(repr, close))
     return "; there are " + ", ".join(map(repr, names))
+
+
+def first_of(names: Sequence[object], most: int = 10) -> str:
+    """Returns names joined by commas, at most so many of them; dots stand for the rest.
+
+    >>> first_of(["cat", "dog", "eel"], 2)
+    'cat, dog, ...'
+    """
+    return ", ".join([*map(str, names[:most]), *["..."] * (len(names) > most)])

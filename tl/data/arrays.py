@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Int32, Int64, Shaped
 
-from tl.data import content, division, grouping, kinds
-from tl.data.encoded import Example, shared_small_shape
+from tl.data import content, division, grouping, kinds, tables
+from tl.data.encoded import Example, Warned, shared_small_shape
 from tl.data.tables import Columns
 from tl.errors import UserError, nearest
 
@@ -30,6 +30,8 @@ _LAYOUT = (
     "train_images, train_labels, val_images and so on"
 )
 _ROWS_AT_ONCE = 4096  # whose values are checked
+# What NumPy raises on a file that is damaged, of another kind, or not there.
+_UNREADABLE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ def is_folder_of_arrays(path: Path) -> bool:
     )
 
 
-class ArraySource:
+class ArraySource(Warned):
     """One split of images in an array; the fields are those of `tl.data.sources.Source`.
 
     Its version depends on the pixels and labels, not on where they lie.
@@ -86,10 +88,11 @@ class ArraySource:
           split: as the user named it.
           classes: names, in the order of the labels.
         """
+        super().__init__(name)
         self._images, self._labels, self._rows = images, labels, rows
         self._digests, self._group_names = list(digests), group_names
         self._part = part
-        self.name, self.split, self.classes = name, split, tuple(classes)
+        self.split, self.classes = split, tuple(classes)
         height, width = images.shape[1:3]
         self.image_shape = shared_small_shape((height, width, 3))
         version = hashlib.sha256(f"{height} {width} {images.shape[3:]}\n".encode())
@@ -97,7 +100,6 @@ class ArraySource:
             version.update(f"{digest} {label}\n".encode())
         self.version = version.hexdigest()[:16]
         self.id_bytes = max(len(id_.encode()) for id_ in self.ids())
-        self.warnings: list[str] = []
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -137,11 +139,6 @@ class ArraySource:
     def group_names(self) -> grouping.Names | None:
         """Returns the name of each row's group, its id where it has none; None without groups."""
         return self._group_names
-
-    def warn(self, text: str) -> None:
-        """Logs a warning and keeps it for the run's result."""
-        _log.warning("%s: %s", self.name, text)
-        self.warnings.append(text)
 
     def subset(self, rows: Int[np.ndarray, " rows"], split: str) -> "ArraySource":
         """Returns a source of some of the rows."""
@@ -215,8 +212,7 @@ class Arrays:
                 split=named[part],
                 classes=classes,
             )
-            if warning := content.in_several_classes(source, source.labels()):
-                source.warn(warning)
+            content.warn_of_several_classes(source)
             _log.info("%s: %d images of %d classes", self.where, len(source), len(classes))
             opened[part] = source
         return opened
@@ -250,19 +246,20 @@ def _found(path: Path) -> dict[str, Callable[[], np.ndarray]]:
     """Returns, for the name of each array, a function that reads it.
 
     Raises:
-      UserError: there are none.
+      UserError: there are none, or they cannot be read.
     """
-    with _naming(path):
-        if path.is_dir():
-            files = sorted(path.glob("*.npy"))
-            found: dict[str, Callable[[], np.ndarray]] = {
-                file.stem: functools.partial(np.load, file, mmap_mode="r", allow_pickle=False)
-                for file in files
-            }
-        else:
+    found: dict[str, Callable[[], np.ndarray]]
+    if path.is_dir():
+        found = {
+            file.stem: functools.partial(np.load, file, mmap_mode="r", allow_pickle=False)
+            for file in sorted(path.glob("*.npy"))
+        }
+    else:
+        try:
             with _npz(path) as opened:
-                names = list(opened)
-            found = {name: functools.partial(_of_npz, path, name) for name in names}
+                found = {name: functools.partial(_of_npz, path, name) for name in opened}
+        except _UNREADABLE as error:
+            raise _unreadable(path, error) from error
     if not found:
         raise UserError(f"{path} has no arrays; {_LAYOUT}", field="data.data_dir")
     return found
@@ -280,13 +277,8 @@ def _npz(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
         yield opened
 
 
-@contextlib.contextmanager
-def _naming(path: Path | str) -> Iterator[None]:
-    """Turns an error of NumPy into a `UserError` that names the file."""
-    try:
-        yield
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} cannot be read as NumPy's arrays: {error}") from error
+def _unreadable(path: Path | str, error: Exception) -> UserError:
+    return UserError(f"{path} cannot be read as NumPy's arrays: {error}")
 
 
 def _loaded(
@@ -298,16 +290,15 @@ def _loaded(
       UserError: it cannot be read, or holds Python objects, which may run code when they are read.
     """
     try:
-        with _naming(where):
-            return arrays[key]()
-    except UserError as error:
+        return arrays[key]()
+    except _UNREADABLE as error:
         if "allow_pickle" in str(error) or "Python objects" in str(error):
             raise UserError(
                 f"{where}: {key} holds Python objects, which are not read, since they can run "
                 "code; save one array of numbers or text: np.stack(list_of_images), "
                 "np.array(list_of_names)"
             ) from error
-        raise
+        raise _unreadable(where, error) from error
 
 
 def _splits(where: str, keys: Sequence[str], columns: Columns) -> dict[str, _Split]:
@@ -415,9 +406,10 @@ def _texts(values: np.ndarray, where: str) -> list[str]:
         raise UserError(f"{found}{expected}" + (": labels.argmax(axis=1)" if one_hot else ""))
     if values.dtype.kind not in "biuUS":
         raise UserError(f"{found}{expected}: labels.astype(int), if they are whole numbers")
+    if values.dtype.kind == "b":
+        values = values.astype(np.uint8)
+    elif values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
     distinct, number = np.unique(values, return_inverse=True)
-    names = []
-    for value in distinct.tolist():
-        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-        names.append(str(int(text)) if isinstance(text, bool) else str(text).strip())
+    names = list(map(tables.text, distinct.tolist()))
     return [names[n] for n in number.tolist()]

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Int32, Int64, Shaped
 from tqdm import tqdm
 
 from tl.data import kinds
-from tl.errors import UserError
+from tl.errors import UserError, first_of
 from tl.files import progress_options, read_json, replacing
 from tl.weights.fetch import cache_root
 
@@ -42,6 +42,9 @@ class Identified(Protocol):
 
     def ids(self) -> Sequence[str]:
         """Returns the id of each row."""
+
+    def labels(self) -> Int32[np.ndarray, " n"]:
+        """Returns the label of each row."""
 
     def warn(self, text: str) -> None:
         """Logs a warning and keeps it for the run's result."""
@@ -171,27 +174,26 @@ def _shared(a: str, first: Identified, b: str, second: Identified) -> str:
     if not rows:
         return ""
     ids, others = first.ids(), second.ids()
-    pairs = [f"{ids[row]} = {others[there[contents[row]]]}" for row in rows[:_PAIRS]]
-    more = ", ..." if len(rows) > _PAIRS else ""
+    pairs = [f"{ids[row]} = {others[there[contents[row]]]}" for row in rows]
     return (
         f"{len(rows):,} of {len(contents):,} images of {a} are in {b} too, byte for byte: "
-        f"{', '.join(pairs)}{more}"
+        f"{first_of(pairs, _PAIRS)}"
     )
 
 
-def in_several_classes(source: Identified, labels: np.ndarray) -> str:
-    """Returns a warning of equal images with different labels, '' where there are none."""
+def warn_of_several_classes(source: Identified) -> None:
+    """Warns where equal images have different labels."""
+    labels = source.labels()
     first: dict[str, int] = {}
     differ = [
         (first[content], row)
         for row, content in enumerate(source.contents().tolist())
         if labels[first.setdefault(content, row)] != labels[row]
     ]
-    if not differ:
-        return ""
-    ids = source.ids()
-    pairs = ", ".join(f"{ids[a]} = {ids[b]}" for a, b in differ[:_PAIRS])
-    return (
-        f"{len(differ):,} images are in several classes, byte for byte: {pairs}"
-        f"{', ...' if len(differ) > _PAIRS else ''}"
-    )
+    if differ:
+        ids = source.ids()
+        pairs = [f"{ids[a]} = {ids[b]}" for a, b in differ]
+        source.warn(
+            f"{len(differ):,} images are in several classes, byte for byte: "
+            f"{first_of(pairs, _PAIRS)}"
+        )

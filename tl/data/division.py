@@ -10,11 +10,10 @@ from jaxtyping import Int, Int32, Int64
 
 from tl.data import grouping, splits
 from tl.data.encoded import Example
-from tl.errors import UserError, nearest
+from tl.errors import UserError, first_of, nearest
 
 VAL_NAMES = ("val", "validation", "valid")
 USUAL = {"train": ("train", "training"), "val": VAL_NAMES, "test": ("test", "testing")}
-_NAMED = 10  # in a message, at most
 
 _log = logging.getLogger(__name__)
 
@@ -141,14 +140,15 @@ def _find(there: Collection[str], name: str, part: str) -> str | None:
 
 
 def warn_of_absent_classes(opened: Mapping[str, Divisible]) -> None:
-    """Warns where a part has no image of a class."""
+    """Warns where val or test has no image of a class; of train see `tl.results.warnings`."""
     for part, source in opened.items():
+        if part == "train":
+            continue
         held = set(source.labels().tolist())
         if absent := [name for label, name in enumerate(source.classes) if label not in held]:
             source.warn(
                 f"{part} has no image of {len(absent)} of {len(source.classes)} classes: "
-                + ", ".join(absent[:_NAMED])
-                + (" ..." if len(absent) > _NAMED else "")
+                f"{first_of(absent)}"
             )
 
 

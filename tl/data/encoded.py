@@ -36,7 +36,25 @@ def shared_small_shape(shape: tuple[int | None, ...]) -> tuple[int, int, int] | 
     return None
 
 
-class EncodedSource(abc.ABC):
+class Warned:
+    """What a source has to say of its images.
+
+    Attributes:
+      name: of the data set.
+      warnings: what to know of these images before trusting a number that rests on them.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        """Logs a warning and keeps it for the run's result."""
+        _log.warning("%s: %s", self.name, text)
+        self.warnings.append(text)
+
+
+class EncodedSource(Warned, abc.ABC):
     """One split of encoded images with random access; a subclass reads the bytes.
 
     Attributes:
@@ -48,7 +66,7 @@ class EncodedSource(abc.ABC):
       id_bytes: no id is longer in UTF-8.
       skip_corrupt: leave out images that cannot be decoded, which are an error otherwise. Such a
         row stays, with label -1 and pixels 0.
-      warnings: what to know of these images before trusting a number that rests on them.
+      warnings: see `Warned`.
     """
 
     def __init__(
@@ -62,19 +80,13 @@ class EncodedSource(abc.ABC):
         id_bytes: int,
         skip_corrupt: bool,
     ):
-        self.name = name
+        super().__init__(name)
         self.version = version
         self.split = split
         self.classes = tuple(classes)
         self.image_shape = image_shape
         self.id_bytes = id_bytes
         self.skip_corrupt = skip_corrupt
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        """Logs a warning and keeps it for the run's result."""
-        _log.warning("%s: %s", self.name, text)
-        self.warnings.append(text)
 
     @abc.abstractmethod
     def __len__(self) -> int: ...

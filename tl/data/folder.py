@@ -1,6 +1,5 @@
 """Folders of images: root/<split>/<class>/**/*.jpg, or one level that is divided by a rule."""
 
-import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -14,11 +13,10 @@ from jaxtyping import Int, Int32, Int64, Shaped
 
 from tl.data import content, division, encoded, grouping, kinds, walk
 from tl.data.division import VAL_NAMES, Wanted
-from tl.errors import UserError
+from tl.errors import UserError, first_of
 
 _SPLIT_NAMES = frozenset(name for names in division.USUAL.values() for name in names)
 _LAYOUT = "expected ROOT/<class>/*.jpg, or ROOT/train/<class>/*.jpg with ROOT/val and ROOT/test"
-_NAMED = 10  # classes in a message, at most
 
 _log = logging.getLogger(__name__)
 
@@ -125,24 +123,15 @@ class FolderSource(encoded.EncodedSource):
     def _read(self, rows: Sequence[int]) -> Iterator[tuple[bytes | OSError, int, str]]:
         for row in rows:
             file = self.files[row]
+            path = self.root / file.path
             data: bytes | OSError
             try:
-                with _naming(self.root / file.path):
-                    data = kinds.read_bytes(self.root / file.path)
-            except UserError as error:
-                if not self.skip_corrupt or not isinstance(error.__cause__, OSError):
-                    raise
-                data = error.__cause__
+                data = kinds.read_bytes(path)
+            except OSError as error:
+                if not self.skip_corrupt:
+                    raise UserError(f"{path} cannot be read: {error.strerror}") from error
+                data = error
             yield data, file.label, file.id
-
-
-@contextlib.contextmanager
-def _naming(path: pathlib.Path) -> Iterator[None]:
-    """Turns an error of the file system into a `UserError` that names the path."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{error.filename or path} cannot be read: {error.strerror}") from error
 
 
 def as_id(path: str) -> str:
@@ -221,7 +210,7 @@ def _check_classes(listing: _Listing, labelled: bool) -> None:
         if empty := [name for name in names if not listing.classes[name]]:
             raise UserError(
                 f"no images ({', '.join(sorted(kinds.endings()))}) in these class folders of "
-                f"{where}: {_few(empty)}; fill or remove them"
+                f"{where}: {first_of(empty)}; fill or remove them"
             )
         return
     raise UserError(
@@ -234,11 +223,10 @@ def _check_known(listing: _Listing, train: _Listing) -> None:
     """Raises UserError where a split has images of classes that train lacks."""
     there, known = listing.names, train.names
     if extra := [name for name in there if name not in known and listing.classes[name]]:
-        missing = [name for name in known if name not in there]
-        raise UserError(
-            f"{listing.split}/ has classes that {train.split}/ lacks: {_few(extra)}"
-            + (f"; of the classes of {train.split}/ it lacks {_few(missing)}" if missing else "")
-        )
+        text = f"{listing.split}/ has classes that {train.split}/ lacks: {first_of(extra)}"
+        if missing := [name for name in known if name not in there]:
+            text += f"; of the classes of {train.split}/ it lacks {first_of(missing)}"
+        raise UserError(text)
     if known and not there and listing.loose:
         raise UserError(
             f"{listing.directory} must hold a folder for each class, as {train.directory} does; "
@@ -247,10 +235,6 @@ def _check_known(listing: _Listing, train: _Listing) -> None:
         )
     if not any(listing.classes.get(name) for name in known or [""]):
         raise UserError(f"no images of {train.split}/'s classes are in {listing.directory}")
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
 
 
 def _open(
@@ -345,8 +329,7 @@ def _describe(source: FolderSource, listing: _Listing) -> None:
             f"{len(listing.loose):,} images beside the class folders of {listing.directory} are of "
             "no class and left out"
         )
-    if warning := content.in_several_classes(source, source.labels()):
-        source.warn(warning)
+    content.warn_of_several_classes(source)
 
 
 def _root(root: str) -> pathlib.Path:
@@ -385,16 +368,7 @@ def open_folder(
 
 
 def open_splits(
-    root: str,
-    *,
-    train: str,
-    val: str | None,
-    test: str,
-    test_fraction: float,
-    seed: int,
-    skip_corrupt: bool,
-    labelled: bool = True,
-    group_pattern: str = "",
+    root: str, wanted: Wanted, *, skip_corrupt: bool = False, group_pattern: str = ""
 ) -> dict[str, FolderSource]:
     """Returns the sources of a folder under 'train', 'test' and, where there is one, 'val'.
 
@@ -403,14 +377,10 @@ def open_splits(
 
     Args:
       root: the data set's directory.
-      train: name of the training directory; without it, the classes lie in root itself.
-      val: name of the validation directory, or None for val/, validation/ or valid/ if there.
-      test: name of the test directory.
-      test_fraction: share of each class that becomes the test split where there is no directory.
-      seed: of that division.
+      wanted: names of directories. Without that of train, the classes lie in root itself; val is
+        val/, validation/ or valid/ where it has no name. Where no labels are needed, one class
+        or none is enough, and there is no test split if none can be held out.
       skip_corrupt: leave out images that cannot be decoded.
-      labelled: whether classes are needed. Without, one class or none is enough, and there is no
-        test split where none can be held out.
       group_pattern: what it finds in an image's path, relative to root, names the image's group;
         see `tl.data.grouping.by_pattern`. '' for no groups.
 
@@ -418,24 +388,24 @@ def open_splits(
       UserError: a directory that was named is not there, train has too few classes, another split
         has a class that train lacks, or the share or seed is needed and cannot be used.
     """
-    base = _root(root)
+    base, val = _root(root), wanted.val
 
     def is_there(name: str) -> bool:
         return bool(name) and os.path.isdir(base / name)
 
     if val is None:
-        val = next((n for n in VAL_NAMES if n != test and is_there(n)), None)
-    if is_there(train):
-        names = {"train": train}
-        if is_there(test) or test != "test":  # a name that somebody chose must be there
-            names["test"] = test
+        val = next((n for n in VAL_NAMES if n != wanted.test and is_there(n)), None)
+    if is_there(wanted.train):
+        names = {"train": wanted.train}
+        if is_there(wanted.test) or wanted.test != "test":  # a name that somebody chose
+            names["test"] = wanted.test
         if val is not None:
             names["val"] = val
     else:
-        _check_one_level(base, train, val, test)
+        _check_one_level(base, wanted.train, val, wanted.test)
         names = {"train": ""}
     listings = {part: _list(base, name, f"data.{part}") for part, name in names.items()}
-    _check_classes(listings["train"], labelled)
+    _check_classes(listings["train"], wanted.labelled)
     for part in ("val", "test"):
         if part in listings:
             _check_known(listings[part], listings["train"])
@@ -447,7 +417,6 @@ def open_splits(
         group_pattern=group_pattern,
     )
     division.warn_of_absent_classes(opened)
-    wanted = Wanted(train, val, test, test_fraction, seed, labelled)
     return division.with_test(opened, wanted, lambda name: f"{name}/")
 
 

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int, Int64, Shaped
 
-from tl.errors import UserError
+from tl.errors import UserError, first_of
 
 Names = Shaped[np.ndarray, " n"]
 
@@ -53,8 +53,8 @@ def by_pattern(paths: Sequence[str], pattern: str) -> list[str]:
         ) from error
     found = [compiled.search(path) for path in paths]
     if without := [path for path, match in zip(paths, found) if match is None]:
-        part = f"(?:{pattern})" if compiled.groups else f"({pattern})"
         few = ", ".join(without[:_NAMED])
+        part = f"(?:{pattern})" if compiled.groups else f"({pattern})"
         raise UserError(
             f"{pattern!r} finds nothing in {len(without):,} of {len(paths):,} paths, such as "
             f"{few}; {f'.*?{part}|.*'!r} makes each of these a group of its own",
@@ -103,10 +103,9 @@ def check_apart(opened: Mapping[str, object]) -> None:
     }
     for a, b in itertools.combinations(names, 2):
         if shared := sorted(names[a] & names[b]):
-            more = ", ..." if len(shared) > _NAMED else ""
             count = "1 group has" if len(shared) == 1 else f"{len(shared):,} groups have"
             raise UserError(
                 f"{count} images in {a} and in {b}: "
-                f"{', '.join(shared[:_NAMED])}{more}; put each wholly into one of the two, or "
+                f"{first_of(shared, _NAMED)}; put each wholly into one of the two, or "
                 "leave the groups out"
             )

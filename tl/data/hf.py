@@ -14,7 +14,7 @@ from jaxtyping import Int, Int32, Int64, Shaped
 
 from tl.data import content, division, encoded, grouping, kinds, tables
 from tl.data.tables import Columns
-from tl.errors import UserError, nearest
+from tl.errors import UserError
 
 PREFIX = "hf:"
 
@@ -185,7 +185,9 @@ class HfSet:
         self._features = features = next(iter(found.values())).features
         self._image = _image_column(features, columns.image, where)
         self._label = _label_column(features, columns.label, where)
-        self._group = _usual(features, columns.group, tables.GROUPS, "data.group_column", where)
+        self._group = tables.column(
+            where, features, columns.group, tables.GROUPS, "data.group_column"
+        )
         _log.info(
             "%s: columns: image %s, label %s, group %s",
             where, self._image, self._label, self._group,
@@ -284,25 +286,11 @@ def _kind(feature: Any) -> str:
     return type(feature).__name__
 
 
-def _usual(
-    features: Mapping[str, Any], given: str, usual: Sequence[str], field: str, where: str
-) -> str | None:
-    """Returns the column of a given or a usual name, None where neither is there.
-
-    Raises:
-      UserError: the column given is not there.
-    """
-    if given and given not in features:
-        raise UserError(f"{where} has no column {given!r}{nearest(given, features)}", field=field)
-    by_name = {name.lower(): name for name in reversed(list(features))}
-    return given or next((by_name[name] for name in usual if name in by_name), None)
-
-
 def _image_column(features: Mapping[str, Any], given: str, where: str) -> str:
     field = "data.image_column"
     images = [name for name, feature in features.items() if _kind(feature) == "Image"]
     if given:
-        _usual(features, given, (), field, where)
+        tables.column(where, features, given, (), field)
         if given not in images:
             raise UserError(
                 f"{where}: {given!r} is no column of images, but {features[given]}", field=field
@@ -321,7 +309,7 @@ def _image_column(features: Mapping[str, Any], given: str, where: str) -> str:
 
 def _label_column(features: Mapping[str, Any], given: str, where: str) -> str:
     field = "data.label_column"
-    usual = _usual(features, given, tables.LABELS, field, where)
+    usual = tables.column(where, features, given, tables.LABELS, field)
     named = [name for name, feature in features.items() if _kind(feature) == "ClassLabel"]
     found = given or (usual if usual in named else named[0] if len(named) == 1 else usual)
     if not found or (len(named) > 1 and not given and found not in named):

@@ -118,7 +118,7 @@ def _table(file: Path, path_column: str, label_column: str) -> Iterator[Listed]:
     if label_column:
         tables.column(file, first.values, label_column, ())
     for place, row in itertools.chain([first], found):
-        path = tables.path(row.get(column), f"{file} {place}")
+        path = tables.path(row.get(column or ""), f"{file} {place}")
         if not path:
             raise UserError(f"{file} has a row without a {column!r}: {place}")
         yield Listed(os.path.join(file.parent, path), tables.text(row.get(label_column)))

@@ -1,6 +1,7 @@
 """Tables that list images: in each row a path, a label and maybe a split and a group."""
 
 import difflib
+import functools
 import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -123,8 +124,7 @@ class Manifest:
                 name=self.name,
             )
             _log.info("%s: %d images of %d classes", self.file, len(source), len(classes))
-            if warning := content.in_several_classes(source, source.labels()):
-                source.warn(warning)
+            content.warn_of_several_classes(source)
             opened[part] = source
         return opened
 
@@ -163,14 +163,7 @@ def _rows(file: Path, columns: Columns, labelled: bool) -> list[_Listed]:
     first = next(read, None)
     if first is None:
         raise UserError(f"{file} has no rows", field="data.data_dir")
-    there = first.values
-
-    def column(given: str, usual: Sequence[str], field: str, needed: bool = False) -> str | None:
-        try:
-            return tables.column(file, there, given, usual, needed=needed)
-        except UserError as error:
-            raise UserError(str(error), field=field) from error
-
+    column = functools.partial(tables.column, file, first.values)
     path = column(columns.image, tables.PATHS, "data.image_column", needed=True)
     label = column(columns.label, tables.LABELS, "data.label_column", needed=labelled)
     split = column(columns.split, tables.SPLITS, "data.split_column")

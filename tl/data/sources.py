@@ -75,8 +75,14 @@ class Data:
 
     @property
     def columns(self) -> Columns:
-        """The names of a table's columns."""
+        """The names of a table's columns, or of arrays."""
         return Columns(self.image_column, self.label_column, self.split_column, self.group_column)
+
+    def wanted(self, labelled: bool) -> division.Wanted:
+        """Returns the splits that a run wants; `labelled` says whether it needs classes."""
+        return division.Wanted(
+            self.train, self.val_split, self.test, self.test_fraction, self.seed, labelled
+        )
 
     @property
     def val_split(self) -> str | None:
@@ -221,10 +227,7 @@ def _with_named_splits(
         return division.open_one(opener(data, True), name, part)
 
     def parts(data: Data, labelled: bool) -> Mapping[str, Source]:
-        wanted = division.Wanted(
-            data.train, data.val_split, data.test, data.test_fraction, data.seed, labelled
-        )
-        return division.open_parts(opener(data, labelled), wanted)
+        return division.open_parts(opener(data, labelled), data.wanted(labelled))
 
     return Kind(split, parts, groups)
 
@@ -242,13 +245,8 @@ def _folder_split(data: Data, split: str, field: str) -> Source:
 def _folder_parts(data: Data, labelled: bool) -> Mapping[str, Source]:
     return folder.open_splits(
         data.data_dir,
-        train=data.train,
-        val=data.val_split,
-        test=data.test,
-        test_fraction=data.test_fraction,
-        seed=data.seed,
+        data.wanted(labelled),
         skip_corrupt=data.skip_corrupt,
-        labelled=labelled,
         group_pattern=data.group_pattern,
     )
 

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, NamedTuple
 
 from tl.errors import UserError, nearest
 
@@ -69,28 +69,23 @@ def rows(file: Path) -> Iterator[Row]:
     return _READERS[file.suffix.lower()](file)
 
 
-@overload
 def column(
-    file: Path, there: Iterable[str], given: str, usual: Sequence[str], *, needed: Literal[True]
-) -> str: ...
-
-
-@overload
-def column(
-    file: Path, there: Iterable[str], given: str, usual: Sequence[str], *, needed: bool = False
-) -> str | None: ...
-
-
-def column(
-    file: Path, there: Iterable[str], given: str, usual: Sequence[str], *, needed: bool = False
+    where: str | Path,
+    there: Iterable[str],
+    given: str,
+    usual: Sequence[str],
+    field: str = "",
+    *,
+    needed: bool = False,
 ) -> str | None:
     """Returns the name of a column, or None where none was given and none has a usual name.
 
     Args:
-      file: the table, for errors.
+      where: the table, for errors.
       there: names of its columns.
       given: the name of the column; '' for the first of `usual` that is there, in any case.
       usual: names in lower case.
+      field: the config's field that names the column, for errors.
       needed: whether None is an error.
 
     Raises:
@@ -101,7 +96,7 @@ def column(
     found = given if given in there else next((by_name[n] for n in usual if n in by_name), None)
     if (given and found != given) or (needed and not found):
         wanted = given or usual[0]
-        raise UserError(f"{file} has no column {wanted!r}{nearest(wanted, there)}")
+        raise UserError(f"{where} has no column {wanted!r}{nearest(wanted, there)}", field=field)
     return found
 
 

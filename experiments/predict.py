@@ -11,6 +11,7 @@ one path a line of standard input. Rows keep this order. Without --output they g
 as CSV.
 """
 
+import itertools
 import sys
 import time
 from collections.abc import Sequence
@@ -103,7 +104,7 @@ def main(arguments: Sequence[str]) -> None:
         folder = workdir.start(config, WORKDIR.value, "predict", overwrite=OVERWRITE.value)
     predict.run(
         model,
-        predict.after(first, items),
+        itertools.chain([first], items),
         wanted,
         output,
         overwrite=OVERWRITE.value,

@@ -305,7 +305,7 @@ def test_a_lead_is_over_seeds_where_there_are_five():
     seeds = np.arange(5)
     found = intervals.lead(a, b, seeds, seeds)
     assert (found.difference, *found.ci95) == intervals.crossed_interval(a, b, paired=True)
-    assert (found.seeds, found.over, found.caution) == (5, "seeds and images", "")
+    assert (found.seeds, found.over, found.note) == (5, "seeds and images", "")
     order = np.array([3, 1, 4, 0, 2])
     assert intervals.lead(a, b[order], seeds, order) == found
     others = intervals.lead(a, b, seeds, seeds + 1)
@@ -322,4 +322,4 @@ def test_a_lead_of_few_seeds_is_over_images_alone(count, said):
     found = intervals.lead(a, b, np.arange(5), np.arange(count))
     alone = intervals.paired_interval(a.mean(axis=0), b.mean(axis=0))
     assert (found.difference, *found.ci95) == alone
-    assert (found.seeds, found.over, found.caution) == (count, "images alone", said)
+    assert (found.seeds, found.over, found.note) == (count, "images alone", said)

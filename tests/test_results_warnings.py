@@ -1,12 +1,12 @@
 import numpy as np
 
-from tl.results import cautions
+from tl.results import warnings
 
 
 def of(train, val, test, **fields):
     counts = {"train": train, "val": val, "test": test}
     labels = {part: np.repeat(np.arange(len(n)), n) for part, n in counts.items()}
-    return cautions.of_parts(labels, [f"c{i}" for i in range(len(train))], **fields)
+    return warnings.of_parts(labels, [f"c{i}" for i in range(len(train))], **fields)
 
 
 def test_enough_images_need_no_word():
@@ -27,23 +27,23 @@ def test_a_number_of_examples_that_was_asked_for_is_no_surprise():
 
 
 def test_at_most_ten_classes_are_named():
-    (text,) = cautions.of_labels(np.arange(12), [f"c{i}" for i in range(12)])
-    assert text.startswith("12 of 12 classes") and text.endswith(", c9 (1) ...")
+    (text,) = warnings.of_labels(np.arange(12), [f"c{i}" for i in range(12)])
+    assert text.startswith("12 of 12 classes") and text.endswith(", c9 (1), ...")
 
 
 def test_few_steps_of_a_head_that_starts_from_nothing():
-    assert cautions.of_steps(99, "zero") == [
+    assert warnings.of_steps(99, "zero") == [
         "99 steps are few for a head that starts from nothing; start it from the probe with "
         "train.head=probe, or train longer with train.min_steps=100"
     ]
-    assert len(cautions.of_steps(1, "random")) == 1
+    assert len(warnings.of_steps(1, "random")) == 1
     for steps, head in ((100, "zero"), (0, "random"), (1, "probe"), (1, "keep")):
-        assert cautions.of_steps(steps, head) == []
+        assert warnings.of_steps(steps, head) == []
 
 
 def test_warnings_are_lines_of_the_log():
     lines = []
-    cautions.tell(["a", "b"], lines.append)
+    warnings.tell(["a", "b"], lines.append)
     assert lines == ["warning: a", "warning: b"]
 
 

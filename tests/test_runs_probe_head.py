@@ -10,7 +10,6 @@ from tl.data.transforms import device_transform
 from tl.features.network import Extraction
 from tl.probes.solvers import Logistic
 from tl.runs.probe_head import fit_head
-from tl.train.start import with_head
 from tl.weights.load import load
 
 
@@ -37,7 +36,7 @@ def test_the_network_with_the_head_predicts_what_the_probe_does(tmp_path):
     assert said.startswith("head: linear probe with l2 ") and said.endswith(" % of 30")
     images = np.stack([source[row]["image"] for row in rows[90:].tolist()])
     inputs = device_transform(jnp.asarray(images), network.spec.preprocessing)
-    started = with_head(network, head)
+    started = network.with_head(head)
     logits = started.model.apply(started.variables, inputs)["logits"]
     top1 = np.mean(np.argmax(logits, axis=1) == source.labels()[rows[90:]])
     assert f"val top-1 {100 * top1:.2f} %" in said

@@ -130,7 +130,7 @@ def test_the_module_and_the_preprocessing_are_the_configs(network):
 def test_with_head_leaves_the_network_it_is_given_alone(network):
     given = network()
     head = {"kernel": np.ones((16, 10), np.float32), "bias": np.full(10, 2.0, np.float32)}
-    changed = start.with_head(given, head)
+    changed = given.with_head(head)
     assert same(split(changed.variables)[0], split(given.variables)[0])
     assert changed.variables["params"]["head"]["bias"][3] == 2.0
     assert not np.any(given.variables["params"]["head"]["kernel"])

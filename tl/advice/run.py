@@ -1,4 +1,4 @@
-"""Advice on a data set and a weight set, in about a minute, in call order."""
+"""An advice run, in the order of its calls: sample, measurements, rule, commands."""
 
 import dataclasses
 import itertools
@@ -21,10 +21,9 @@ from tl.models.registry import FINAL, LOGITS
 from tl.results.run import SCHEMA
 from tl.runs import options
 from tl.runs.cost import Images
-from tl.runs.extract import load_network
 from tl.runs.outcome import describe_data, describe_weights, write_report
 from tl.runs.workdir import begin
-from tl.weights.load import Pretrained
+from tl.weights.load import Pretrained, load
 
 WORTH_REUSING = 5.0  # seconds that extraction would take
 
@@ -60,7 +59,8 @@ def advise(
     config = options.config(fields)
     options.check_lists(config)
     data = options.data_to_hold_out(config, "advice")
-    network = load_network(options.weights(config))
+    weights = options.weights(config)
+    network = load(weights.name, **weights.reading)
     preprocessing = options.overrides(config).of(network.spec.preprocessing)
     opened = sources.open_sources(data)
     images = Images.of(opened)

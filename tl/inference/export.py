@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Real
 
 from tl.data.transforms import Prepare, device_transform, normalise
@@ -85,8 +84,8 @@ class Inputs:
         return device_transform if self.image_size else normalise
 
 
-def _as_they_are(images: jax.Array, p: Preprocessing, dtype: DTypeLike = jnp.float32) -> jax.Array:
-    return images.astype(dtype)
+def _as_they_are(images: jax.Array, p: Preprocessing) -> jax.Array:
+    return images
 
 
 def classify(model: Model, inputs: Inputs) -> Classify:
@@ -179,11 +178,8 @@ def as_network(model: Model) -> Pretrained:
     else:
         head = {"kernel": model.head.kernel, "bias": model.head.bias}
     scaled = {name: value / np.float32(model.temperature) for name, value in head.items()}
-    params = {**model.network.variables["params"], "head": scaled}
     spec = dataclasses.replace(model.network.spec, num_classes=len(model.classes))
-    return dataclasses.replace(
-        model.network, spec=spec, variables={**model.network.variables, "params": params}
-    )
+    return dataclasses.replace(model.network.with_head(scaled), spec=spec)
 
 
 def _torch(model: Model, kind: str, folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from tl.probes import protocol
 from tl.probes.heads import Classifier
 from tl.probes.held_out import HeldOut, Score
 from tl.probes.solvers import SOLVERS, Solver
-from tl.results import calibration, cautions
+from tl.results import calibration, warnings
 
 Arrays = Float[np.ndarray, "n d"] | Mapping[str, Float[np.ndarray, "n d"]]
 
@@ -161,7 +161,7 @@ def fit_probe(
         test_rows=held_rows,
         temperature=calibration.scaling(test_logits, test_numbers, fitted).temperature,
         warnings=(
-            *cautions.of_parts(labels_of, classes.tolist(), folds=len(folds)),
+            *warnings.of_parts(labels_of, classes.tolist(), folds=len(folds)),
             *selected.warnings,
         ),
         head=selected.fit.head,

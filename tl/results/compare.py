@@ -1,6 +1,7 @@
 """Compares runs with a baseline on the same test images, and tells differences from noise."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """Of their test top-1, a fraction."""
+        """The difference of their test top-1, a fraction."""
         return self.lead.difference
 
     @property
@@ -223,9 +224,7 @@ def _compare(run: Contender, baseline: Contender, order: Int[np.ndarray, " n"]) 
 
 def _missing(ids: Shaped[np.ndarray, " n"], others: Shaped[np.ndarray, " m"]) -> list[str]:
     """Returns, sorted, the ids that occur more often in `ids` than in `others`."""
-    values, counts = np.unique(ids, return_counts=True)
-    there = dict(zip(*np.unique(others, return_counts=True), strict=True))
-    return [str(v) for v, count in zip(values, counts, strict=True) if count > there.get(v, 0)]
+    return sorted(Counter(ids.tolist()) - Counter(others.tolist()))
 
 
 def _top1(run: Contender) -> tuple[float, tuple[float, float]]:
@@ -278,6 +277,6 @@ def _notes(comparisons: Sequence[Comparison]) -> list[str]:
             f"The difference of {', '.join(over_seeds)} has an interval over seeds and images: a "
             "bootstrap of both, which covers the luck of training."
         )
-    for caution in dict.fromkeys(c.lead.caution for c in comparisons if not c.lead.over_seeds):
-        notes.append(f"{caution}. The interval of the difference is then over images alone.")
+    for note in dict.fromkeys(c.lead.note for c in comparisons if not c.lead.over_seeds):
+        notes.append(f"{note}. The interval of the difference is then over images alone.")
     return notes

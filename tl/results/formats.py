@@ -114,13 +114,13 @@ def in_folds(val: Mapping[str, Any]) -> str:
     return f", held out in {val['folds']} folds" if "folds" in val else ""
 
 
-def plural(count: int, noun: str, nouns: str = "") -> str:
+def plural(count: int, noun: str) -> str:
     """Formats a count with its noun.
 
-    >>> plural(1, "seed"), plural(3, "seed"), plural(2, "class", "classes")
-    ('1 seed', '3 seeds', '2 classes')
+    >>> plural(1, "seed"), plural(3000, "seed")
+    ('1 seed', '3,000 seeds')
     """
-    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+    return f"{count:,} {noun if count == 1 else noun + 's'}"
 
 
 def shell_word(word: str) -> str:

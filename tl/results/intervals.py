@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
+from tl.results.formats import plural
+
 ENOUGH_SEEDS = 5  # fewer say too little about all seeds: Student's factor of 4 is 3.2, of 5 is 2.8
 
 _DRAWN_AT_ONCE = 1 << 24  # numbers of a bootstrap that are in memory
@@ -42,13 +44,13 @@ class Lead:
         return "seeds and images" if self.over_seeds else "images alone"
 
     @property
-    def caution(self) -> str:
+    def note(self) -> str:
         """Says that the interval leaves out the luck of training, or '' if it does not."""
         if self.over_seeds:
             return ""
         return (
-            f"{self.seeds} seed{'s' * (self.seeds != 1)}: too few to say how much is the luck of "
-            f"training; {ENOUGH_SEEDS} or more are needed"
+            f"{plural(self.seeds, 'seed')}: too few to say how much is the luck of training; "
+            f"{ENOUGH_SEEDS} or more are needed"
         )
 
 

@@ -72,15 +72,15 @@ def pca(coordinates: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n 2"]:
     return np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
 
 
-def tsne(coordinates: Float[np.ndarray, "n p"], seed: int = 0) -> Float[np.ndarray, "n 2"]:
+def tsne(coordinates: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n 2"]:
     """Places points so that neighbours stay neighbours (van der Maaten and Hinton 2008).
 
     Distances between far groups mean little, and so do the sizes of groups. The search starts
-    from the first two coordinates. The perplexity is 30, but at most a third of n - 1.
+    from the first two coordinates, and gives the same points again on one machine. The perplexity
+    is 30, but at most a third of n - 1.
 
     Args:
       coordinates: float [n, p], principal coordinates, the one of the largest variance first.
-      seed: the same seed gives the same points on one machine.
 
     Returns:
       float64 [n, 2]; the points of `pca` if n < 4 or all points are equal.
@@ -96,7 +96,7 @@ def tsne(coordinates: Float[np.ndarray, "n p"], seed: int = 0) -> Float[np.ndarr
     # TSNE's own init="pca" needs two coordinates at least.
     wide = coordinates if coordinates.shape[1] > 1 else start
     perplexity = min(30.0, (count - 1) / 3)
-    embedding = TSNE(init="pca", perplexity=perplexity, random_state=seed, n_jobs=1)
+    embedding = TSNE(init="pca", perplexity=perplexity, random_state=0, n_jobs=1)
     # Its threads wait for each other 1,000 times. Beside another program on the same cores, two
     # took 27 s for 797 points that one places in 4 s.
     with threadpool_limits(1):

@@ -1,4 +1,4 @@
-"""Warnings of divisions whose numbers would mislead: tiny classes, a tiny validation set."""
+"""Warnings of what makes a run's numbers mislead: tiny classes, a tiny val, few steps."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from tl.errors import first_of
 from tl.files import Log
 
 LEAST_TRAIN, LEAST_TEST = 5, 3  # images of a class
@@ -13,7 +14,6 @@ LEAST_VAL = 50  # images in all
 # Of a head that starts from nothing. With 10 images a class, 50 steps gave 38 % on CIFAR-10 and
 # 48 % on digits, 100 steps 52 and 73 %; from the probe, 50 steps gave 57 and 70 %.
 LEAST_STEPS = 100
-_NAMED = 10  # classes in a warning, at most
 
 
 def of_parts(
@@ -34,8 +34,8 @@ def of_parts(
     """
     found = of_labels(labels["test"], classes)
     train = np.bincount(labels["train"], minlength=len(classes))
-    if absent := _names(classes, np.flatnonzero(train == 0)):
-        found.append(f"no training image is of {absent}")
+    if absent := [name for name, count in zip(classes, train) if not count]:
+        found.append(f"no training image is of {first_of(absent)}")
     if not chosen and folds < LEAST_TRAIN:
         found += _few(train, LEAST_TRAIN, classes, "training")
     if folds > 1 and (few := _few(train, folds, classes, "training")):
@@ -80,13 +80,10 @@ def tell(warnings: Iterable[str], log: Log) -> None:
 
 
 def _few(counts: np.ndarray, least: int, classes: Sequence[Any], kind: str) -> list[str]:
-    few = np.flatnonzero((counts > 0) & (counts < least))
-    if not len(few):
+    few = [f"{name} ({count})" for name, count in zip(classes, counts) if 0 < count < least]
+    if not few:
         return []
-    named = _names([f"{name} ({n})" for name, n in zip(classes, counts)], few)
-    return [f"{len(few)} of {len(classes)} classes have fewer than {least} {kind} images: {named}"]
-
-
-def _names(names: Sequence[Any], chosen: np.ndarray) -> str:
-    text = ", ".join(str(names[i]) for i in chosen[:_NAMED])
-    return text + (" ..." if len(chosen) > _NAMED else "")
+    return [
+        f"{len(few)} of {len(classes)} classes have fewer than {least} {kind} images: "
+        f"{first_of(few)}"
+    ]

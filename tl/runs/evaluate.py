@@ -17,10 +17,10 @@ from tl.inference.model import Model
 from tl.probes.held_out import score_logits
 from tl.report import tables
 from tl.results import evidence
-from tl.results.cautions import of_labels, tell
 from tl.results.predictions import Predictions
 from tl.results.projection import project, spaced_rows
 from tl.results.run import SCHEMA
+from tl.results.warnings import of_labels, tell
 from tl.runs import options
 from tl.runs.extract import stored_features
 from tl.runs.outcome import describe_data, describe_weights, left_out, write_report
@@ -64,14 +64,8 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     """
     start = time.perf_counter()
     data, weights = options.data(config), options.weights(config)
-    model = inference.load(
-        weights.name,
-        like=weights.like,
-        prefix=weights.prefix,
-        average=weights.average,
-        classes=weights.classes,
-        overrides=options.overrides(config),
-    )
+    overrides = options.overrides(config)
+    model = inference.load(weights.name, **weights.reading, overrides=overrides)
     model.check_head()
     endpoints = model.extraction.endpoints
     asked = options.features(config, endpoints=endpoints)
@@ -139,7 +133,7 @@ def conclude(
     """
     network = model.network
     index = outputs_of(model, found.classes)
-    cautions = of_labels(found.labels, found.classes)
+    warnings = [*warnings, *of_labels(found.labels, found.classes)]
     names = list(model.classes)
     for output, name in zip(index, found.classes, strict=True):
         names[output] = name  # what the data call it, so that runs on the same data compare
@@ -168,13 +162,13 @@ def conclude(
         "weights": {**describe_weights(network), "name": model.name},
         "selected": {"endpoint": model.endpoint},
         "test": score_logits(found.logits, labels, len(names), found.groups).as_dict(),
-        "warnings": [*warnings, *cautions],
+        "warnings": warnings,
         "published": {"top1": network.spec.top1, "top5": network.spec.top5},
         "seconds": {"total": time.perf_counter() - start},
     }
     write_json(workdir / "result.json", result)
     log("\n" + tables.evaluation_table(result))
-    tell([*warnings, *cautions], log)
+    tell(warnings, log)
     log(f"\nwritten: {workdir / 'result.json'}")
     write_report(report, workdir, log)
     return result

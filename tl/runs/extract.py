@@ -19,15 +19,9 @@ from tl.files import Log, write_json
 from tl.results.run import SCHEMA
 from tl.runs import options
 from tl.runs.options import Features
-from tl.runs.outcome import (
-    describe_data,
-    describe_weights,
-    left_out,
-    write_report,
-)
+from tl.runs.outcome import describe_data, describe_weights, left_out, write_report
 from tl.runs.workdir import begin
 from tl.weights.load import Pretrained, load
-from tl.weights.spec import WeightChoice
 
 
 def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, FeatureStore]:
@@ -46,7 +40,8 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Featur
     """
     start = time.perf_counter()
     wanted = options.features(config)
-    network = load_network(options.weights(config))
+    weights = options.weights(config)
+    network = load(weights.name, **weights.reading)
     opened = sources.open_sources(options.data(config), labelled=False)
     stores = stored_features(wanted, network, opened, log)
     begin(workdir)
@@ -69,17 +64,6 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Featur
     log(f"written: {workdir / 'result.json'}")
     write_report(config.report, workdir, log)
     return stores
-
-
-def load_network(weights: WeightChoice) -> Pretrained:
-    """Returns a network with the weights chosen."""
-    return load(
-        weights.name,
-        like=weights.like,
-        prefix=weights.prefix,
-        average=weights.average,
-        classes=weights.classes,
-    )
 
 
 def stored_features(

@@ -17,8 +17,8 @@ from tl.devices import DataParallel
 from tl.files import Log, write_json
 from tl.probes.solvers import Logistic
 from tl.report import tables
-from tl.results.cautions import of_parts, of_steps, tell
 from tl.results.run import SCHEMA
+from tl.results.warnings import of_parts, of_steps, tell
 from tl.runs import options, prefix, preview, testing
 from tl.runs.outcome import describe_data, describe_weights, usage, write_report
 from tl.runs.parts import divide, labels_of
@@ -70,12 +70,12 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         data.val_fraction,
         sources.groups(opened["train"]),
     )
-    cautions = of_parts(
+    warnings = of_parts(
         labels_of(parts), opened["train"].classes, chosen=options.examples_per_class(config) > 0
     )
     recipe = options.recipe(config, len(parts["train"][1]), opened["train"].image_shape)
-    cautions += of_steps(recipe.cadence.steps, recipe.head)
-    tell(cautions, log)
+    warnings += of_steps(recipe.cadence.steps, recipe.head)
+    tell(warnings, log)
     if recipe.rule:
         log(_about_rule(recipe))
     parallel = DataParallel.over()
@@ -104,7 +104,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
             log("batch statistics estimated anew on the training images")
         if recipe.head == "probe":
             head = fit_head(started, parts, extraction, root, solver, log)
-            started = start.with_head(started, head)
+            started = started.with_head(head)
         return session.begin(plan, started.variables, parallel)
 
     # An earlier run is not replaced before this one has what it starts from.
@@ -154,7 +154,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         temperature,
     )
     done = time.perf_counter()
-    warnings = [*sources.warnings(opened), *cautions]
+    warnings = [*sources.warnings(opened), *warnings]
     result = {
         "schema": SCHEMA,
         "kind": "finetune",

@@ -169,11 +169,6 @@ def run(
         log(f"written: {output}")
 
 
-def after(first: Listed, others: Iterator[Listed]) -> Iterator[Listed]:
-    """Yields an image that was listed before the others, then these."""
-    return itertools.chain([first], others)
-
-
 def _extraction(model: Model, wanted: Wanted) -> Extraction:
     if wanted.features:
         return model.extracting(wanted.features, wanted.pooling)

@@ -13,19 +13,19 @@ from tl.data import grouping, sources
 from tl.data.sources import Source
 from tl.files import Log, append_jsonl, write_json
 from tl.inference.model import as_probe
-from tl.probes.seeds import warnings
+from tl.probes import seeds
 from tl.report import tables
 from tl.results import evidence
-from tl.results.cautions import of_parts, tell
 from tl.results.run import SCHEMA
+from tl.results.warnings import of_parts, tell
 from tl.runs import near_duplicates, options, probe_grid
-from tl.runs.extract import load_network, stored_features
+from tl.runs.extract import stored_features
 from tl.runs.options import Features
 from tl.runs.outcome import describe_data, describe_weights, left_out, usage, write_report
 from tl.runs.parts import labels_of
 from tl.runs.probe_grid import Headline
 from tl.runs.workdir import begin
-from tl.weights.load import Pretrained
+from tl.weights.load import Pretrained, load
 from tl.weights.probe_head import name_of_seed
 from tl.weights.spec import WeightChoice
 
@@ -54,7 +54,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     solvers, data = options.solvers(config), options.data(config)
     wanted = options.features(config)
     weights = options.weights(config)
-    network = load_network(weights)
+    network = load(weights.name, **weights.reading)
     opened = sources.open_sources(data)
     stores = stored_features(wanted, network, opened, log)
     extracted = time.perf_counter()
@@ -75,7 +75,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     )
     most = list(divisions)[-1]
     first = next(iter(divisions[most].values()))
-    cautions = of_parts(labels_of(first.parts), classes, chosen=bool(most), folds=len(first.folds))
+    warnings = of_parts(labels_of(first.parts), classes, chosen=bool(most), folds=len(first.folds))
     summary, headline = probe_grid.run(
         divisions,
         classes=classes,
@@ -95,7 +95,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     evidence.write(workdir, predictions, headline.projection(), image)
     near = near_duplicates.compare(stores, divisions[most], predictions, log)
     near.save_pictures(workdir, opened, image)
-    cautions = [*near.warnings, *cautions]
+    warnings = [*sources.warnings(opened), *near.warnings, *warnings]
     _save_heads(headline, wanted, network, weights, opened["train"], workdir)
     from tl.report import plots  # Matplotlib takes a second to import: not at the start
 
@@ -112,7 +112,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         "weights": describe_weights(network),
         **summary,
         "near_duplicates": near.result,
-        "warnings": [*sources.warnings(opened), *cautions, *summary["warnings"]],
+        "warnings": [*warnings, *summary["warnings"]],
         "seconds": {
             "extract": extracted - start,
             "fit": fitted - extracted,
@@ -121,8 +121,8 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     }
     write_json(workdir / "result.json", result)
     log("\n" + tables.study_table(result["study"]) + "\n\n" + tables.result_table(result))
-    told = warnings(headline.results, result["selected"]["endpoint"])
-    tell([*sources.warnings(opened), *cautions, *told], log)
+    # Of the probes' own only those of the selected endpoint; the result has all.
+    tell([*warnings, *seeds.warnings(headline.results, result["selected"]["endpoint"])], log)
     log(f"\nwritten: {workdir / 'result.json'}, {workdir / PLOT}")
     log(usage(workdir))
     write_report(config.report, workdir, log)

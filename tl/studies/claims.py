@@ -138,6 +138,4 @@ def _over(found: Lead, images: int, groups: Shaped[np.ndarray, " n"] | None) -> 
     """Says what an interval is over."""
     of_groups = "" if groups is None else f" of {len(np.unique(groups)):,} groups"
     what = f"{images:,} test images{of_groups}"
-    return (
-        f"{found.seeds} seeds and {what}" if found.over_seeds else f"{what} alone; {found.caution}"
-    )
+    return f"{found.seeds} seeds and {what}" if found.over_seeds else f"{what} alone; {found.note}"

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 
 from tl.errors import UserError
 from tl.models.registry import Network
@@ -20,7 +20,7 @@ from tl.weights.load import Pretrained, load
 def initial_network(recipe: Recipe, classes: Sequence[str]) -> Pretrained:
     """Returns the network that training starts from.
 
-    Its head is zero if the recipe's head is `probe`: the caller fits it and calls `with_head`.
+    Its head is zero if the recipe's head is `probe`: the caller fits it (`Pretrained.with_head`).
 
     Args:
       recipe: of the run.
@@ -32,10 +32,7 @@ def initial_network(recipe: Recipe, classes: Sequence[str]) -> Pretrained:
     keep = recipe.head == "keep"
     loaded = load(
         recipe.weights.name,
-        like=recipe.weights.like,
-        prefix=recipe.weights.prefix,
-        average=recipe.weights.average,
-        classes=recipe.weights.classes,
+        **recipe.weights.reading,
         num_classes=None if keep else len(classes),
         drop_head=not keep,
         dtype=jnp.dtype(recipe.dtype),
@@ -57,17 +54,8 @@ def initial_network(recipe: Recipe, classes: Sequence[str]) -> Pretrained:
             variables["params"]["head"] = loaded.variables["params"]["head"]
         started = dataclasses.replace(started, variables=variables)
     elif recipe.head == "random":
-        head = _initial_head(loaded.variables["params"]["head"], recipe.seed)
-        started = with_head(started, head)
+        started = started.with_head(_initial_head(loaded.variables["params"]["head"], recipe.seed))
     return started
-
-
-def with_head(
-    network: Pretrained, head: Mapping[str, Float[np.ndarray | jax.Array, "..."]]
-) -> Pretrained:
-    """Returns the network with this head, `kernel` [D, C] and `bias` [C]."""
-    params = {**network.variables["params"], "head": dict(head)}
-    return dataclasses.replace(network, variables={**network.variables, "params": params})
 
 
 def _check_classes(loaded: Pretrained, classes: Sequence[str]) -> None:

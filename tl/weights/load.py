@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from tl import tree
 from tl.errors import UserError
@@ -53,6 +55,11 @@ class Pretrained:
     model: Network
     variables: dict[str, Any]
     sha256: str
+
+    def with_head(self, head: Mapping[str, Float[np.ndarray | jax.Array, "..."]]) -> "Pretrained":
+        """Returns the network with this head, `kernel` [D, C] and `bias` [C]."""
+        params = {**self.variables["params"], "head": dict(head)}
+        return dataclasses.replace(self, variables={**self.variables, "params": params})
 
 
 def load(
@@ -218,9 +225,7 @@ def load_probed(
     try:
         network = load(
             weights or choice.name,
-            like=choice.like,
-            prefix=choice.prefix,
-            average=choice.average,
+            **choice.reading,
             num_classes=num_classes,
             drop_head=True,
             cache_dir=cache_dir,
@@ -255,8 +260,6 @@ def _with_probe(network: Pretrained, probe: ProbeHead, name: str) -> Pretrained:
             f"{name} is {what}, which cannot be the head of a network: that is linear and acts on "
             f"{FINAL!r}. Predict with it, or give its weights, {probe.weights.name}"
         )
-    params = {**network.variables["params"], "head": dict(probe.tensors)}
-    variables = {**network.variables, "params": params}
     spec = dataclasses.replace(
         network.spec,
         name=name,
@@ -270,7 +273,7 @@ def _with_probe(network: Pretrained, probe: ProbeHead, name: str) -> Pretrained:
         notes=f"a probe of {network.spec.name}",
         other_files=(),
     )
-    return dataclasses.replace(network, spec=spec, variables=variables)
+    return dataclasses.replace(network.with_head(probe.tensors), spec=spec)
 
 
 def save(variables: Mapping[str, Any], path: str | Path, scheme: str = "torchvision") -> None:

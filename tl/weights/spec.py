@@ -57,6 +57,11 @@ class WeightChoice:
     average: str = ""
     classes: str = ""
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How to read them: all but the name, as arguments of `tl.weights.load.load`."""
+        return {field: value for field, value in vars(self).items() if field != "name"}
+
 
 @dataclasses.dataclass(frozen=True)
 class HubFile:

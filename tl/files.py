@@ -1,15 +1,19 @@
-"""Files that are whole or not there, whatever kills the writer; JSON in them; logs and progress."""
+"""Files that are whole or not there, whatever kills the writer; JSON, npz; logs and progress."""
 
 import contextlib
 import json
 import os
 import sys
 import uuid
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 Log = Callable[[str], object]  # takes a line of text, as `print` does
+# What NumPy raises on a file that is not there, is damaged, or is of another kind.
+NUMPY_ERRORS = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
 PROGRESS_SECONDS = 30.0  # between lines of progress where standard error is no terminal
 
 
@@ -64,6 +68,19 @@ def replacing(path: Path) -> Iterator[Path]:
 def partial_name(path: Path) -> Path:
     """Returns a name, as of no other file, for what becomes or was `path`."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
+@contextlib.contextmanager
+def opened_npz(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Gives the arrays of an npz file by name, each read when it is asked for; no Python objects.
+
+    Raises one of NUMPY_ERRORS where the file cannot be read.
+    """
+    import numpy as np  # here, for a misspelt flag need not wait for it
+
+    # Opened here: NumPy leaves a file open that it finds damaged.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        yield arrays
 
 
 def write_json(path: Path, value: Any) -> None:

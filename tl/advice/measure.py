@@ -91,7 +91,13 @@ class Tried(NamedTuple):
 
 
 def measure(sample: Sample, endpoint: str, num_classes: int) -> Measured:
-    """Measures one endpoint, or several joined by '+'."""
+    """Measures one endpoint.
+
+    Args:
+      sample: features of N rows, and the folds of them.
+      endpoint: a name in `sample.features`, or several joined by '+'.
+      num_classes: number of classes that labels may have.
+    """
     x = np.concatenate([sample.features[name] for name in endpoint.split("+")], axis=1)
     tried = {
         size: _probe(x, sample, subsets, num_classes) for size, subsets in _subsets(sample).items()

@@ -1,12 +1,9 @@
 """Images in NumPy files: an .npz, or .npy files in a folder, which are not read into memory."""
 
-import contextlib
 import functools
 import hashlib
 import logging
-import zipfile
-import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +14,7 @@ from tl.data import content, division, grouping, kinds, tables
 from tl.data.encoded import Example, Warned, shared_small_shape
 from tl.data.tables import Columns
 from tl.errors import UserError, nearest
+from tl.files import NUMPY_ERRORS, opened_npz
 
 # Names of arrays, alone or with a split before or behind: 'labels', 'y_train', 'test_images'.
 _USUAL = {
@@ -30,8 +28,6 @@ _LAYOUT = (
     "train_images, train_labels, val_images and so on"
 )
 _ROWS_AT_ONCE = 4096  # whose values are checked
-# What NumPy raises on a file that is damaged, of another kind, or not there.
-_UNREADABLE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
 
 _log = logging.getLogger(__name__)
 
@@ -256,9 +252,9 @@ def _found(path: Path) -> dict[str, Callable[[], np.ndarray]]:
         }
     else:
         try:
-            with _npz(path) as opened:
+            with opened_npz(path) as opened:
                 found = {name: functools.partial(_of_npz, path, name) for name in opened}
-        except _UNREADABLE as error:
+        except NUMPY_ERRORS as error:
             raise _unreadable(path, error) from error
     if not found:
         raise UserError(f"{path} has no arrays; {_LAYOUT}", field="data.data_dir")
@@ -266,15 +262,8 @@ def _found(path: Path) -> dict[str, Callable[[], np.ndarray]]:
 
 
 def _of_npz(path: Path, name: str) -> np.ndarray:
-    with _npz(path) as opened:
+    with opened_npz(path) as opened:
         return opened[name]
-
-
-@contextlib.contextmanager
-def _npz(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
-    # Opened here: NumPy leaves a file open that it finds damaged.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as opened:
-        yield opened
 
 
 def _unreadable(path: Path | str, error: Exception) -> UserError:
@@ -291,7 +280,7 @@ def _loaded(
     """
     try:
         return arrays[key]()
-    except _UNREADABLE as error:
+    except NUMPY_ERRORS as error:
         if "allow_pickle" in str(error) or "Python objects" in str(error):
             raise UserError(
                 f"{where}: {key} holds Python objects, which are not read, since they can run "

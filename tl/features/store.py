@@ -229,7 +229,7 @@ class FeatureStore:
         return result
 
     def labels(self) -> Int32[np.ndarray, " n"]:
-        """Returns int32 [N]: the class's number; -1 for an image without, -2 for a missing row."""
+        """Returns int32 [N]: the class; -1 for an image without one, -2 for a missing row."""
         with _disk("read", self.path):
             return self._arrays["labels"].read().result()
 

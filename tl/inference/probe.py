@@ -148,8 +148,7 @@ def fit_probe(
         num_classes=len(classes),
     )
     selected = result.selected
-    test_logits, val_logits = selected.test.logits, selected.val_logits
-    assert test_logits is not None and val_logits is not None  # the protocol keeps the selected's
+    test_logits, val_logits = result.logits
     fitted = calibration.temperature(val_logits, labels_of["val"])
     return Probe(
         classes=classes,

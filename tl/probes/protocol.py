@@ -107,6 +107,13 @@ class Result:
     folds: int = 1
 
     @property
+    def logits(self) -> tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "m c"]]:
+        """Those of the selected head, float32: on test [N, C], and on val [M, C]."""
+        test, val = self.selected.test.logits, self.selected.val_logits
+        assert test is not None and val is not None  # which `run` keeps of the selected one
+        return test, val
+
+    @property
     def warnings(self) -> list[str]:
         """The warnings of all choices."""
         return [warning for choice in self.choices for warning in choice.warnings]

@@ -1,8 +1,6 @@
 """Dataclasses of arrays, written to npz files and read from them."""
 
 import inspect
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tl.errors import UserError
-from tl.files import replacing
+from tl.files import NUMPY_ERRORS, opened_npz, replacing
 
 T = TypeVar("T")
 
@@ -31,8 +29,7 @@ def load(path: Path, kind: type[T]) -> T | None:
       UserError: the file is damaged, or holds something else.
     """
     try:
-        # Opened here: NumPy leaves a file open that it finds damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with opened_npz(path) as arrays:
             names = [
                 name
                 for name, field in inspect.signature(kind).parameters.items()
@@ -42,8 +39,7 @@ def load(path: Path, kind: type[T]) -> T | None:
             return kind(**{n: v if v.ndim else v.item() for n, v in values.items()})
     except FileNotFoundError:
         return None
-    # All that NumPy raises on half a file or on another kind of file.
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except NUMPY_ERRORS as error:
         raise damaged(path, error) from error
 
 

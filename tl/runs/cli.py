@@ -73,6 +73,9 @@ def start_run(*, resumable: bool = False) -> tuple[ml_collections.ConfigDict, Pa
 
     From now on compiled programs are kept for later runs (`tl.runs.compile_cache`). Where the run
     is finished but for its page, makes that and ends the process.
+
+    Raises:
+      UserError: --multihost without --workdir; or see `tl.runs.workdir.start`.
     """
     from tl import devices  # import JAX, which a misspelt flag need not wait for
     from tl.runs import compile_cache

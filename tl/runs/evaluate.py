@@ -28,7 +28,7 @@ from tl.runs.workdir import begin
 
 
 @dataclasses.dataclass(frozen=True)
-class Labelled:
+class LabelledOutputs:
     """Outputs of a model for labelled images.
 
     Attributes:
@@ -85,7 +85,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     store = stores["test"]
     rows = np.flatnonzero(store.labels() >= 0)
     groups = grouping.names_of(source)
-    found = Labelled(
+    found = LabelledOutputs(
         ids=np.array(store.ids())[rows].tolist(),
         labels=store.labels()[rows],
         classes=source.classes,
@@ -105,7 +105,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
 
 def conclude(
     model: Model,
-    found: Labelled,
+    found: LabelledOutputs,
     data: Mapping[str, Any],
     workdir: Path,
     report: bool,

@@ -23,7 +23,7 @@ from tl.files import Log, progress_options, read_json, write_json
 from tl.inference import rows as tables
 from tl.inference.model import Model
 from tl.results import formats
-from tl.runs.evaluate import Labelled, conclude
+from tl.runs.evaluate import LabelledOutputs, conclude
 from tl.runs.workdir import begin
 
 # Images of one part of the output, which is what a kill can lose. Between two parts the devices
@@ -88,7 +88,7 @@ class Score:
             "test": len(self._items),
             "left_out": {"test": self._left_out},
         }
-        found = Labelled(
+        found = LabelledOutputs(
             ids=[item.path for item in self._items],
             labels=np.array([classes.index(item.label) for item in self._items]),
             classes=classes,

@@ -31,7 +31,7 @@ class Headline(NamedTuple):
 
     def predictions(self, classes: Sequence[str]) -> Predictions:
         """Returns the predictions of the selected heads on test, and of the first seed's on val."""
-        test, val = zip(*(_logits(result) for result in self.results.values()), strict=True)
+        test, val = zip(*(result.logits for result in self.results.values()), strict=True)
         (test_ids, test_labels), (val_ids, val_labels) = map(self._names, ("test", "val"))
         return Predictions(
             seeds=np.array(list(self.results)),
@@ -58,7 +58,7 @@ class Headline(NamedTuple):
     def temperature(self, result: protocol.Result) -> float:
         """Returns the temperature of calibrated probabilities of one seed's selected head."""
         (_, test_labels), (_, val_labels) = map(self._names, ("test", "val"))
-        test, val = _logits(result)
+        test, val = result.logits
         fitted = calibration.temperature(val, val_labels)
         return calibration.scaling(test, test_labels, fitted).temperature
 
@@ -150,13 +150,6 @@ def run(
             for row in summary["endpoints"]
         ],
     }, headline
-
-
-def _logits(result: protocol.Result) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the selected head's logits on test and on val."""
-    test, val = result.selected.test.logits, result.selected.val_logits
-    assert test is not None and val is not None  # which the protocol keeps of the selected one
-    return test, val
 
 
 def _cell(

@@ -11,7 +11,6 @@ Format: torch/serialization.py; the zip container (torch >= 1.6) and the legacy 
 import io
 import math
 import pickle
-import pickletools
 import re
 import struct
 import zipfile
@@ -173,21 +172,11 @@ def _check_name(module: str, name: str) -> None:
         raise CheckpointError(f"it refers to {module}.{name}, which weights do not need")
 
 
-def _check_memo(file: io.BytesIO) -> None:
-    """Refuses a memo index larger than the bytes read so far, which no real pickle has."""
-    start = file.tell()
-    for opcode, argument, position in pickletools.genops(file):
-        if opcode.name not in ("PUT", "LONG_BINPUT") or argument is None or position is None:
-            continue
-        if argument > position - start:
-            raise CheckpointError(f"its pickle numbers an object {argument} at byte {position}")
-    file.seek(start)
-
-
 class _Unpickler(pickle._Unpickler):
     """The unpickler written in Python, with dictionaries and sets of our own.
 
-    The one written in C fills its dictionaries by itself, and so hashes whatever is a key.
+    The one written in C fills its dictionaries by itself, and so hashes whatever is a key. Its memo
+    is an array, which a file could make as long as it likes; here it is a dictionary.
     """
 
     append: Callable[[Any], None]
@@ -195,7 +184,6 @@ class _Unpickler(pickle._Unpickler):
     read: Callable[[int], bytes]
 
     def __init__(self, file: io.BytesIO):
-        _check_memo(file)
         super().__init__(file, encoding="utf-8")
         self.storages: dict[str, _Storage] = {}
 

@@ -106,7 +106,7 @@ def test_weights_without_a_head(place, tmp_path, monkeypatch):
         },
     )
     assert bare.variables["params"].keys() < whole.variables["params"].keys()
-    monkeypatch.setattr(run, "load_network", lambda weights: bare)
+    monkeypatch.setattr(run, "load", lambda name, **reading: bare)
     result, log = advise(config(place), tmp_path / "run", limit=60)
     assert result["similarity"]["head_entropy"] is None
     assert "entropy of the ImageNet head not known" in " ".join(log.split())

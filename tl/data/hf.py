@@ -365,7 +365,7 @@ def load_saved(path: Path) -> dict[str, Table]:
       UserError: `datasets` is not installed, or the folder cannot be read.
     """
     datasets = _datasets()
-    with _naming(str(path), "data.data_dir"):
+    with _explained(str(path), "data.data_dir"):
         return _by_split(datasets.load_from_disk(os.fspath(path)))
 
 
@@ -389,7 +389,7 @@ def load_named(name: str, cache_dir: str, *, download: bool) -> dict[str, Table]
             "Hub; start elsewhere, or give a path with `data.data_dir`",
             field="data.name",
         )
-    with _naming(name, "data.name"), _network(datasets, download):
+    with _explained(name, "data.name"), _network(datasets, download):
         return _by_split(
             datasets.load_dataset(
                 repository, config or None, cache_dir=os.path.expanduser(cache_dir) or None
@@ -429,7 +429,7 @@ def _datasets() -> Any:
 
 
 @contextlib.contextmanager
-def _naming(where: str, field: str) -> Iterator[None]:
+def _explained(where: str, field: str) -> Iterator[None]:
     """Turns any error of `datasets` into a `UserError`."""
     try:
         yield

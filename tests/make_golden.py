@@ -100,8 +100,8 @@ def randomise_torch(model, seed: int = 0):
     return model.eval()
 
 
-def torch_endpoints(model, modules: tuple[str, ...], x: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns what the named modules compute for `x`, one for each of ENDPOINTS."""
+def torch_endpoints(model, modules, x: np.ndarray, endpoints=ENDPOINTS) -> dict[str, np.ndarray]:
+    """Returns what the named modules compute for `x`, one for each of the endpoints."""
     import torch
 
     found = {}
@@ -109,7 +109,7 @@ def torch_endpoints(model, modules: tuple[str, ...], x: np.ndarray) -> dict[str,
         model.get_submodule(module).register_forward_hook(
             lambda _module, _inputs, output, endpoint=endpoint: found.update({endpoint: output})
         )
-        for endpoint, module in zip(ENDPOINTS, modules, strict=True)
+        for endpoint, module in zip(endpoints, modules, strict=True)
     ]
     with torch.no_grad():
         model(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))))

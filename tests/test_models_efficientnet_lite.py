@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from tests.networks import random_variables
-from tl.models.efficientnet_lite import EfficientNetLite0
+from tl.models.efficientnet_lite import EfficientNetLite
 
 
 def test_shapes_and_counts():
-    model = EfficientNetLite0()
+    model = EfficientNetLite()
     variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
     # The counts of the published file: 149 trainable tensors, 98 statistics.
     params, stats = (jax.tree.leaves(variables[k]) for k in ("params", "batch_stats"))
@@ -25,7 +25,7 @@ def test_shapes_and_counts():
 
 
 def test_activations_are_clipped_at_six():
-    model = EfficientNetLite0(num_classes=0)
+    model = EfficientNetLite(num_classes=0)
     images = 100 * jax.random.normal(jax.random.key(1), (1, 32, 32, 3))
     variables = random_variables(model)
     stem = jax.jit(model.apply)(variables, images)["stem"]
@@ -38,7 +38,7 @@ ENDPOINTS = ("stem", *(f"stage{i}" for i in range(1, 8)), "pooled")
 
 @pytest.mark.slow  # tests/test_models_registry.py has it too
 def test_from_every_endpoint_on_the_logits_are_the_same():
-    model = EfficientNetLite0(num_classes=5)
+    model = EfficientNetLite(num_classes=5)
     variables = random_variables(model)
 
     @jax.jit
@@ -57,7 +57,7 @@ def test_from_every_endpoint_on_the_logits_are_the_same():
 
 
 def test_logits_are_float32_in_bfloat16_and_all_statistics_come_back():
-    model = EfficientNetLite0(num_classes=5, dropout=0.2, dtype=jnp.bfloat16)
+    model = EfficientNetLite(num_classes=5, dropout=0.2, dtype=jnp.bfloat16)
     images = jnp.zeros((2, 32, 32, 3))
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tests.networks import random_variables, tiny_resnet
-from tl.models.efficientnet_lite import EfficientNetLite0
+from tl.models.efficientnet_lite import EfficientNetLite
 from tl.models.folding import fold_batch_norm
 
 
@@ -28,7 +28,7 @@ def test_by_hand():
     "model",
     [
         tiny_resnet(),
-        EfficientNetLite0(num_classes=7),
+        EfficientNetLite(num_classes=7),
     ],
     ids=["resnet", "lite0"],
 )

@@ -27,6 +27,10 @@ COUNTS = {
     "resnet101": (44_549_160, 522),
     "resnet152": (60_192_808, 777),
     "efficientnet_lite0": (4_652_008, 247),
+    "efficientnet_lite1": (5_416_680, 322),
+    "efficientnet_lite2": (6_092_072, 322),
+    "efficientnet_lite3": (8_197_096, 367),
+    "efficientnet_lite4": (13_006_568, 457),
 }
 FOREIGN = (foreign.GROUP_NET.name, foreign.VIT.name)
 ALL = (*COUNTS, *FOREIGN)
@@ -38,7 +42,7 @@ def slow(names, *which):
     return [pytest.param(n, marks=pytest.mark.slow) if n in which else n for n in names]
 
 
-DEEP = ("resnet101", "resnet152")
+DEEP = ("resnet101", "resnet152", "efficientnet_lite3", "efficientnet_lite4")
 SIZE = 64
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tests.test_models_registry import COUNTS
 from tl.errors import UserError
 from tl.models import registry
 from tl.weights import convert, naming
@@ -57,13 +58,20 @@ def test_efficientnet_lite_names(module, leaf, package, timm):
 
 @pytest.mark.parametrize("scheme", naming.SCHEMES)
 def test_every_leaf_has_a_name_of_its_own(scheme):
-    lite = "lite" in scheme
-    for backbone, leaves in (("efficientnet_lite0", 247),) if lite else (
-        ("resnet18", 102), ("resnet50", 267), ("resnet152", 777)
-    ):  # fmt: skip
+    of_scheme = [name for name in registry.names() if scheme in registry.get(name).schemes]
+    for backbone in of_scheme:
+        leaves = COUNTS[backbone][1]
         names = convert.source_names(convert.shapes(registry.build(backbone)), scheme)
         assert len(names) == leaves
         assert naming.detect(names) == scheme
+
+
+def test_numbers_of_the_packages_blocks_follow_the_networks_depth():
+    path = ("stage4/block3/depthwise/conv", "kernel")
+    names = [
+        naming.source_name(scheme, *path) for scheme in ("efficientnet_lite", "efficientnet_lite1")
+    ]
+    assert names == ["_blocks.7._depthwise_conv.weight", "_blocks.9._depthwise_conv.weight"]
 
 
 def test_headless_huggingface_names_are_brought_to_the_full_ones():

@@ -7,6 +7,7 @@ import pytest
 from tests import make_golden
 from tl.models import registry
 from tl.weights import catalog, convert, load
+from tl.weights.hub_folder import TIMM_OWN_LITE
 from tl.weights.readers import WeightFile
 
 pytestmark = pytest.mark.peers
@@ -45,6 +46,56 @@ def test_timm(tmp_path, backbone, size):
     assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), model.parameters()))
     torchvision = pytest.importorskip("torchvision")
     getattr(torchvision.models, backbone)().load_state_dict(exported, strict=True)
+
+
+LITE_ENDPOINTS = ("stem", *(f"stage{i}" for i in range(1, 8)), "pooled", "logits")
+LITE_MODULES = ("bn1", *(f"blocks.{i}" for i in range(7)), "global_pool", "classifier")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 98)])
+@pytest.mark.parametrize(
+    "name", [*(f"tf_efficientnet_lite{i}" for i in range(5)), "efficientnet_lite0"]
+)
+def test_timm_lite(tmp_path, name, size):
+    torch = pytest.importorskip("torch")
+    timm = pytest.importorskip("timm")
+    model = make_golden.randomise_torch(timm.create_model(name, pretrained=False))
+    torch.save(model.state_dict(), tmp_path / "x.pth")
+    x = make_golden.images(2, *size)
+    expected = make_golden.torch_endpoints(model, LITE_MODULES, x, LITE_ENDPOINTS)
+    backbone = name.removeprefix("tf_")
+    arguments = {} if name.startswith("tf_") else dict(TIMM_OWN_LITE)
+    case = (tmp_path / "x.pth", "timm_efficientnet_lite", backbone, expected, x)
+    variables = assert_parity(*case, **arguments)
+    assert load._backbone_of(WeightFile(case[0]).tensors(), case[1]) == backbone
+    for wrong in ({"norm_epsilon": 1e-4}, {"padding": "torch" if not arguments else "same"}):
+        with pytest.raises(AssertionError):
+            assert_parity(*case, **{**arguments, **wrong})
+
+    load.save(variables, tmp_path / "x.safetensors", scheme=case[1])
+    from safetensors.torch import load_file
+
+    timm.create_model(name).load_state_dict(load_file(tmp_path / "x.safetensors"), strict=True)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_real_weights_of_lite_in_timm(tmp_path, number):
+    torch = pytest.importorskip("torch")
+    timm = pytest.importorskip("timm")
+    name = f"efficientnet_lite{number}"
+    network = load.load(name)
+    load.save(network.variables, tmp_path / "x.safetensors", scheme="timm_efficientnet_lite")
+    from safetensors.torch import load_file
+
+    model = timm.create_model(f"tf_{name}").eval()
+    model.load_state_dict(load_file(tmp_path / "x.safetensors"), strict=True)
+    size = network.spec.preprocessing.size
+    x = np.clip(make_golden.images(2, size, size), -1, 1)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+    with jax.default_matmul_precision("highest"):
+        found = jax.jit(network.model.apply)(network.variables, x)["logits"]
+    assert np.max(np.abs(found - expected)) <= TOLERANCE * np.max(np.abs(expected))
 
 
 def test_transformers(tmp_path):

@@ -22,14 +22,14 @@ from tl.inference.model import Model
 from tl.models.registry import FINAL
 from tl.probes.heads import Linear
 from tl.weights import convert, trained
+from tl.weights.hub_folder import TIMM_OWN_LITE
 from tl.weights.load import Pretrained
 from tl.weights.spec import Preprocessing
 
 FORMATS = ("torchvision", "timm", "transformers", "stablehlo", "onnx")
 PLATFORMS = ("cpu", "cuda", "tpu")
-# A backbone's name in timm, and the naming scheme of timm's files of it.
-_TIMM = {"efficientnet_lite0": ("tf_efficientnet_lite0", "timm_efficientnet_lite")}
 _TORCH_SCHEME = {"timm": "torchvision", "transformers": "huggingface"}
+_TIMM_LITE_SCHEME = "timm_efficientnet_lite"
 
 # How far ONNX Runtime's logits may be from ours, as a share of the largest: rounding gives 1e-5.
 _ONNX_TOLERANCE = 1e-3
@@ -187,9 +187,13 @@ def _torch(model: Model, kind: str, folder: Path) -> list[Path]:
     model = dataclasses.replace(model, temperature=1.0)  # which is in the head now
     backbone = network.spec.backbone
     name, scheme = backbone, _TORCH_SCHEME.get(kind, "torchvision")
-    if kind == "timm":
-        name, scheme = _TIMM.get(backbone, (name, scheme))
     arguments = dict(network.spec.model_args)
+    if kind == "timm" and _TIMM_LITE_SCHEME in network.backbone.schemes:
+        scheme = _TIMM_LITE_SCHEME
+        if arguments == TIMM_OWN_LITE:
+            arguments = {}
+        else:
+            name = f"tf_{backbone}"
     if scheme not in network.backbone.schemes or arguments:
         why = f"with {arguments}" if arguments else ""
         raise UserError(

@@ -1,9 +1,11 @@
-"""EfficientNet-Lite0: EfficientNet-B0 without squeeze-excite, with ReLU6 and TensorFlow's padding.
+"""EfficientNet-Lite: EfficientNets without squeeze-excite, with ReLU6 and TensorFlow's padding.
 
 Source: tensorflow/tpu, models/official/efficientnet/lite (2020); Tan and Le 2019, arXiv:1905.11946.
 """
 
 import functools
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -13,18 +15,34 @@ from jaxtyping import Array, Float
 
 from tl.models.layers import ConvBN, Stage, Train, check_images, compute_endpoints, head
 
-# Repeats, kernel, stride of the first block, expansion, output channels of each stage.
-STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-)
+# Kernel, stride of the first block and expansion of each stage, in all networks of the family.
+STAGES = ((3, 1, 1), (3, 2, 6), (5, 2, 6), (3, 2, 6), (5, 1, 6), (5, 2, 6), (3, 1, 6))
+# Blocks and output channels of each stage of Lite0; the other networks scale them.
+SIZES = (1, 2, 2, 3, 3, 4, 1)
+WIDTHS = (16, 24, 40, 80, 112, 192, 320)
 STEM_WIDTH = 32
 TOP_WIDTH = 1280
+
+
+def scaled(width: float, depth: float) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Returns the blocks and the output channels of each stage of a larger network.
+
+    The first and the last stage keep their one block; stem and top keep their channels. Channels
+    are multiples of 8, and no more than 10 % below what is asked for.
+
+    >>> scaled(1.1, 1.2)
+    ((1, 3, 3, 4, 4, 5, 1), (16, 24, 48, 88, 120, 208, 352))
+
+    Args:
+      width: how many times the channels of Lite0.
+      depth: how many times its blocks.
+    """
+    sizes = (SIZES[0], *(math.ceil(depth * size) for size in SIZES[1:-1]), SIZES[-1])
+    nearest = [max(8, int(width * channels + 4) // 8 * 8) for channels in WIDTHS]
+    return sizes, tuple(
+        near if near >= 0.9 * width * channels else near + 8
+        for near, channels in zip(nearest, WIDTHS)
+    )
 
 
 class InvertedResidual(nn.Module):
@@ -53,16 +71,22 @@ class InvertedResidual(nn.Module):
         return x + y if x.shape == y.shape else y
 
 
-class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0 with endpoints `stem`, `stage1`...`stage7`, `pooled` and `logits`.
+class EfficientNetLite(nn.Module):
+    """EfficientNet-Lite with endpoints `stem`, `stage1`...`stage7`, `pooled` and `logits`.
 
     Attributes:
+      stage_sizes: blocks of each stage.
+      widths: output channels of each stage.
+      padding: see `tl.models.layers.ConvBN`; timm's own weights were trained with `torch`.
       num_classes: outputs of the head; 0 for no head and no `logits`.
       dropout: see `tl.models.layers.head`.
       norm_epsilon: 1e-3, as in training; it matters, since some running variances are exactly 0.
       norm_momentum, folded, dtype, param_dtype: see `tl.models.layers.ConvBN`.
     """
 
+    stage_sizes: Sequence[int] = SIZES
+    widths: Sequence[int] = WIDTHS
+    padding: str = "same"
     num_classes: int = 1000
     dropout: float = 0.0
     norm_epsilon: float = 1e-3
@@ -80,7 +104,7 @@ class EfficientNetLite0(nn.Module):
             check_images(images)
         conv_bn = functools.partial(
             ConvBN,
-            padding="same",
+            padding=self.padding,
             norm_epsilon=self.norm_epsilon,
             norm_momentum=self.norm_momentum,
             folded=self.folded,
@@ -90,11 +114,11 @@ class EfficientNetLite0(nn.Module):
         stem = conv_bn(STEM_WIDTH, 3, 2, name="stem")
         top = conv_bn(TOP_WIDTH, 1, name="top")
         units = {"stem": lambda x: nn.relu6(stem(x, train))}
-        for i, (size, kernel_size, stride, expansion, features) in enumerate(STAGES):
+        for i, (kernel_size, stride, expansion) in enumerate(STAGES):
             block = functools.partial(
-                InvertedResidual, features, kernel_size, expansion=expansion, conv_bn=conv_bn
+                InvertedResidual, self.widths[i], kernel_size, expansion=expansion, conv_bn=conv_bn
             )
-            stage = Stage(size, stride, block, name=f"stage{i + 1}")
+            stage = Stage(self.stage_sizes[i], stride, block, name=f"stage{i + 1}")
             units[f"stage{i + 1}"] = functools.partial(stage, train=train)
         units["pooled"] = lambda x: jnp.mean(nn.relu6(top(x, train)), axis=(1, 2))
         endpoints = compute_endpoints(units, images, start, stop)

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from tl.errors import UserError, nearest
 from tl.models import efficientnet_lite
-from tl.models.efficientnet_lite import EfficientNetLite0
+from tl.models.efficientnet_lite import EfficientNetLite
 from tl.models.resnet import ResNet
 
 KINDS = ("map", "tokens", "vector")
@@ -162,6 +162,23 @@ def _resnet(depth: int, block: str, *stage_sizes: int) -> Backbone:
     )
 
 
+def _efficientnet_lite(number: int, width: float, depth: float, *schemes: str) -> Backbone:
+    sizes, widths = efficientnet_lite.scaled(width, depth)
+    return Backbone(
+        name=f"efficientnet_lite{number}",
+        module=EfficientNetLite,
+        arguments={"stage_sizes": sizes, "widths": widths},
+        outputs={
+            "stem": Endpoint(efficientnet_lite.STEM_WIDTH),
+            **{f"stage{i + 1}": Endpoint(width) for i, width in enumerate(widths)},
+            FINAL: Endpoint(efficientnet_lite.TOP_WIDTH, "vector"),
+        },
+        layers=("stem", *blocks(sizes), "top", "head"),
+        schemes=(*schemes, "timm_efficientnet_lite"),
+        step_cost=12.0,
+    )
+
+
 def blocks(stage_sizes: Sequence[int]) -> tuple[str, ...]:
     """Returns the layers of a network from the number of blocks in each stage.
 
@@ -181,27 +198,11 @@ _BACKBONES = {
         _resnet(50, "bottleneck", 3, 4, 6, 3),
         _resnet(101, "bottleneck", 3, 4, 23, 3),
         _resnet(152, "bottleneck", 3, 8, 36, 3),
-        Backbone(
-            name="efficientnet_lite0",
-            module=EfficientNetLite0,
-            arguments={},
-            outputs={
-                "stem": Endpoint(efficientnet_lite.STEM_WIDTH),
-                **{
-                    f"stage{i + 1}": Endpoint(stage[-1])
-                    for i, stage in enumerate(efficientnet_lite.STAGES)
-                },
-                FINAL: Endpoint(efficientnet_lite.TOP_WIDTH, "vector"),
-            },
-            layers=(
-                "stem",
-                *blocks([stage[0] for stage in efficientnet_lite.STAGES]),
-                "top",
-                "head",
-            ),
-            schemes=("efficientnet_lite", "timm_efficientnet_lite"),
-            step_cost=12.0,
-        ),
+        _efficientnet_lite(0, 1.0, 1.0, "efficientnet_lite"),
+        _efficientnet_lite(1, 1.0, 1.1, "efficientnet_lite1"),
+        _efficientnet_lite(2, 1.1, 1.2, "efficientnet_lite1"),
+        _efficientnet_lite(3, 1.2, 1.4),
+        _efficientnet_lite(4, 1.4, 1.8),
     )
 }
 

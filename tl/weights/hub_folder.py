@@ -31,9 +31,15 @@ _TIMM_ARGUMENTS = {
     "global_pool": "avg",
     "output_stride": 32,
 }
+# timm's own EfficientNet-Lites, beside those of TensorFlow's weights, which are called `tf_`.
+TIMM_OWN_LITE = {"padding": "torch", "norm_epsilon": 1e-5}
 _TIMM_NETWORKS = {
     **{name: name for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")},
-    "tf_efficientnet_lite0": "efficientnet_lite0",
+    **{
+        f"{kind}efficientnet_lite{i}": f"efficientnet_lite{i}"
+        for kind in ("tf_", "")
+        for i in range(5)
+    },
 }
 
 
@@ -188,6 +194,7 @@ def _of_timm(config: Mapping[str, Any], name: str, scheme: str) -> WeightSpec:
         scheme,
         preprocessing,
         licence if "-NC" in licence else "",
+        model_args=TIMM_OWN_LITE if architecture.startswith("efficientnet_lite") else {},
     )
 
 

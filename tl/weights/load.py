@@ -379,7 +379,8 @@ def _implied_set(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
     same_scheme = [spec.name for spec in of_backbone if spec.scheme == scheme]
     if same_scheme and naming.get(scheme).implies_preprocessing:
         return same_scheme[0]
-    sets = [spec.name for spec in of_backbone if naming.get(spec.scheme).torch]
+    others = [spec.name for spec in of_backbone if naming.get(spec.scheme).torch]
+    sets = [*same_scheme, *(name for name in others if name not in same_scheme)]
     raise UserError(
         f"it holds a {backbone} and does not say how its images were made; name the set whose "
         f"architecture and preprocessing it takes, such as `weights_like={sets[0]}` (there are "
@@ -388,20 +389,29 @@ def _implied_set(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
 
 
 def _backbone_of(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
-    """Returns the backbone whose kernels, except the head's, have the same names as a file's."""
+    """Returns the backbone whose kernels, except the head's, have a file's names and sizes.
+
+    If none has both, it is the first one with the names.
+    """
     head = naming.source_name(scheme, "head", "kernel")
     kernels = {
-        name
+        name: value.size
         for name, value in naming.canonical(scheme, tensors).items()
         if value.ndim > 1 and name != head
     }
+    alike = []
     known = [name for name in registry.names() if scheme in registry.get(name).schemes]
     for backbone in known:
         size = 64 * registry.get(backbone).multiple  # the names are the same at every size
         shapes = convert.shapes(registry.build(backbone, num_classes=0), size)
         named = convert.source_names(shapes, scheme)
-        if kernels == {name for name, (_, leaf) in named.items() if leaf.ndim > 1}:
+        found = {name: leaf.size for name, (_, leaf) in named.items() if leaf.ndim > 1}
+        if kernels == found:
             return backbone
+        if kernels.keys() == found.keys():
+            alike.append(backbone)
+    if alike:
+        return alike[0]
     raise UserError(
         f"its {len(kernels)} kernels ({scheme} names) are those of no backbone here; expected one "
         f"of {', '.join(known)}"

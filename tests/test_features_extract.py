@@ -139,6 +139,9 @@ def test_other_weights_code_and_preprocessing_are_other_stores(tmp_path, monkeyp
     paths.add(run(tmp_path, Source(2), Extraction(("stem",)), changed)[0].path)
     changed = dataclasses.replace(resnet(), sha256="1" * 64)
     paths.add(run(tmp_path, Source(2), Extraction(("stem",)), changed)[0].path)
+    # The extraction's type is computed in, whatever the module's is.
+    changed = dataclasses.replace(resnet(), model=resnet().model.clone(dtype="float32"))
+    assert extract(changed, Source(2), PLAIN, Extraction(("stem",)), tmp_path).path in paths
     changed = dataclasses.replace(resnet(), model=resnet().model.clone(norm_epsilon=1e-3))
     paths.add(run(tmp_path, Source(2), Extraction(("stem",)), changed)[0].path)
     monkeypatch.setattr(features, "code_version", lambda: "another")

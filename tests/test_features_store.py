@@ -57,6 +57,7 @@ def test_chunks_written_in_any_order_come_back(tmp_path):
     assert store.complete
     store.check_complete()
     np.testing.assert_array_equal(store.labels(), np.arange(7))
+    assert "TensorStore" not in repr(store)
     assert store.ids() == ["é0", "é1", "é2", "é3", "é4", "é5", "é6"]
     stem = store.read("stem")
     assert stem.dtype == np.float32

@@ -1,6 +1,8 @@
 """Files are whole or not there; JSON in them is what was given."""
 
+import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -51,11 +53,31 @@ def test_progress_is_lines_where_there_is_no_terminal(monkeypatch, capsys):
         "features: 4 of 4",
     ]
     assert all("\r" not in line for line in lines)
+    options = {"unit": " images", "smoothing": 0, **files.progress_options()}
+    with tqdm(total=9, desc="training", **options) as bar:
+        bar.start_t -= 100
+        bar.update(1)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "training: 1 of 9,  0.01 images/s, 13:20 left"
     with tqdm(total=4, **(files.progress_options() | {"mininterval": 9, "delay": 9})) as bar:
         bar.update(4)
     assert capsys.readouterr().err == ""
 
 
-def test_on_a_terminal_there_is_a_bar(monkeypatch):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    assert files.progress_options() == {}
+@pytest.mark.parametrize(
+    ("total", "expected"),
+    [
+        (9, r"slow:  11%\|.+\| 1/9 \[01:40<13:20,  0\.01 images/s\]"),
+        (None, r"slow: 1 images \[01:40,  0\.01 images/s\]"),
+    ],
+)
+def test_on_a_terminal_there_is_a_bar(total, expected, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", terminal)
+    options = files.progress_options(known=total is not None)
+    with tqdm(total=total, desc="slow", unit=" images", smoothing=0, **options) as bar:
+        bar.start_t -= 100
+        bar.update(1)
+        bar.refresh()
+    assert re.search(expected, terminal.getvalue().split("\r")[-1])

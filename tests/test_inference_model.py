@@ -135,6 +135,9 @@ def test_public_weights_name_photographs():
     assert best == "espresso" and probability == predicted.probabilities[0].max()
     assert second[1] < probability
     assert len(set(model.classes)) == 1000
+    # A notebook shows it, so neither the weights nor a thousand names are in it.
+    assert repr(model).startswith("Model(name='efficientnet_lite0', ") and len(repr(model)) < 400
+    assert len(repr(model.network)) < 10_000
     one = model.predict(coffee)
     np.testing.assert_allclose(one.probabilities[0], predicted.probabilities[0], atol=1e-6)
 

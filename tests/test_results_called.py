@@ -1,3 +1,5 @@
+import sys
+
 from tl.results import called
 
 
@@ -16,3 +18,10 @@ def test_of_an_installed_package_tl_is_the_command(monkeypatch, tmp_path):
         "/data/experiments.probe/run": "/data/experiments.probe/run",
     }.items():
         assert called.as_called(text) == expected
+
+
+def test_where_tl_was_started_it_is_the_command(monkeypatch):
+    for script, expected in {"/v/bin/tl": "tl predict RUN", "/v/bin/pytest": None}.items():
+        monkeypatch.setattr(sys, "orig_argv", ["/v/bin/python3", script, "probe"])
+        text = "python -m experiments.predict RUN"
+        assert called.as_called(text) == (expected or text)

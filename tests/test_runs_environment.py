@@ -21,6 +21,11 @@ def test_what_is_needed_to_repeat_a_run(monkeypatch):
     assert (found["devices"], found["processes"]) == ([{"kind": "cpu", "count": 8}], 1)
 
 
+def test_a_run_that_the_command_tl_started_is_repeated_by_it(monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", ["/v/bin/python3", "/v/bin/tl", "probe", "a b"])
+    assert environment.environment()["command"] == "tl probe 'a b'"
+
+
 def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
     monkeypatch.setattr(environment, "PACKAGES", ("jax", "no-such-package"))
     assert environment.environment()["versions"]["no-such-package"] is None

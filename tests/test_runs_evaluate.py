@@ -44,10 +44,12 @@ def test_evaluate_needs_imagenets_classes(lite0_features, tmp_path):
 def test_a_probe_is_evaluated_as_it_predicted(probed, lite0_features, tmp_path):
     folder, _, _ = probed
     values = config(lite0_features, weights=str(folder))
-    result, _ = run(evaluate.run, values, tmp_path)
+    result, log = run(evaluate.run, values, tmp_path)
     saved, found = Predictions.load(folder), Predictions.load(tmp_path)
     np.testing.assert_array_equal(found.test_predicted[0], saved.test_predicted[0])
     assert result["test"]["top1"] == np.mean(saved.correct[0])
+    # What was published is the accuracy of the network's own head, on ImageNet.
+    assert result["published"] == {"top1": None, "top5": None} and "published" not in log
     assert found.classes.tolist() == saved.classes.tolist() and len(found.val_ids) == 0
     (comparison,) = compare.compare([compare.read(str(path)) for path in (folder, tmp_path)])
     assert abs(comparison.difference) < 0.1

@@ -136,7 +136,7 @@ def test_the_bar_shows_loss_rate_and_time_left(monkeypatch):
         bar.update(0)
         bar.refresh()
     last = terminal.getvalue().split("\r")[-1]
-    assert "75%" in last and "4.80k/6.40k" in last and "loss=0.5123" in last
+    assert "75%" in last and "4800/6400" in last and "loss=0.5123" in last
     assert "<00:16" in last and "images/s" in last  # 1,600 images in 16 s, and as many to go
 
 

@@ -36,13 +36,16 @@ def progress_options(*, known: bool = True) -> dict[str, Any]:
     Args:
       known: whether the bar has a total.
     """
+    # A rate is of images a second, also below one, where `rate_fmt` would be of seconds an image.
     if sys.stderr.isatty():
-        return {}
+        bar = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+        count = "{desc}: {n_fmt}{unit} [{elapsed}, {rate_noinv_fmt}{postfix}]"
+        return {"bar_format": bar if known else count}
     return {
         "file": _Lines(),
-        "bar_format": "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {remaining} left"
+        "bar_format": "{desc}: {n_fmt} of {total_fmt}, {rate_noinv_fmt}, {remaining} left"
         if known
-        else "{desc}: {n_fmt}, {rate_fmt}",
+        else "{desc}: {n_fmt}, {rate_noinv_fmt}",
         "mininterval": PROGRESS_SECONDS,
         "maxinterval": PROGRESS_SECONDS,
         "miniters": 1,

@@ -43,8 +43,10 @@ def listed(
       stdin: default the process's.
 
     Raises:
-      UserError: no such file, folder or column; a folder without images; an image without a label.
+      UserError: no such file, folder or column; a folder without images; with `labelled`, an image
+        without a label or one that comes twice.
     """
+    seen = set[str]()
     for name in names:
         if name == "-":
             found: Iterator[Listed] = (
@@ -69,6 +71,12 @@ def listed(
                     f"{item.path} has no label; expected it in a folder of its class, below a "
                     "folder given, or a table with a column of labels"
                 )
+            if labelled and item.path in seen:
+                raise UserError(
+                    f"{item.path} comes twice; with labels each image is scored once: name it once"
+                )
+            if labelled:
+                seen.add(item.path)
             yield item if labelled else Listed(item.path)
 
 

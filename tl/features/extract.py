@@ -111,7 +111,7 @@ def _fingerprint(
     arguments = {
         field.name: str(getattr(module, field.name))
         for field in dataclasses.fields(module)
-        if field.name not in ("parent", "name")
+        if field.name not in ("parent", "name", "dtype")  # `extraction.dtype` replaces the module's
     }
     return fingerprint(
         weights={

@@ -59,7 +59,7 @@ class FeatureStore:
     num_rows: int
     chunk_rows: int
     widths: Mapping[str, int]
-    _arrays: Mapping[str, ts.TensorStore]
+    _arrays: Mapping[str, ts.TensorStore] = dataclasses.field(repr=False)
 
     @classmethod
     def open(
@@ -251,7 +251,7 @@ def open_features(path: str | Path) -> FeatureStore:
     """Opens a feature store that a run or `predict` has written.
 
     Args:
-      path: its directory; a run's `result.json` says where it is.
+      path: its directory; `result.json` of `extract` says where it is, other runs print it.
 
     Raises:
       UserError: there is no store, or it is damaged.

@@ -173,7 +173,7 @@ def as_network(model: Model) -> Pretrained:
     elif not isinstance(model.head, Linear) or model.endpoint != FINAL:
         raise UserError(
             f"{model.name} acts on the endpoint {model.endpoint!r}; the formats of torch hold a "
-            f"linear classifier of {FINAL!r}. Export it as stablehlo or onnx, or fit it there"
+            f"linear classifier of {FINAL!r}. Export it as stablehlo or onnx, or fit one on that"
         )
     else:
         head = {"kernel": model.head.kernel, "bias": model.head.bias}

@@ -97,12 +97,12 @@ class Model:
     """
 
     name: str
-    network: Pretrained
+    network: Pretrained = dataclasses.field(repr=False)
     preprocessing: Preprocessing
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = dataclasses.field(repr=False)  # may be a thousand
     endpoint: str
-    head: Classifier | None
-    extraction: Extraction
+    head: Classifier | None = dataclasses.field(repr=False)
+    extraction: Extraction = dataclasses.field(repr=False)
     temperature: float = 1.0
     image_shape: tuple[int, int, int] | None = None
 

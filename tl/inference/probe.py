@@ -65,7 +65,14 @@ class Probe:
         return calibration.probabilities(self._logits(features), self.temperature)
 
     def _logits(self, features: Arrays) -> Float[np.ndarray, "n c"]:
-        return self.head.logits(_by_endpoint(features)[self.endpoint])
+        by_endpoint = _by_endpoint(features)
+        if self.endpoint not in by_endpoint:
+            wanted = (
+                f"of {self.endpoint!r}, by endpoint" if self.endpoint else "as one array [N, D]"
+            )
+            got = ", ".join(map(repr, by_endpoint)) if isinstance(features, Mapping) else "an array"
+            raise UserError(f"expected features {wanted}, as they were fitted; got {got}")
+        return self.head.logits(by_endpoint[self.endpoint])
 
 
 def fit_probe(

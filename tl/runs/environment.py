@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tl.results.called import started_as_tl
+
 PACKAGES = (
     "tl",
     "jax",
@@ -31,7 +33,9 @@ def environment() -> dict[str, Any]:
 
     devices = jax.devices()
     return {
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "command": shlex.join(
+            ["tl", *sys.orig_argv[2:]] if started_as_tl() else ["python", *sys.orig_argv[1:]]
+        ),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "git": _git_revision(),
         "python": platform.python_version(),

@@ -163,7 +163,7 @@ def conclude(
         "selected": {"endpoint": model.endpoint},
         "test": score_logits(found.logits, labels, len(names), found.groups).as_dict(),
         "warnings": warnings,
-        "published": {"top1": network.spec.top1, "top5": network.spec.top5},
+        "published": _published(model),
         "seconds": {"total": time.perf_counter() - start},
     }
     write_json(workdir / "result.json", result)
@@ -172,6 +172,13 @@ def conclude(
     log(f"\nwritten: {workdir / 'result.json'}")
     write_report(report, workdir, log)
     return result
+
+
+def _published(model: Model) -> dict[str, float | None]:
+    """Returns what was published of the network's own head; of another head nothing was."""
+    spec = model.network.spec
+    own = model.head is None
+    return {"top1": spec.top1 if own else None, "top5": spec.top5 if own else None}
 
 
 def outputs_of(model: Model, classes: Sequence[str]) -> np.ndarray:

@@ -230,7 +230,7 @@ def _claim(claim: object, axes: Mapping[str, Sequence[str]]) -> Claim:
         if level not in axes[axis]:
             raise UserError(
                 f"claim {claim['text']!r}: {axis} has no level {level!r}"
-                f"{nearest(level, axes[axis])}"
+                f"{nearest(level, axes[axis])}; --config.claims='()' leaves out all claims"
             )
     ((axis, level),) = advised.items()
     if axis in where:

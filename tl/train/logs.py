@@ -118,7 +118,6 @@ def progress_bar(total: int, initial: int = 0, *, enabled: bool = True) -> Progr
         initial=initial,
         desc="training",
         unit=" images",
-        unit_scale=True,
         disable=not enabled,
         **progress_options(),
     )

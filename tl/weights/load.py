@@ -53,7 +53,7 @@ class Pretrained:
     spec: WeightSpec
     backbone: Backbone
     model: Network
-    variables: dict[str, Any]
+    variables: dict[str, Any] = dataclasses.field(repr=False)
     sha256: str
 
     def with_head(self, head: Mapping[str, Float[np.ndarray | jax.Array, "..."]]) -> "Pretrained":

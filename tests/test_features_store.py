@@ -3,13 +3,14 @@
 import concurrent.futures
 import json
 import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tl.errors import UserError
 from tl.features.fingerprint import fingerprint
-from tl.features.store import NO_LABEL, UNWRITTEN, FeatureStore, nearest_store
+from tl.features.store import NO_LABEL, UNWRITTEN, FeatureStore, nearest_store, open_features
 
 WIDTHS = {"stem": 2, "pooled": 3}
 
@@ -79,6 +80,14 @@ def test_bad_questions_name_what_there_is(tmp_path):
         store.read("stem+poled")
     with pytest.raises(UserError, match="Index 7 is outside valid range"):
         store.read("stem", np.array([7]))
+
+
+def test_the_way_to_a_store_may_lead_up(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    written = filled(Path("../stores"))
+    read = open_features(Path("..") / "stores" / written.path.name)
+    np.testing.assert_array_equal(read.read("stem"), written.read("stem"))
 
 
 def test_one_row_and_a_chunk_larger_than_all(tmp_path):

@@ -318,7 +318,8 @@ def _read_meta(path: Path) -> dict[str, Any]:
 
 
 def _spec(path: Path, name: str) -> dict[str, Any]:
-    return {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path / name)}}
+    whole = (path / name).resolve()  # TensorStore takes no '..'
+    return {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(whole)}}
 
 
 def _encode(ids: Sequence[str], width: int) -> np.ndarray:

@@ -28,7 +28,7 @@ def get(name: str) -> WeightSpec:
     """
     if name not in _CATALOG:
         raise UserError(
-            f"no weight set is called {name!r} and no file is there{nearest(name, _CATALOG)}"
+            f"no weight set is called {name!r} and no file or run is there{nearest(name, _CATALOG)}"
         )
     return _CATALOG[name]
 

@@ -311,7 +311,7 @@ def test_a_network_that_is_no_backbone_here():
 def test_names_and_paths_that_are_not_there(tmp_path):
     with pytest.raises(UserError, match=r"no weight file at ~nobody-here/x"):
         load.load("~nobody-here/x")
-    with pytest.raises(UserError, match=r"'resnet18\.tv2' and no file or run is there; the nearest"):
+    with pytest.raises(UserError, match=r"resnet18\.tv2' and no file or run is there; the near"):
         load.load("resnet18.tv2")
     with pytest.raises(UserError, match=r"no weight file at .*; a folder needs model\.safetensors"):
         load.load(f"{tmp_path}/")

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -269,3 +270,28 @@ def test_onnx_holds_a_head_of_zeros(model, tmp_path):
     zeros = Linear(np.zeros((16, 2), np.float32), np.zeros(2, np.float32))
     probed = dataclasses.replace(probe_of(model, registry.FINAL), head=zeros)
     assert export.write(probed, "onnx", tmp_path)[0].exists()
+
+
+@pytest.mark.parametrize("there", [{"seeds": [0], "weights": "x"}, {"model_type": "resnet"}, []])
+def test_no_run_and_no_network_is_replaced(model, there, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(there))
+    with pytest.raises(UserError, match=r"holds a config\.json that no export wrote"):
+        export.write(model, "stablehlo", tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text()) == there
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_kill_leaves_no_half_of_a_program(model, tmp_path, monkeypatch):
+    export.write(model, "stablehlo", tmp_path)
+    whole = (tmp_path / "model.stablehlo").read_bytes()
+    write_bytes = Path.write_bytes
+
+    def killed(path, data):
+        write_bytes(path, data[:100])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        export.write(model, "stablehlo", tmp_path)  # an export's own files may be replaced
+    assert (tmp_path / "model.stablehlo").read_bytes() == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.stablehlo"]

@@ -17,7 +17,7 @@ from tl.data.transforms import Prepare, device_transform, normalise
 from tl.devices import in_full_precision
 from tl.errors import UserError
 from tl.features.network import computing_function
-from tl.files import replacing, write_json
+from tl.files import read_json, replacing, write_json
 from tl.inference.model import Model
 from tl.models.registry import FINAL
 from tl.probes.heads import Linear
@@ -30,6 +30,9 @@ FORMATS = ("torchvision", "timm", "transformers", "stablehlo", "onnx")
 PLATFORMS = ("cpu", "cuda", "tpu")
 _TORCH_SCHEME = {"timm": "torchvision", "transformers": "huggingface"}
 _TIMM_LITE_SCHEME = "timm_efficientnet_lite"
+
+_CONFIG = "config.json"
+_DESCRIBED = {"classes", "preprocessing", "temperature"}  # by which an export's is known
 
 # How far ONNX Runtime's logits may be from ours, as a share of the largest: rounding gives 1e-5.
 _ONNX_TOLERANCE = 1e-3
@@ -131,16 +134,18 @@ def write(model: Model, kind: str, folder: Path, inputs: Inputs | None = None) -
     Args:
       model: see `tl.inference.model.load`.
       kind: one of FORMATS.
-      folder: made where there is none; its files of the same names are replaced.
+      folder: made where there is none; an earlier export's files of the same names are replaced.
       inputs: which images `stablehlo` and `onnx` take; None for `Inputs()`.
 
     Returns:
       The files.
 
     Raises:
-      UserError: the format cannot hold this classifier, or the folder cannot be written.
+      UserError: the format cannot hold this classifier; the folder cannot be written, or holds a
+        run or weights that no export wrote.
     """
     inputs = inputs or Inputs()
+    _check_own(folder)
     was_there = folder.exists()
     files: list[Path] = []
     try:
@@ -157,6 +162,19 @@ def write(model: Model, kind: str, folder: Path, inputs: Inputs | None = None) -
         if not files and not was_there:
             shutil.rmtree(folder, ignore_errors=True)
     return files
+
+
+def _check_own(folder: Path) -> None:
+    """Raises UserError where a folder's `config.json` is no export's, but a run's or a network's."""
+    if not (folder / _CONFIG).exists():
+        return
+    there = read_json(folder / _CONFIG)
+    described = there.get("tl", there) if isinstance(there, dict) else None
+    if not isinstance(described, dict) or not _DESCRIBED <= described.keys():
+        raise UserError(
+            f"{folder} holds a {_CONFIG} that no export wrote, such as a run's, and it would be "
+            "replaced; give another --output"
+        )
 
 
 def as_network(model: Model) -> Pretrained:
@@ -202,12 +220,12 @@ def _torch(model: Model, kind: str, folder: Path) -> list[Path]:
     described: dict[str, dict[str, Any]] = {}  # before a file is written, since they may be refused
     match kind:
         case "timm":
-            described["config.json"] = _timm_config(model, name)
+            described[_CONFIG] = _timm_config(model, name)
         case "transformers":
-            described["config.json"] = _transformers_config(model, network)
+            described[_CONFIG] = _transformers_config(model, network)
             described["preprocessor_config.json"] = _image_processor(model)
         case _:
-            described["config.json"] = {"architecture": name, **_described(model)}
+            described[_CONFIG] = {"architecture": name, **_described(model)}
     files = [folder / "model.safetensors", *(folder / file for file in described)]
     trained.write_safetensors(convert.from_variables(network.variables, scheme), files[0], {})
     for file, content in described.items():
@@ -304,8 +322,9 @@ def _stablehlo(model: Model, folder: Path, inputs: Inputs) -> list[Path]:
     (batch,) = jax_export.symbolic_shape("batch")
     function = jax.jit(classify(model, inputs))
     exported = jax_export.export(function, platforms=PLATFORMS)(inputs.spec(model, batch))
-    files = [folder / "model.stablehlo", folder / "config.json"]
-    files[0].write_bytes(exported.serialize())
+    files = [folder / "model.stablehlo", folder / _CONFIG]
+    with replacing(files[0]) as partial:
+        partial.write_bytes(exported.serialize())
     write_json(files[1], {**inputs.described(model), **_described(model)})
     return files
 
@@ -322,7 +341,7 @@ def _onnx(model: Model, folder: Path, inputs: Inputs) -> list[Path]:
         outputs = function(images)
         return tuple(outputs[name] for name in names)
 
-    files = [folder / "model.onnx", folder / "config.json"]
+    files = [folder / "model.onnx", folder / _CONFIG]
     spec = inputs.spec(model, 2)
     with replacing(files[0]) as partial:
         to_onnx(

@@ -102,3 +102,15 @@ def test_suffixes(tmp_path):
         UserError, match=r"expected a file that ends in \.csv or \.jsonl, got .*p\.x"
     ):
         check_suffix(tmp_path / "p.x", (".csv", ".jsonl"))
+
+
+def test_paths_with_line_breaks_keep_their_rows(tmp_path):
+    names = ["a\nb.jpg", "c\rd.jpg", "e.jpg"]
+    predicted = [predicted_row(name, ["cat"], [1.0], "", 1) for name in names]
+    with joined(predicted, tmp_path / "p.csv").open(newline="") as file:
+        assert [row["path"] for row in csv.DictReader(file)] == names
+    features = [{**row, "path": name} for row, name in zip(FEATURES, names)]
+    joined(features, tmp_path / "f.npy")
+    text = (tmp_path / "f.paths.txt").read_text()
+    assert text.splitlines() == [r"a\nb.jpg", r"c\rd.jpg", "e.jpg"]
+    assert len(np.load(tmp_path / "f.npy")) == 3

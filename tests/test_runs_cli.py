@@ -103,6 +103,12 @@ def test_help_answers_quickly(name):
             "error: run/result.json cannot be written or read: No space left on device; mend that "
             "and give the same command again\n",
         ),
+        (
+            'OSError(36, "File name too long", "x.csv")',
+            2,
+            "error: x.csv cannot be written or read: File name too long; mend that and give the same "
+            "command again\n",
+        ),
     ],
 )
 def test_how_a_run_ends(raised, status, err):

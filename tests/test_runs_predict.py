@@ -210,3 +210,67 @@ def test_one_shape_is_compiled(model, images, monkeypatch):
     items = [Listed(str(path)) for path in sorted(images.iterdir())[:13]]
     predict.run(model, iter(items), Wanted(), None, log=lambda line: None)
     assert sizes == [(8, 8), (5, 8)]
+
+
+def unfinished(model, images, output, monkeypatch):
+    """Runs until all parts are written, but not joined."""
+    with monkeypatch.context() as patch:
+        patch.setattr(predict._Output, "finish", lambda self: None)
+        run(model, images, output)
+
+
+def test_an_image_that_changed_after_a_kill_is_computed_again(model, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "CHUNK_IMAGES", 8)
+    output = tmp_path / "p.csv"
+    unfinished(model, images, output, monkeypatch)
+    (images / "01.png").write_bytes((images / "30.png").read_bytes())
+    (images / "02.png").unlink()
+    (images / "02.png").symlink_to("nowhere")
+    computed = []
+    original = predict._rows
+    monkeypatch.setattr(
+        predict, "_rows", lambda *a: (computed.append(a[1][0].path), original(*a))[1]
+    )
+    run(model, images, output)
+    assert computed == [str(images / "00.png")]  # the first part alone
+    found = rows(output)
+    assert found[1] == {**found[30], "path": found[1]["path"]}
+    assert found[2]["error"] == "No such file or directory"
+
+
+def test_two_at_once(model, images, tmp_path, monkeypatch):
+    output = tmp_path / "p.csv"
+    said = []
+
+    def during(*arguments):
+        with pytest.raises(
+            UserError, match=r"another process is writing .*p\.csv; wait until"
+        ) as e:
+            run(model, images, output)
+        said.append(e)
+        return original(*arguments)
+
+    original = predict._rows
+    monkeypatch.setattr(predict, "_rows", during)
+    run(model, images, output)
+    assert len(said) == 1 and len(rows(output)) == COUNT
+    assert not (tmp_path / "p.csv.parts").exists()
+
+
+def test_a_kill_before_the_first_part_is_no_other_prediction(model, images, tmp_path):
+    (tmp_path / "p.csv.parts").mkdir()
+    (tmp_path / "p.csv.parts/.made_by.json.1f").write_text("{")
+    run(model, images, tmp_path / "p.csv")
+    assert len(rows(tmp_path / "p.csv")) == COUNT
+
+
+def test_a_disk_that_is_full_is_one_message(model, images, tmp_path, monkeypatch):
+    def full(rows, path):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predict.tables, "write_part", full)
+        with pytest.raises(UserError, match=r"p\.csv cannot be written: No space left on device;"):
+            run(model, images, tmp_path / "p.csv")
+    run(model, images, tmp_path / "p.csv")
+    assert len(rows(tmp_path / "p.csv")) == COUNT

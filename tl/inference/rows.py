@@ -20,6 +20,17 @@ PREDICTIONS = (".csv", ".jsonl", ".parquet")
 STORE = ""  # a folder, whose name has no suffix
 FEATURES = (".npz", ".npy", ".parquet", STORE)
 FORMAT_OF_STDOUT = ".csv"
+_BREAKS = str.maketrans({"\n": "\\n", "\r": "\\r"})  # of lines, in a path
+
+
+class _Lines:
+    """A file for `csv.writer`, which puts a lone \\r in quotes only where lines end in it."""
+
+    def __init__(self, file: TextIO):
+        self._file = file
+
+    def write(self, line: str) -> None:
+        self._file.write(line.removesuffix("\r\n") + "\n")
 
 
 def predicted_row(
@@ -58,7 +69,7 @@ def write_lines(rows: Iterable[Row], file: TextIO, suffix: str, header: bool = T
             file.write(json.dumps(kept, ensure_ascii=False) + "\n")
         return
     for row in rows:
-        writer = csv.DictWriter(file, row, lineterminator="\n")
+        writer = csv.DictWriter(_Lines(file), row, lineterminator="\r\n")
         if header:
             writer.writeheader()
             header = False
@@ -105,14 +116,14 @@ def join_parts(parts: Sequence[Path], path: Path, made_by: Mapping[str, Any]) ->
         ".npz": _join_npz,
         ".npy": _join_npy,
     }
-    with replacing(path) as partial:
-        joiners[path.suffix](parts, partial)
-    if path.suffix == ".npy":
+    if path.suffix == ".npy":  # first, since a reader looks for what it needs beside the features
         names = path.with_suffix(".paths.txt")
         with replacing(names) as partial, partial.open("w", encoding="utf-8") as file:
             for part in parts:
                 with np.load(part) as columns:
-                    file.writelines(f"{name}\n" for name in columns["path"])
+                    file.writelines(f"{name.translate(_BREAKS)}\n" for name in columns["path"])
+    with replacing(path) as partial:
+        joiners[path.suffix](parts, partial)
 
 
 def check_suffix(path: Path, known: Sequence[str]) -> None:

@@ -24,7 +24,10 @@ from tl.runs import workdir
 from tl.runs.field_help import field_help
 
 # Errors of the disk that a user can mend.
-_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_OF_THE_DISK = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
+    errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP,
+}  # fmt: skip
 # What other programs call a field, and people who are used to them.
 SYNONYMS = {
     "lr": "optim.learning_rate",

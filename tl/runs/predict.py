@@ -1,9 +1,11 @@
 """Predicts on images without labels: from listed paths to a table of classes or of features."""
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
+import os
 import shutil
 import sys
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from jaxtyping import Float
 from tqdm import tqdm
 
@@ -131,36 +134,41 @@ def run(
         head, asked for classes.
     """
     extraction = _extraction(model, wanted)
-    writer = _Output(output, _identity(model, wanted), wanted, overwrite) if output else None
     done, failed, began = 0, 0, time.perf_counter()
-    batch_size = model.extraction.batch_size
-    size = FEATURE_IMAGES if wanted.features else CHUNK_IMAGES
-    chunks = _chunks(listed, max(1, size // batch_size) * batch_size)
-    first = next(chunks)
-    batch_size = min(batch_size, len(first))
-    with tqdm(desc="images", unit=" images", **progress_options(known=False)) as bar:
-        for number, chunk in enumerate(itertools.chain([first], chunks)):
-            if writer and score is None and (there := writer.count(number, chunk)) is not None:
-                done, failed = done + len(chunk), failed + there
-                continue
-            bad = 0
-            rows = []
-            for batch in _rows(model, chunk, wanted, extraction, batch_size, score, log):
-                bar.update(len(batch))
-                bad += sum(bool(row["error"]) for row in batch)
-                if writer:
-                    rows += batch
+    made_by = _identity(model, wanted)
+    with contextlib.ExitStack() as held:
+        writer = None
+        if output:
+            writer = held.enter_context(_Output(output, made_by, wanted, overwrite))
+        batch_size = model.extraction.batch_size
+        size = FEATURE_IMAGES if wanted.features else CHUNK_IMAGES
+        chunks = _chunks(listed, max(1, size // batch_size) * batch_size)
+        first = next(chunks)
+        batch_size = min(batch_size, len(first))
+        with tqdm(desc="images", unit=" images", **progress_options(known=False)) as bar:
+            for number, chunk in enumerate(itertools.chain([first], chunks)):
+                stem = _stem(number, chunk) if writer else ""
+                if writer and score is None and (there := writer.count(stem)) is not None:
+                    done, failed = done + len(chunk), failed + there
                     continue
-                header = number == 0 and not done
-                tables.write_lines(batch, sys.stdout, tables.FORMAT_OF_STDOUT, header)
-                sys.stdout.flush()
-                done += len(batch)
-            if writer:
-                writer.write(number, chunk, rows, bad)
-                done += len(rows)
-            failed += bad
-    if writer:
-        writer.finish()
+                bad = 0
+                rows = []
+                for batch in _rows(model, chunk, wanted, extraction, batch_size, score, log):
+                    bar.update(len(batch))
+                    bad += sum(bool(row["error"]) for row in batch)
+                    if writer:
+                        rows += batch
+                        continue
+                    header = number == 0 and not done
+                    tables.write_lines(batch, sys.stdout, tables.FORMAT_OF_STDOUT, header)
+                    sys.stdout.flush()
+                    done += len(batch)
+                if writer:
+                    writer.write(stem, rows, bad)
+                    done += len(rows)
+                failed += bad
+        if writer:
+            writer.finish()
     seconds = time.perf_counter() - began
     images = formats.plural(done, "image")
     summary = f"{images} in {seconds:.1f} s ({done / seconds:.3g} images/s)"
@@ -235,58 +243,108 @@ def _identity(model: Model, wanted: Wanted) -> dict[str, Any]:
     )
 
 
+def _stem(number: int, chunk: Sequence[Listed]) -> str:
+    """Returns the name of a part: its number and a digest of its images' paths, sizes and times."""
+    digest = hashlib.sha256()
+    for item in chunk:
+        try:
+            status = os.stat(item.path)
+            state = f"{status.st_size} {status.st_mtime_ns}"
+        except (OSError, ValueError):  # its row will say why it cannot be read
+            state = ""
+        digest.update(f"{item.path}\0{state}\0".encode(errors="replace"))
+    return f"{number:06}-{digest.hexdigest()[:16]}"
+
+
 class _Output:
-    """A file or store written in parts, each with the digest of its paths in its name."""
+    """A file or store written in parts, by one process at a time: enter it before all else."""
 
     def __init__(self, path: Path, identity: dict[str, Any], wanted: Wanted, overwrite: bool):
         known = tables.FEATURES if wanted.features else tables.PREDICTIONS
         tables.check_suffix(path, known)
         if path.suffix == ".npy" and len(wanted.features) > 1:
             raise UserError(f"a .npy file holds one endpoint, got {', '.join(wanted.features)}")
-        if path.exists() and not overwrite:
+        self._path = path
+        self._made_by = identity
+        self._overwrite = overwrite
+        self._folder = path.with_name(f"{path.name}.parts")
+        self._lock = FileLock(self._folder / ".lock", timeout=0)
+        self._parts: list[Path] = []
+        self._written: dict[str, Path] = {}
+
+    def __enter__(self) -> "_Output":
+        self._check_free()
+        with self._writing():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with contextlib.suppress(NotImplementedError):  # a file system without locks
+                    self._lock.acquire()
+            except Timeout:
+                raise UserError(
+                    f"another process is writing {self._path}; wait until it ends, or give another "
+                    "--output"
+                ) from None
+        try:
+            self._check_free()  # another process may have ended since
+            self._take_up()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def _check_free(self) -> None:
+        path = self._path
+        if path.exists() and not self._overwrite:
             raise UserError(f"{path} is there; give another --output, or --overwrite to replace it")
         if path.is_dir() and not (path.suffix == tables.STORE and (path / "meta.json").is_file()):
             raise UserError(f"{path} is a folder and no feature store, so it is not replaced")
-        self._path = path
-        self._made_by = identity
-        self._folder = path.with_name(f"{path.name}.parts")
-        self._parts: list[Path] = []
-        if self._folder.exists() and read_json(self._folder / "made_by.json") != identity:
-            if not overwrite:
+
+    def _take_up(self) -> None:
+        """Finds the parts that an earlier process has written."""
+        made_by = self._folder / "made_by.json"
+        others = [file for file in self._folder.iterdir() if file.name[0] != "."]
+        if others and read_json(made_by) != self._made_by:
+            if not self._overwrite:
                 raise UserError(
                     f"{self._folder} holds parts of another prediction; remove it, or replace it "
                     "with --overwrite"
                 )
-            shutil.rmtree(self._folder)
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_json(self._folder / "made_by.json", identity)
-        except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror}") from error
-        written = self._folder.glob(f"*-*-*{path.suffix}")
+            for file in others:
+                shutil.rmtree(file) if file.is_dir() else file.unlink()
+        with self._writing():
+            write_json(made_by, self._made_by)
+        written = self._folder.glob(f"*-*-*{self._path.suffix}")
         self._written = {part.stem.rpartition("-")[0]: part for part in written}
 
-    def count(self, number: int, chunk: Sequence[Listed]) -> int | None:
+    def count(self, stem: str) -> int | None:
         """Returns how many rows of a chunk failed, if its part is there, else None."""
-        if not (part := self._written.get(self._stem(number, chunk))):
+        if not (part := self._written.get(stem)):
             return None
         self._parts.append(part)
         return int(part.stem.rpartition("-")[2])
 
-    def write(
-        self, number: int, chunk: Sequence[Listed], rows: Sequence[tables.Row], failed: int
-    ) -> None:
+    def write(self, stem: str, rows: Sequence[tables.Row], failed: int) -> None:
         """Writes the part of a chunk."""
-        name = f"{self._stem(number, chunk)}-{failed}{self._path.suffix}"
-        tables.write_part(rows, self._folder / name)
-        self._parts.append(self._folder / name)
+        part = self._folder / f"{stem}-{failed}{self._path.suffix}"
+        with self._writing():
+            tables.write_part(rows, part)
+        self._parts.append(part)
 
     def finish(self) -> None:
         """Joins the parts into the file and removes them."""
-        tables.join_parts(self._parts, self._path, self._made_by)
-        shutil.rmtree(self._folder)
+        with self._writing():
+            tables.join_parts(self._parts, self._path, self._made_by)
+            shutil.rmtree(self._folder)
 
-    @staticmethod
-    def _stem(number: int, chunk: Sequence[Listed]) -> str:
-        digest = hashlib.sha256("\0".join(item.path for item in chunk).encode(errors="replace"))
-        return f"{number:06}-{digest.hexdigest()[:16]}"
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self._path} cannot be written: {error.strerror or error}; mend that and give "
+                "the same command again"
+            ) from error

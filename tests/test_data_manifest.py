@@ -196,7 +196,7 @@ class TestMistakes:
     def test_images_in_the_place_of_paths(self, root):
         (root / "labels.jsonl").write_text('{"image": {"bytes": "x"}, "label": 0}\n')
         with pytest.raises(
-            UserError, match=r"jsonl line 1: expected a path in 'image', got dict; images in a ta"
+            UserError, match=r"jsonl line 1: expected a path, got dict {'bytes': 'x'}; images in a"
         ):
             of(root / "labels.jsonl")
 

@@ -39,7 +39,8 @@ def test_columns_by_their_usual_names(tmp_path):
 
 
 def test_missing_cells_are_empty_texts():
-    assert [tables.text(cell) for cell in (None, float("nan"), " a b ", 3)] == ["", "", "a b", "3"]
+    cells = (None, float("nan"), " a b ", 3)
+    assert [tables.text(cell, "t.csv line 2") for cell in cells] == ["", "", "a b", "3"]
 
 
 def test_paths_are_what_a_file_can_be_called():
@@ -58,8 +59,7 @@ def test_paths_are_what_a_file_can_be_called():
     [
         ("t.csv", b"path\n\xff.jpg\n", "t.csv cannot be read as CSV in UTF-8: 'utf-8' codec"),
         ("t.tsv", b"path\n\xff.jpg\n", "t.tsv cannot be read as TSV in UTF-8: 'utf-8' codec"),
-        ("t.jsonl", b"[1, 2]\n", r"JSON lines in UTF-8: expected names with .* line 1, got \[1, 2"),
-        ("t.jsonl", b"{\n", "cannot be read as JSON lines in UTF-8: Expecting property name"),
+        ("t.jsonl", b"\xff\n", "t.jsonl cannot be read as JSON lines in UTF-8: 'utf-8' codec"),
         ("t.parquet", b"PAR1", "t.parquet cannot be read as Parquet"),
     ],
 )
@@ -73,3 +73,50 @@ def test_no_such_file(tmp_path):
     for name in ("t.csv", "t.jsonl", "t.parquet"):
         with pytest.raises(UserError, match=r"cannot be read as .*No such file"):
             list(tables.rows(tmp_path / name))
+
+
+@pytest.mark.parametrize("cell", [["cat", "dog"], {"name": "cat"}, b"cat"])
+def test_a_cell_of_several_values_is_no_label_and_no_path(cell):
+    with pytest.raises(UserError, match="^t line 2: expected one text or number, got .*cat"):
+        tables.text(cell, "t line 2")
+    with pytest.raises(
+        UserError, match=f"^t line 2: expected a path, got {type(cell).__name__} .*cat"
+    ):
+        tables.path(cell, "t line 2")
+
+
+def test_home_is_where_the_tilde_is(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert tables.path("~/a.jpg", "t line 2") == "/home/me/a.jpg"
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_two_columns_of_one_name(ending, tmp_path):
+    file = tmp_path / f"t.{ending}"
+    names, row = ["path", "label", "label"], ["a.jpg", "cat", "dog"]
+    if ending == "csv":
+        file.write_text(",".join(names) + "\n" + ",".join(row) + "\n")
+    else:
+        columns = [pyarrow.array([cell]) for cell in row]
+        parquet.write_table(pyarrow.Table.from_arrays(columns, names=names), file)
+    with pytest.raises(UserError, match=f"t.{ending} has two columns 'label'; rename or remove"):
+        list(tables.rows(file))
+
+
+def test_a_line_with_more_cells_than_columns(tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_text("path,label\na.jpg,cat,\nb.jpg,cat, big\n")
+    rows = tables.rows(file)
+    assert next(rows) == Row("line 2", {"path": "a.jpg", "label": "cat"})  # a comma too many
+    with pytest.raises(UserError, match=r"t\.csv line 3: expected 2 cells, .*, got more: ' big';"):
+        next(rows)
+
+
+@pytest.mark.parametrize("line", ['{"path": "x",', "[1, 2]", "[" * 100_000])
+def test_a_broken_line_is_named(line, tmp_path):
+    file = tmp_path / "t.jsonl"
+    file.write_text('{"path": "a.jpg"}\n' + line + "\n")
+    with pytest.raises(
+        UserError, match=r"t\.jsonl line 2: expected a JSON object, such as .*, got"
+    ):
+        list(tables.rows(file))

@@ -257,7 +257,14 @@ class HfSet:
                 part: np.array([-1 if cell is None else cell for cell in of_part], np.int32)
                 for part, of_part in cells.items()
             }
-        texts = {part: [tables.text(cell) for cell in of_part] for part, of_part in cells.items()}
+        where = f"{self.where}: {self._label}"
+        texts = {
+            part: [
+                tables.text(cell, f"{where} of row {row} of {part}")
+                for row, cell in enumerate(of_part)
+            ]
+            for part, of_part in cells.items()
+        }
         for part, of_part in texts.items():
             if "" in of_part:
                 raise UserError(

@@ -121,12 +121,14 @@ def _table(file: Path, path_column: str, label_column: str) -> Iterator[Listed]:
     found = tables.rows(file)
     first = next(found, None)
     if first is None:
-        return
+        raise UserError(f"{file} has no rows")
     column = tables.column(file, first.values, path_column, tables.PATHS, needed=True)
     if label_column:
         tables.column(file, first.values, label_column, ())
     for place, row in itertools.chain([first], found):
-        path = tables.path(row.get(column or ""), f"{file} {place}")
+        where = f"{file} {place}"
+        path = tables.path(row.get(column or ""), where)
         if not path:
             raise UserError(f"{file} has a row without a {column!r}: {place}")
-        yield Listed(os.path.join(file.parent, path), tables.text(row.get(label_column)))
+        label = tables.text(row.get(label_column), where)
+        yield Listed(os.path.join(file.parent, path), label)

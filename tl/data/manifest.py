@@ -172,20 +172,17 @@ def _rows(file: Path, columns: Columns, labelled: bool) -> list[_Listed]:
     listed: list[_Listed] = []
     seen: dict[str, _Listed] = {}
     for place, values in (first, *read):
-        cell = values.get(path or "") or ""
-        if not isinstance(cell, str):  # such as an image in Parquet of Hugging Face
-            raise UserError(
-                f"{file} {place}: expected a path in {path!r}, got {type(cell).__name__}; "
-                "images in a table are read where `datasets` loads it (`data.name=hf:owner/name`)"
-            )
-        named = [name for name in (path, label, split, group) if name]
-        texts = {name: tables.text(values.get(name)) for name in named}
+        where = f"{file} {place}"
+        texts = {
+            name: tables.text(values.get(name), where) for name in (label, split, group) if name
+        }
+        texts[path] = tables.path(values.get(path), where)
         for name in (path, label, split):
             if name and not texts[name]:
-                raise UserError(f"{file} {place}: there is no {name!r}")
+                raise UserError(f"{where}: there is no {name!r}")
         row = _Listed(
             place,
-            _below(file.parent, tables.path(cell, f"{file} {place}")),
+            _below(file.parent, texts[path]),
             walk.nfc(texts[label]) if label else "",
             texts[split] if split else "",
             texts[group] if group else "",
@@ -210,7 +207,7 @@ def _rows(file: Path, columns: Columns, labelled: bool) -> list[_Listed]:
 
 def _below(root: Path, path: str) -> str:
     """Returns a path relative to a folder, or as it is where it is absolute and lies elsewhere."""
-    whole = os.path.normpath(os.path.join(os.path.abspath(root), os.path.expanduser(path)))
+    whole = os.path.normpath(os.path.join(os.path.abspath(root), path))
     relative = os.path.relpath(whole, os.path.abspath(root))
     return whole if os.path.isabs(path) and relative.startswith(os.pardir) else relative
 

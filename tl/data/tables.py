@@ -100,11 +100,23 @@ def column(
     return found
 
 
-def text(value: object) -> str:
-    """Returns a cell as text, '' for what is missing."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+def text(cell: object, where: str) -> str:
+    """Returns a cell as text, '' for what is missing.
+
+    Args:
+      cell: of a column of labels, splits or groups.
+      where: the table and the row's place, for errors.
+
+    Raises:
+      UserError: a list or something else that is not one text or number.
+    """
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
-    return str(value).strip()
+    if isinstance(cell, Sequence | Mapping) and not isinstance(cell, str):
+        raise UserError(
+            f"{where}: expected one text or number, got {type(cell).__name__} {str(cell):.60}"
+        )
+    return str(cell).strip()
 
 
 def path(cell: object, where: str) -> str:
@@ -115,17 +127,28 @@ def path(cell: object, where: str) -> str:
       where: the table and the row's place, for errors.
 
     Raises:
-      UserError: text that no file can be called: a zero byte, or half of a character, as JSON can
-        hold.
+      UserError: it is no text, or one that no file can be called: a zero byte, or half of a
+        character, as JSON can hold.
     """
-    found = text(cell)
+    if not isinstance(cell, str | None):  # such as an image in Parquet of Hugging Face
+        raise UserError(
+            f"{where}: expected a path, got {type(cell).__name__} {str(cell):.60}; images in a table are read "
+            "where `datasets` loads it (`data.name=hf:owner/name`)"
+        )
+    found = (cell or "").strip()
     try:
         possible = b"\0" not in os.fsencode(found)
     except UnicodeEncodeError:
         possible = False
     if not possible:
         raise UserError(f"{where}: expected a path, got {found!r}, which no file can be called")
-    return found
+    return os.path.expanduser(found)
+
+
+def _check_columns(file: Path, names: Sequence[str]) -> None:
+    """Raises UserError where two columns have one name, of which one would count."""
+    if twice := [name for place, name in enumerate(names) if name and name in names[:place]]:
+        raise UserError(f"{file} has two columns {twice[0]!r}; rename or remove one")
 
 
 def _delimited(file: Path) -> Iterator[Row]:
@@ -133,8 +156,15 @@ def _delimited(file: Path) -> Iterator[Row]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines, delimiter=delimiter)
+            _check_columns(file, reader.fieldnames or ())
             for values in reader:
-                yield Row(f"line {reader.line_num}", values)
+                place = f"line {reader.line_num}"
+                if more := [cell for cell in values.pop(None, ()) if cell.strip()]:
+                    raise UserError(
+                        f"{file} {place}: expected {len(values)} cells, as in the first line, got "
+                        f"more: {more[0]!r}; put a cell with {delimiter!r} in it in quotes"
+                    )
+                yield Row(place, values)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file} cannot be read as {kind} in UTF-8: {error}") from error
 
@@ -145,12 +175,20 @@ def _json_lines(file: Path) -> Iterator[Row]:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
-                values = json.loads(line)
-                if not isinstance(values, dict):
-                    raise ValueError(f"expected names with values in line {number}, got {line:.60}")
-                yield Row(f"line {number}", values)
-    except (OSError, ValueError) as error:
+                yield Row(f"line {number}", _json_object(line, f"{file} line {number}"))
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read as JSON lines in UTF-8: {error}") from error
+
+
+def _json_object(line: str, where: str) -> dict[str, Any]:
+    expected = f'{where}: expected a JSON object, such as {{"path": "a.jpg"}}, got {line[:60]!r}'
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{expected} ({getattr(error, 'msg', error)})") from error
+    if not isinstance(values, dict):
+        raise UserError(expected)
+    return values
 
 
 def _parquet(file: Path) -> Iterator[Row]:
@@ -160,6 +198,7 @@ def _parquet(file: Path) -> Iterator[Row]:
     number = 0
     try:
         with parquet.ParquetFile(file) as opened:
+            _check_columns(file, opened.schema_arrow.names)
             for batch in opened.iter_batches(batch_size=1024):
                 for values in batch.to_pylist():
                     number += 1

@@ -67,6 +67,7 @@ def test_flat_endpoints_stay_as_they_are_in_float32():
         ({"pooling": "2"}, "got '2'"),
         ({"dtype": "float16"}, "^extract.dtype: expected .* got 'float16'"),
         ({"batch_size": 0}, "^extract.batch_size: expected at least 1, got 0"),
+        ({"threads": -1}, "^extract.threads: expected at least 0, got -1"),
         ({"endpoints": ()}, "expected endpoints"),
         ({"endpoints": ("a", "a")}, "each named once"),
     ],

@@ -78,8 +78,14 @@ def test_bad_questions_name_what_there_is(tmp_path):
     store = filled(tmp_path)
     with pytest.raises(UserError, match="no endpoint 'poled'; the nearest are 'pooled'"):
         store.read("stem+poled")
-    with pytest.raises(UserError, match="Index 7 is outside valid range"):
-        store.read("stem", np.array([7]))
+    for row in (7, -1):
+        with pytest.raises(UserError, match=f"expected rows from 0 to 6, got {row} to {row}"):
+            store.read("stem", np.array([row]))
+    with pytest.raises(UserError, match=r"expected row numbers \[n\], got float64 \[1\]"):
+        store._row_numbers(np.array([0.5]))
+    with pytest.raises(UserError, match=r"got bool \[7\]; np\.flatnonzero\(mask\) makes them"):
+        store._row_numbers(np.ones(7, bool))
+    assert store.read("stem", np.array([], np.int64)).shape == (0, store.widths["stem"])
 
 
 def test_the_way_to_a_store_may_lead_up(tmp_path, monkeypatch):
@@ -203,7 +209,7 @@ def test_a_store_that_is_not_what_its_name_says_is_refused(tmp_path, change, mes
 def test_a_store_without_a_readable_description_is_refused(tmp_path, text):
     meta = filled(tmp_path).path / "meta.json"
     meta.unlink() if text is None else meta.write_text(text)
-    with pytest.raises(UserError, match=r"meta.json cannot be read .*delete the directory"):
+    with pytest.raises(UserError, match=r"meta.json cannot be read .*give the folder of a store"):
         open_store(tmp_path)
     # Nor does it disturb another one.
     assert nearest_store(tmp_path, identity(size=9)) is None

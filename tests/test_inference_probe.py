@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tl.errors import UserError
+from tl.inference import probe as probe_module
 from tl.inference.probe import fit_probe
 from tl.probes.solvers import Logistic
 
@@ -74,12 +75,52 @@ def test_labels_may_be_numbers():
         ),
         ({"val": "50fold"}, "50 folds were asked for, but 32 rows make at most 17"),
         ({"test": 1.5}, "expected a share to hold out between 0 and 1, got 1.5"),
+        ({"solvers": ()}, "expected one solver or more of .*logistic.*, got none"),
+        (
+            {"labels": np.eye(2)[np.arange(40) % 2]},
+            r"a list with one label .* \[40, 2\]; labels.arg",
+        ),
+        ({"labels": [0.0, 1.0] * 19 + [0.0, np.nan]}, "row 39 has no label, but nan; give it one"),
+        ({"labels": [None] + ["a"] * 39}, "row 0 has no label, but None"),
+        ({"groups": [None] + ["a"] * 39}, "row 0 has no group, but None"),
+        ({"features": {}}, "expected features of one endpoint or more, got none"),
+        (
+            {"features": np.zeros((40, 0))},
+            r"expected features \[N, D\] of the 40 .*, got \[40, 0\]",
+        ),
+        ({"test": ([[0.0]], ["a"])}, r"expected features \[N, 2\], got \[1, 1\]"),
+        ({"test": ([[0.0, 0.0]], ["a", "b"])}, "test label for each row, got 2 labels and 1 rows"),
+        ({"test": ({"stem": [[0.0, 0.0]]}, ["a"])}, "one array without an endpoint, got 'stem'"),
     ],
 )
 def test_mistakes(change, message):
     features, labels = blobs(40)
     with pytest.raises(UserError, match=message):
         fit_probe(**{"features": features, "labels": labels, **change})
+
+
+def test_what_is_no_number_is_no_feature():
+    for values in (["a"], np.ones((1, 2)) * 1j, (row for row in [])):
+        with pytest.raises(UserError, match=r"expected features as numbers \[N, D\], got "):
+            probe_module._floats(values)
+
+
+def test_a_share_that_is_none():
+    with pytest.raises(UserError, match=r"expected test as a share .*, got '0\.2'"):
+        probe_module._test_of("0.2")
+
+
+def test_predicting_what_does_not_fit():
+    features, labels = blobs(40)
+    probe = fit_probe(features, labels)
+    assert probe.width == 2 and probe.predict(np.zeros((0, 2))).tolist() == []
+    with pytest.raises(UserError, match=r"expected features \[N, 2\], got \[1, 3\]"):
+        probe.predict(np.zeros((1, 3)))
+    with pytest.raises(UserError, match="1 of 3 rows hold NaN or infinity, the first is row 1"):
+        probe.probabilities([[0.0, 0.0], [np.nan, 0.0], [1.0, 1.0]])
+    named = fit_probe({"stem": features}, labels)
+    with pytest.raises(UserError, match="expected features of the endpoint 'stem', got 'pooled'"):
+        named.predict({"pooled": features})
 
 
 def test_too_few_rows():

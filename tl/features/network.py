@@ -70,6 +70,8 @@ class Extraction:
             )
         if self.dtype not in DTYPES:
             raise UserError(f"expected one of {DTYPES}, got {self.dtype!r}", field="extract.dtype")
+        if self.threads < 0:
+            raise UserError(f"expected at least 0, got {self.threads}", field="extract.threads")
         if self.batch_size < 1:
             raise UserError(
                 f"expected at least 1, got {self.batch_size}", field="extract.batch_size"

@@ -211,7 +211,8 @@ class FeatureStore:
           rows: which of the N rows, in any order; None for all.
 
         Raises:
-          UserError: there is no such endpoint, or the files are damaged (chunks have checksums).
+          UserError: there is no such endpoint or row, or the files are damaged (chunks have
+            checksums).
         """
         names = endpoint.split("+")
         for name in names:
@@ -219,14 +220,31 @@ class FeatureStore:
                 raise UserError(
                     f"the feature store has no endpoint {name!r}{nearest(name, self.widths)}"
                 )
+        if rows is not None:
+            rows = self._row_numbers(rows)
         count = self.num_rows if rows is None else len(rows)
         result = np.empty((count, sum(self.widths[name] for name in names)), np.float32)
         columns = np.split(result, np.cumsum([self.widths[name] for name in names])[:-1], axis=1)
         with _disk("read", self.path):
             for name, column in zip(names, columns):
                 array = self._arrays[_features(name)]
-                ts.array(column).write(array if rows is None else array[np.asarray(rows)]).result()
+                ts.array(column).write(array if rows is None else array[rows]).result()
         return result
+
+    def _row_numbers(self, rows: object) -> Int[np.ndarray, " n"]:
+        found = np.asarray(rows)
+        if not found.size:
+            return np.zeros(0, np.int64)
+        if found.ndim != 1 or found.dtype.kind not in "iu":
+            raise UserError(
+                f"expected row numbers [n], got {found.dtype} {list(found.shape)}; "
+                "np.flatnonzero(mask) makes them of a mask"
+            )
+        if found.min() < 0 or found.max() >= self.num_rows:
+            raise UserError(
+                f"expected rows from 0 to {self.num_rows - 1}, got {found.min()} to {found.max()}"
+            )
+        return found
 
     def labels(self) -> Int32[np.ndarray, " n"]:
         """Returns int32 [N]: the class; -1 for an image without one, -2 for a missing row."""
@@ -312,8 +330,8 @@ def _read_meta(path: Path) -> dict[str, Any]:
         return {**meta, "fingerprint": {**meta["fingerprint"]}}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"expected a feature store at {path}, but its meta.json cannot be read ({error!r}); "
-            "delete the directory"
+            f"{path} is no feature store, or a damaged one: its meta.json cannot be read "
+            f"({error!r}); give the folder of a store, or if this was one delete it"
         ) from error
 
 

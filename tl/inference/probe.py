@@ -35,6 +35,7 @@ class Probe:
       temperature: logits are divided by it before they become probabilities.
       warnings: what to know before trusting the scores.
       head: the classifier itself, which acts on features as they were given.
+      width: the number D of features that it takes.
     """
 
     classes: Shaped[np.ndarray, " c"]
@@ -47,12 +48,16 @@ class Probe:
     temperature: float
     warnings: tuple[str, ...]
     head: Classifier = dataclasses.field(repr=False)
+    width: int
 
     def predict(self, features: Arrays) -> Shaped[np.ndarray, " n"]:
         """Returns the most probable class of each row.
 
         Args:
           features: float [N, D], or endpoint to such arrays, as they were given to `fit_probe`.
+
+        Raises:
+          UserError: features of another width or endpoint, or that are not finite.
         """
         return self.classes[self._logits(features).argmax(axis=1)]
 
@@ -61,18 +66,20 @@ class Probe:
 
         Args:
           features: as in `predict`.
+
+        Raises:
+          UserError: as in `predict`.
         """
         return calibration.probabilities(self._logits(features), self.temperature)
 
     def _logits(self, features: Arrays) -> Float[np.ndarray, "n c"]:
-        by_endpoint = _by_endpoint(features)
-        if self.endpoint not in by_endpoint:
-            wanted = (
-                f"of {self.endpoint!r}, by endpoint" if self.endpoint else "as one array [N, D]"
+        values = _like(_by_endpoint(features), {self.endpoint: self.width})[self.endpoint]
+        if len(bad := np.flatnonzero(~np.isfinite(values).all(axis=1))):
+            raise UserError(
+                f"expected finite features, but {len(bad)} of {len(values)} rows hold NaN or "
+                f"infinity, the first is row {bad[0]}; leave out images that were not decoded"
             )
-            got = ", ".join(map(repr, by_endpoint)) if isinstance(features, Mapping) else "an array"
-            raise UserError(f"expected features {wanted}, as they were fitted; got {got}")
-        return self.head.logits(by_endpoint[self.endpoint])
+        return self.head.logits(values) if len(values) else np.zeros((0, len(self.classes)))
 
 
 def fit_probe(
@@ -107,27 +114,35 @@ def fit_probe(
         that train lacks, or no such solver.
     """
     by_endpoint = _by_endpoint(features)
-    classes, numbers = np.unique(np.asarray(labels), return_inverse=True)
+    classes, numbers = np.unique(_one_each(labels, "label"), return_inverse=True)
     if len(classes) < 2:
         raise UserError(f"expected labels of two classes or more, got {len(classes)}")
     for name, values in by_endpoint.items():
-        if values.ndim != 2 or len(values) != len(numbers):
+        if values.ndim != 2 or len(values) != len(numbers) or not values.shape[1]:
             raise UserError(
                 f"expected features [N, D] of the {len(numbers)} labels, got {list(values.shape)}"
                 + (f" for {name!r}" if name else "")
             )
+    if not solvers:
+        raise UserError(f"expected one solver or more of {', '.join(sorted(SOLVERS))}, got none")
+    widths = {name: values.shape[1] for name, values in by_endpoint.items()}
     group_of: np.ndarray | None = None
     if groups is not None:
-        if len(groups) != len(numbers):
-            raise UserError(
-                f"expected {len(numbers)} groups, one for each label, got {len(groups)}"
-            )
-        _, group_of = np.unique(np.asarray(groups), return_inverse=True)
+        named = _one_each(groups, "group")
+        if len(named) != len(numbers):
+            raise UserError(f"expected {len(numbers)} groups, one for each label, got {len(named)}")
+        _, group_of = np.unique(named, return_inverse=True)
     held_rows = np.zeros(0, np.int64)
     test_groups = None
+    test = _test_of(test)
     if isinstance(test, tuple):
-        tested, test_labels = _by_endpoint(test[0]), np.asarray(test[1])
-        if unknown := sorted(set(test_labels.tolist()) - set(classes.tolist())):
+        tested, test_labels = _like(_by_endpoint(test[0]), widths), _one_each(test[1], "label")
+        if counts := {len(values) for values in tested.values()} - {len(test_labels)}:
+            raise UserError(
+                f"expected a test label for each row, got {len(test_labels)} labels "
+                f"and {counts.pop()} rows"
+            )
+        if unknown := sorted(set(test_labels.tolist()) - set(classes.tolist()), key=str):
             raise UserError(f"expected test labels that train has, got {unknown[:5]}")
         test_numbers = np.searchsorted(classes, test_labels)
         rest = np.arange(len(numbers))
@@ -171,7 +186,17 @@ def fit_probe(
             *selected.warnings,
         ),
         head=selected.fit.head,
+        width=widths[selected.endpoint],
     )
+
+
+def _test_of(test: Any) -> Any:
+    """Returns what to test on: a share, or a pair of features and labels."""
+    if isinstance(test, float | int | np.number):
+        return test
+    if isinstance(test, Sequence) and not isinstance(test, str) and len(test) == 2:
+        return tuple(test)
+    raise UserError(f"expected test as a share in (0, 1), or (features, labels), got {test!r}")
 
 
 def _divided(
@@ -188,9 +213,55 @@ def _divided(
 
 
 def _by_endpoint(features: Arrays) -> dict[str, np.ndarray]:
-    if isinstance(features, Mapping):
-        return {name: np.asarray(values, np.float32) for name, values in features.items()}
-    return {"": np.asarray(features, np.float32)}
+    """Returns arrays float32 by endpoint, '' for one array without a name."""
+    if not isinstance(features, Mapping):
+        return {"": _floats(features)}
+    if not features:
+        raise UserError("expected features of one endpoint or more, got none")
+    return {name: _floats(values) for name, values in features.items()}
+
+
+def _floats(values: object) -> np.ndarray:
+    try:
+        found = np.asarray(values)
+        if found.dtype.kind == "c":
+            raise ValueError("complex numbers")
+        return found.astype(np.float32, copy=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"expected features as numbers [N, D], got {type(values).__name__} ({error})"
+        ) from error
+
+
+def _like(given: dict[str, np.ndarray], widths: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Returns the arrays of some endpoints, checked to be [N, D] with the D of each."""
+    found = {}
+    for name, width in widths.items():
+        if name not in given:
+            wanted = f"the endpoint {name!r}" if name else "one array without an endpoint"
+            raise UserError(f"expected features of {wanted}, got {', '.join(map(repr, given))}")
+        found[name] = given[name]
+        if found[name].ndim != 2 or found[name].shape[1] != width:
+            raise UserError(f"expected features [N, {width}], got {list(found[name].shape)}")
+    return found
+
+
+def _one_each(values: Sequence[Any] | np.ndarray, what: str) -> np.ndarray:
+    """Returns labels or groups as an array [N], which can be sorted and has no gaps."""
+    found = np.asarray(values)
+    if found.ndim != 1:
+        hint = "; labels.argmax(axis=1) makes them of one-hot labels" if found.ndim == 2 else ""
+        raise UserError(
+            f"expected a list with one {what} for each row, got {type(values).__name__} "
+            f"{list(found.shape)}{hint}"
+        )
+    cells = found.tolist()
+    for row, cell in enumerate(cells):
+        if cell is None or cell != cell:
+            raise UserError(f"row {row} has no {what}, but {cell}; give it one, or leave it out")
+    if found.dtype == object and len(kinds := {type(cell).__name__ for cell in cells}) > 1:
+        raise UserError(f"expected {what}s of one type, got {', '.join(sorted(kinds))}")
+    return found
 
 
 def _solver(named: str | Solver) -> Solver:

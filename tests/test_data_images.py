@@ -47,6 +47,29 @@ def test_an_undecodable_image_is_an_error_or_a_row(tmp_path):
     assert source.errors[2] == "No such file or directory"
 
 
+def test_a_pillow_image_that_cannot_be_decoded_is_an_error_or_a_row(tmp_path):
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "half.png").write_bytes((tmp_path / "a.png").read_bytes()[:2000])
+    half, closed = Image.open(tmp_path / "half.png"), Image.open(tmp_path / "a.png")
+    closed.close()
+    bad = [half, closed, Image.new("RGB", (0, 4)), Image.new("F", (2, 2)), "zero\0byte.png"]
+    reasons = (
+        "OSError: image file is truncated",
+        "ValueError: Operation on closed image",
+        "it has no pixels: 0 x 4",
+        "its pixels are floating-point",
+        "embedded null byte",
+    )
+    source = Images(bad, skip_corrupt=True)
+    assert [example["label"] for example in source.examples(range(5))] == [-1] * 5
+    for row, reason in enumerate(reasons):
+        assert source.errors[row].startswith(reason)
+        with pytest.raises(UserError, match="cannot be used: " + reason):
+            Images(bad)[row]
+    half.close()
+
+
 @pytest.mark.parametrize(
     "image", [PIXELS.astype(np.float32), PIXELS[None], np.zeros((0, 4, 3), np.uint8)]
 )

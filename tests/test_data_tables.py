@@ -77,7 +77,7 @@ def test_no_such_file(tmp_path):
 
 @pytest.mark.parametrize("cell", [["cat", "dog"], {"name": "cat"}, b"cat"])
 def test_a_cell_of_several_values_is_no_label_and_no_path(cell):
-    with pytest.raises(UserError, match="^t line 2: expected one text or number, got .*cat"):
+    with pytest.raises(UserError, match=r"^t line 2: expected one text or number, got .*cat"):
         tables.text(cell, "t line 2")
     with pytest.raises(
         UserError, match=f"^t line 2: expected a path, got {type(cell).__name__} .*cat"

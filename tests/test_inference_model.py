@@ -166,6 +166,8 @@ def test_images_that_cannot_be_decoded(tmp_path):
     assert predicted.names[0] == "" and predicted.names[1]
     assert np.isnan(predicted.probabilities[0]).all()
     assert predicted.top(1)[0] == [] and len(predicted.top(1)[1]) == 1
+    with pytest.raises(UserError, match="expected at least 1 class, got -1"):
+        predicted.top(-1)
     with pytest.raises(UserError, match="expected one image or more, got none"):
         model.predict([])
 

@@ -106,8 +106,8 @@ def test_help_answers_quickly(name):
         (
             'OSError(36, "File name too long", "x.csv")',
             2,
-            "error: x.csv cannot be written or read: File name too long; mend that and give the same "
-            "command again\n",
+            "error: x.csv cannot be written or read: File name too long; mend that and give the "
+            "same command again\n",
         ),
     ],
 )

@@ -101,11 +101,21 @@ def _pixels(image: ImageLike) -> np.ndarray:
     if isinstance(image, str | os.PathLike):
         try:
             data = kinds.read_bytes(image)
-        except OSError as error:
-            raise transforms.UndecodableImage(error.strerror or str(error)) from error
+        except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+            raise transforms.UndecodableImage(
+                getattr(error, "strerror", None) or str(error)
+            ) from error
         return transforms.decode(data)
     if isinstance(image, Image.Image):
-        return transforms.as_rgb(ImageOps.exif_transpose(image))
+        try:
+            found = transforms.as_rgb(ImageOps.exif_transpose(image))
+        except transforms.UndecodableImage:
+            raise
+        except (OSError, ValueError) as error:  # it is decoded only now, or was closed
+            raise transforms.UndecodableImage(f"{type(error).__name__}: {error}") from error
+        if not found.size:
+            raise transforms.UndecodableImage(f"it has no pixels: {image.width} x {image.height}")
+        return found
     array = np.asarray(image)
     if array.dtype == np.uint8 and array.ndim == 2:
         array = np.repeat(array[:, :, None], 3, axis=2)

@@ -114,7 +114,7 @@ def text(cell: object, where: str) -> str:
         return ""
     if isinstance(cell, Sequence | Mapping) and not isinstance(cell, str):
         raise UserError(
-            f"{where}: expected one text or number, got {type(cell).__name__} {str(cell):.60}"
+            f"{where}: expected one text or number, got {type(cell).__name__} {cell!s:.60}"
         )
     return str(cell).strip()
 
@@ -132,8 +132,8 @@ def path(cell: object, where: str) -> str:
     """
     if not isinstance(cell, str | None):  # such as an image in Parquet of Hugging Face
         raise UserError(
-            f"{where}: expected a path, got {type(cell).__name__} {str(cell):.60}; images in a table are read "
-            "where `datasets` loads it (`data.name=hf:owner/name`)"
+            f"{where}: expected a path, got {type(cell).__name__} {cell!s:.60}; images in a table "
+            "are read where `datasets` loads it (`data.name=hf:owner/name`)"
         )
     found = (cell or "").strip()
     try:

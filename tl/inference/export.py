@@ -165,12 +165,12 @@ def write(model: Model, kind: str, folder: Path, inputs: Inputs | None = None) -
 
 
 def _check_own(folder: Path) -> None:
-    """Raises UserError where a folder's `config.json` is no export's, but a run's or a network's."""
+    """Raises UserError where a folder's `config.json` is a run's or a network's."""
     if not (folder / _CONFIG).exists():
         return
     there = read_json(folder / _CONFIG)
     described = there.get("tl", there) if isinstance(there, dict) else None
-    if not isinstance(described, dict) or not _DESCRIBED <= described.keys():
+    if not isinstance(described, dict) or not described.keys() >= _DESCRIBED:
         raise UserError(
             f"{folder} holds a {_CONFIG} that no export wrote, such as a run's, and it would be "
             "replaced; give another --output"

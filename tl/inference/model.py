@@ -55,7 +55,12 @@ class Predicted(NamedTuple):
         Returns:
           For each image (class, probability) pairs, the most probable first; none for an image that
           could not be decoded.
+
+        Raises:
+          UserError: k is less than 1.
         """
+        if k < 1:
+            raise UserError(f"expected at least 1 class, got {k}")
         k = min(k, len(self.classes))
         best = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
         return [

@@ -24,7 +24,7 @@ _BREAKS = str.maketrans({"\n": "\\n", "\r": "\\r"})  # of lines, in a path
 
 
 class _Lines:
-    """A file for `csv.writer`, which puts a lone \\r in quotes only where lines end in it."""
+    """A file for `csv.writer`, which puts a lone CR in quotes only where lines end in one."""
 
     def __init__(self, file: TextIO):
         self._file = file

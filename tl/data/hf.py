@@ -257,14 +257,7 @@ class HfSet:
                 part: np.array([-1 if cell is None else cell for cell in of_part], np.int32)
                 for part, of_part in cells.items()
             }
-        where = f"{self.where}: {self._label}"
-        texts = {
-            part: [
-                tables.text(cell, f"{where} of row {row} of {part}")
-                for row, cell in enumerate(of_part)
-            ]
-            for part, of_part in cells.items()
-        }
+        texts = {part: self._texts(of_part, self._label, part) for part, of_part in cells.items()}
         for part, of_part in texts.items():
             if "" in of_part:
                 raise UserError(
@@ -282,7 +275,14 @@ class HfSet:
     def _group_names(self, split: str) -> grouping.Names | None:
         if self._group is None:
             return None
-        return division.group_names(map(tables.text, self._column(split, self._group)), split)
+        cells = self._column(split, self._group)
+        return division.group_names(self._texts(cells, self._group, split), split)
+
+    def _texts(self, cells: Sequence[Any], column: str, part: str) -> list[str]:
+        where = f"{self.where}: {column}"
+        return [
+            tables.text(cell, f"{where} of row {row} of {part}") for row, cell in enumerate(cells)
+        ]
 
     def _column(self, split: str, column: str) -> list[Any]:
         return list(self._tables[split].select_columns([column])[:][column])

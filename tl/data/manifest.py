@@ -164,7 +164,7 @@ def _rows(file: Path, columns: Columns, labelled: bool) -> list[_Listed]:
     if first is None:
         raise UserError(f"{file} has no rows", field="data.data_dir")
     column = functools.partial(tables.column, file, first.values)
-    path = column(columns.image, tables.PATHS, "data.image_column", needed=True)
+    path = column(columns.image, tables.PATHS, "data.image_column", needed=True) or ""
     label = column(columns.label, tables.LABELS, "data.label_column", needed=labelled)
     split = column(columns.split, tables.SPLITS, "data.split_column")
     group = column(columns.group, tables.GROUPS, "data.group_column")

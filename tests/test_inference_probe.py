@@ -34,17 +34,6 @@ def test_the_best_endpoint_is_chosen_on_val():
     assert probe.predict({"blobs": features[:2]}).tolist() == ["a", "b"]
 
 
-def test_features_unlike_those_fitted_are_refused():
-    features, labels = blobs(50)
-    named = fit_probe({"stem": features}, labels)
-    with pytest.raises(UserError, match=r"features of 'stem', by endpoint, .*; got 'pooled'$"):
-        named.predict({"pooled": features})
-    with pytest.raises(UserError, match=r"features of 'stem', by endpoint, .*; got an array$"):
-        named.probabilities(features)
-    with pytest.raises(UserError, match=r"features as one array \[N, D\], .*; got 'stem'$"):
-        fit_probe(features, labels).predict({"stem": features})
-
-
 def test_test_rows_of_your_own_are_not_fitted():
     features, labels = blobs(40)
     other, flipped = blobs(20, seed=5)
@@ -121,6 +110,10 @@ def test_predicting_what_does_not_fit():
     named = fit_probe({"stem": features}, labels)
     with pytest.raises(UserError, match="expected features of the endpoint 'stem', got 'pooled'"):
         named.predict({"pooled": features})
+    with pytest.raises(UserError, match="of the endpoint 'stem', got one array$"):
+        named.predict(features)
+    with pytest.raises(UserError, match="of one array without an endpoint, got 'stem'$"):
+        probe.predict({"stem": features})
 
 
 def test_too_few_rows():

@@ -400,5 +400,5 @@ def _texts(values: np.ndarray, where: str) -> list[str]:
     elif values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8", "replace")
     distinct, number = np.unique(values, return_inverse=True)
-    names = list(map(tables.text, distinct.tolist()))
+    names = [tables.text(value, where) for value in distinct.tolist()]
     return [names[n] for n in number.tolist()]

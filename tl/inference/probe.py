@@ -239,7 +239,8 @@ def _like(given: dict[str, np.ndarray], widths: Mapping[str, int]) -> dict[str, 
     for name, width in widths.items():
         if name not in given:
             wanted = f"the endpoint {name!r}" if name else "one array without an endpoint"
-            raise UserError(f"expected features of {wanted}, got {', '.join(map(repr, given))}")
+            got = ", ".join(repr(other) if other else "one array" for other in given)
+            raise UserError(f"expected features of {wanted}, got {got}")
         found[name] = given[name]
         if found[name].ndim != 2 or found[name].shape[1] != width:
             raise UserError(f"expected features [N, {width}], got {list(found[name].shape)}")

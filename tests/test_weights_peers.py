@@ -26,15 +26,22 @@ def assert_parity(path, scheme, backbone, expected, x, **model_args):
     return variables
 
 
+def written(path, name, size, modules, endpoints=make_golden.ENDPOINTS):
+    """Returns a network of timm with random weights, which it saves, images and its outputs."""
+    torch = pytest.importorskip("torch")
+    timm = pytest.importorskip("timm")
+    model = make_golden.randomise_torch(timm.create_model(name, pretrained=False))
+    torch.save(model.state_dict(), path)
+    x = make_golden.images(2, *size)
+    return model, x, make_golden.torch_endpoints(model, modules, x, endpoints)
+
+
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
 @pytest.mark.parametrize("size", [(224, 224), (225, 197)])
 def test_timm(tmp_path, backbone, size):
     torch = pytest.importorskip("torch")
     timm = pytest.importorskip("timm")
-    model = make_golden.randomise_torch(timm.create_model(backbone, pretrained=False))
-    torch.save(model.state_dict(), tmp_path / "x.pth")
-    x = make_golden.images(2, *size)
-    expected = make_golden.torch_endpoints(model, make_golden.TIMM_MODULES, x)
+    model, x, expected = written(tmp_path / "x.pth", backbone, size, make_golden.TIMM_MODULES)
     variables = assert_parity(tmp_path / "x.pth", "torchvision", backbone, expected, x)
 
     load.save(variables, tmp_path / "x.safetensors")
@@ -57,12 +64,8 @@ LITE_MODULES = ("bn1", *(f"blocks.{i}" for i in range(7)), "global_pool", "class
     "name", [*(f"tf_efficientnet_lite{i}" for i in range(5)), "efficientnet_lite0"]
 )
 def test_timm_lite(tmp_path, name, size):
-    torch = pytest.importorskip("torch")
     timm = pytest.importorskip("timm")
-    model = make_golden.randomise_torch(timm.create_model(name, pretrained=False))
-    torch.save(model.state_dict(), tmp_path / "x.pth")
-    x = make_golden.images(2, *size)
-    expected = make_golden.torch_endpoints(model, LITE_MODULES, x, LITE_ENDPOINTS)
+    _, x, expected = written(tmp_path / "x.pth", name, size, LITE_MODULES, LITE_ENDPOINTS)
     backbone = name.removeprefix("tf_")
     arguments = {} if name.startswith("tf_") else dict(TIMM_OWN_LITE)
     case = (tmp_path / "x.pth", "timm_efficientnet_lite", backbone, expected, x)

@@ -170,7 +170,7 @@ def _efficientnet_lite(number: int, width: float, depth: float, *schemes: str) -
         arguments={"stage_sizes": sizes, "widths": widths},
         outputs={
             "stem": Endpoint(efficientnet_lite.STEM_WIDTH),
-            **{f"stage{i + 1}": Endpoint(width) for i, width in enumerate(widths)},
+            **{f"stage{i + 1}": Endpoint(channels) for i, channels in enumerate(widths)},
             FINAL: Endpoint(efficientnet_lite.TOP_WIDTH, "vector"),
         },
         layers=("stem", *blocks(sizes), "top", "head"),

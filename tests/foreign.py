@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import pytest
 
 from tl.models import registry
+from tl.models.backbone import Backbone, Endpoint
 from tl.models.layers import check_images, compute_endpoints, head
-from tl.models.registry import Backbone, Endpoint
 from tl.weights import naming
-from tl.weights.naming import Scheme
+from tl.weights.schemes.scheme import Scheme
 
 
 class Normed(nn.Module):

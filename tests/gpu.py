@@ -17,7 +17,7 @@ from tests.networks import random_variables, tiny_resnet
 from tests.toy import PLAIN, TOY, Source, pretrained
 from tl.devices import DataParallel
 from tl.features.network import Extraction, compute_rows
-from tl.models.registry import Endpoint
+from tl.models.backbone import Endpoint
 from tl.runs import compile_cache
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -15,6 +15,7 @@ from tl.errors import UserError
 from tl.inference import export
 from tl.inference import model as inference
 from tl.models import registry
+from tl.models.backbone import FINAL
 from tl.probes.heads import Linear
 from tl.weights import load, trained
 from tl.weights.load import load as load_weights
@@ -102,7 +103,7 @@ def test_normalised_images_are_not_resized():
 
 
 def test_torchvision_loads_again_here(model, tmp_path):
-    probed = probe_of(model, registry.FINAL)
+    probed = probe_of(model, FINAL)
     files = export.write(probed, "torchvision", tmp_path)
     assert [file.name for file in files] == ["model.safetensors", "config.json"]
     described = json.loads(files[1].read_text())
@@ -268,7 +269,7 @@ def test_an_onnx_file_that_computes_something_else_is_an_error(model, tmp_path):
 def test_onnx_holds_a_head_of_zeros(model, tmp_path):
     pytest.importorskip("jax2onnx")
     zeros = Linear(np.zeros((16, 2), np.float32), np.zeros(2, np.float32))
-    probed = dataclasses.replace(probe_of(model, registry.FINAL), head=zeros)
+    probed = dataclasses.replace(probe_of(model, FINAL), head=zeros)
     assert export.write(probed, "onnx", tmp_path)[0].exists()
 
 

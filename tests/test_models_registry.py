@@ -11,7 +11,7 @@ from tests.networks import random_variables
 from tl import tree
 from tl.errors import UserError
 from tl.models import registry
-from tl.models.registry import Endpoint
+from tl.models.backbone import FINAL, LOGITS
 from tl.train import freezing
 from tl.train.mixing import Mixing
 from tl.train.schedules import multipliers
@@ -90,8 +90,8 @@ def test_endpoints_are_what_the_contract_says(name):
     places = found[last].shape[1:-1]
     leading = backbone.outputs[last].leading
     assert places in ((side, side), (side**2 + leading,))
-    assert backbone.endpoints[-2:] == (registry.FINAL, registry.LOGITS)
-    assert backbone.outputs[registry.FINAL].kind == "vector"
+    assert backbone.endpoints[-2:] == (FINAL, LOGITS)
+    assert backbone.outputs[FINAL].kind == "vector"
     headless = registry.build(name, num_classes=0)
     assert "head" not in shapes_of(headless)["params"]
 
@@ -117,7 +117,7 @@ def test_the_network_ends_and_goes_on_at_every_endpoint(name):
     backbone, model = registry.get(name), registry.build(name, num_classes=5)
     variables = random_variables(model, size=SIZE)
     images = jax.random.normal(jax.random.key(1), (2, SIZE, SIZE, 3))
-    at = [backbone.endpoints[0], backbone.endpoints[len(backbone.endpoints) // 2], registry.FINAL]
+    at = [backbone.endpoints[0], backbone.endpoints[len(backbone.endpoints) // 2], FINAL]
 
     @jax.jit  # one program: operation by operation it takes four times as long to compile
     def logits(variables, images):
@@ -219,25 +219,6 @@ def test_without_batch_normalisation_there_is_none_to_hold(name):
         with pytest.raises(UserError, match=r"^train.norm: the network has no batch normalisation"):
             freezing.make_freezing(shapes, (), norm)
     assert freezing.make_freezing(shapes, (), "train").statistics == frozenset()
-
-
-def test_a_size_that_the_network_does_not_take():
-    foreign.VIT.check_size(64, 64)
-    registry.get("resnet50").check_size(7, 224)
-    with pytest.raises(UserError, match=r"^preprocess.size: vit .* 4 pixels, got 30; 32 is near"):
-        foreign.VIT.check_size(30, 30)
-    with pytest.raises(UserError, match=r"^preprocess.size: these .* 16 pixels only, got 32"):
-        foreign.VIT.check_size(32, 16)
-
-
-def test_an_endpoint_is_of_a_known_kind():
-    with pytest.raises(ValueError, match=r"expected a kind of .* got 'image'"):
-        Endpoint(3, "image")
-
-
-def test_a_leaf_of_no_layer_is_said():
-    with pytest.raises(ValueError, match="expected 'neck/kernel' to be of a layer of vit"):
-        foreign.VIT.layer_of("neck/kernel")
 
 
 def test_arguments_reach_the_module():

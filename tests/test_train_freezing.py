@@ -9,7 +9,7 @@ import pytest
 from tests.networks import tiny_resnet
 from tl import tree
 from tl.errors import UserError
-from tl.models.registry import Backbone, blocks
+from tl.models.backbone import Backbone, blocks
 from tl.models.resnet import ResNet
 from tl.train import freezing as fr
 from tl.train.optim import decayed

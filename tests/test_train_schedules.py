@@ -7,7 +7,7 @@ import pytest
 
 from configs import common
 from tl.errors import UserError
-from tl.models.registry import Backbone, blocks
+from tl.models.backbone import Backbone, blocks
 from tl.models.resnet import ResNet
 from tl.train import schedules
 from tl.train.optim import Optim

@@ -13,20 +13,21 @@ from jax.experimental.compilation_cache import compilation_cache
 from configs import common
 from tests.networks import random_variables
 from tl.models import registry
+from tl.models.backbone import Backbone, Endpoint
 from tl.models.resnet import ResNet
 from tl.report import plots
 from tl.runs import finetune, preview, workdir
 from tl.weights import trained
 from tl.weights.spec import LocalFile, Preprocessing, WeightSpec
 
-BACKBONE = registry.Backbone(
+BACKBONE = Backbone(
     name="resnet_tiny",
     module=ResNet,
     arguments={"stage_sizes": (1,), "block": "basic", "stem_width": 8, "widths": (16,)},
     outputs={
-        "stem": registry.Endpoint(8),
-        "stage1": registry.Endpoint(16),
-        "pooled": registry.Endpoint(16, "vector"),
+        "stem": Endpoint(8),
+        "stage1": Endpoint(16),
+        "pooled": Endpoint(16, "vector"),
     },
     layers=("stem", "stage1/block1", "head"),
     schemes=("torchvision",),

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tl.models.backbone import Backbone, Endpoint
 from tl.models.layers import compute_endpoints
-from tl.models.registry import Backbone, Endpoint
 from tl.models.resnet import ResNet
 from tl.weights.load import Pretrained
 from tl.weights.spec import LocalFile, Preprocessing, WeightSpec

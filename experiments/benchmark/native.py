@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from tl.models import layers, registry, resnet
-from tl.models.registry import Network
+from tl.models.backbone import FINAL, Network
 
 
 class BatchNorm(nn.BatchNorm):
@@ -55,4 +55,4 @@ def forward_flops(backbone: str, size: int) -> float:
 def pooled(model: Network, variables: Any, images: jax.Array) -> jax.Array:
     """Returns the pooled features of a batch."""
     outputs = model.apply(variables, images)
-    return outputs[registry.FINAL]
+    return outputs[FINAL]

@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 from tl import metrics
 from tl.advice.rule import best_probe
 from tl.advice.sample import Sample, stratified_order
-from tl.models.registry import FINAL
+from tl.models.backbone import FINAL
 from tl.probes import solvers
 from tl.probes.transferability import h_score, logme
 

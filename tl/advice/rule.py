@@ -40,7 +40,7 @@ import dataclasses
 import math
 
 from tl.advice.curves import Estimate
-from tl.models.registry import FINAL
+from tl.models.backbone import FINAL
 
 LARGE = 50  # examples per class
 DIFFERENT = 2 / 3  # largest share of the final features' errors

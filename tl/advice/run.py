@@ -17,7 +17,7 @@ from tl.data import imagenet, sources
 from tl.data.sources import Source
 from tl.features.network import Extraction
 from tl.files import Log, write_json
-from tl.models.registry import FINAL, LOGITS
+from tl.models.backbone import FINAL, LOGITS
 from tl.results.run import SCHEMA
 from tl.runs import options
 from tl.runs.cost import Images

@@ -7,7 +7,7 @@ from typing import Any
 from tabulate import tabulate
 
 from tl.advice.rule import DIFFERENT, LARGE, PROBES
-from tl.models.registry import FINAL
+from tl.models.backbone import FINAL
 from tl.results.formats import duration, in_percent
 
 Result = Mapping[str, Any]

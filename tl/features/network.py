@@ -18,8 +18,8 @@ from tl.data.sources import Source
 from tl.data.transforms import Prepare, host_and_device
 from tl.errors import UserError, nearest
 from tl.files import Log
+from tl.models.backbone import LOGITS, Backbone, Network
 from tl.models.folding import fold_batch_norm
-from tl.models.registry import LOGITS, Backbone, Network
 from tl.weights.load import Pretrained
 from tl.weights.spec import Preprocessing
 

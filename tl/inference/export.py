@@ -19,7 +19,7 @@ from tl.errors import UserError
 from tl.features.network import computing_function
 from tl.files import read_json, replacing, write_json
 from tl.inference.model import Model
-from tl.models.registry import FINAL
+from tl.models.backbone import FINAL
 from tl.probes.heads import Linear
 from tl.weights import convert, trained
 from tl.weights.hub_folder import TIMM_OWN_LITE

@@ -17,7 +17,7 @@ from tl.errors import UserError
 from tl.features import network as computing
 from tl.features.network import PIXELS, Extraction
 from tl.files import Log
-from tl.models.registry import FINAL, LOGITS
+from tl.models.backbone import FINAL, LOGITS
 from tl.probes.heads import Classifier, Linear
 from tl.probes.knn import Bank, Vote
 from tl.results.calibration import probabilities

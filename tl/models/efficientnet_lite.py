@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from tl.models.backbone import FINAL, Backbone, Endpoint, blocks
 from tl.models.layers import ConvBN, Stage, Train, check_images, compute_endpoints, head
 
 # Kernel, stride of the first block and expansion of each stage, in all networks of the family.
@@ -125,3 +126,29 @@ class EfficientNetLite(nn.Module):
         if self.num_classes and not stop:
             endpoints["logits"] = head(self, endpoints.get("pooled", images))
         return endpoints
+
+
+def _efficientnet_lite(number: int, width: float, depth: float, *schemes: str) -> Backbone:
+    sizes, widths = scaled(width, depth)
+    return Backbone(
+        name=f"efficientnet_lite{number}",
+        module=EfficientNetLite,
+        arguments={"stage_sizes": sizes, "widths": widths},
+        outputs={
+            "stem": Endpoint(STEM_WIDTH),
+            **{f"stage{i + 1}": Endpoint(channels) for i, channels in enumerate(widths)},
+            FINAL: Endpoint(TOP_WIDTH, "vector"),
+        },
+        layers=("stem", *blocks(sizes), "top", "head"),
+        schemes=(*schemes, "timm_efficientnet_lite"),
+        step_cost=12.0,
+    )
+
+
+BACKBONES = (
+    _efficientnet_lite(0, 1.0, 1.0, "efficientnet_lite"),
+    _efficientnet_lite(1, 1.0, 1.1, "efficientnet_lite1"),
+    _efficientnet_lite(2, 1.1, 1.2, "efficientnet_lite1"),
+    _efficientnet_lite(3, 1.2, 1.4),
+    _efficientnet_lite(4, 1.4, 1.8),
+)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from tl.models.backbone import FINAL, Backbone, Endpoint, blocks
 from tl.models.cpu.pooling import max_pool
 from tl.models.layers import ConvBN, Stage, Train, check_images, compute_endpoints, head
 
@@ -122,3 +123,29 @@ class ResNet(nn.Module):
         if self.num_classes and not stop:
             endpoints["logits"] = head(self, endpoints.get("pooled", images))
         return endpoints
+
+
+def _resnet(depth: int, block: str, *stage_sizes: int) -> Backbone:
+    expansion = 4 if block == "bottleneck" else 1
+    widths = [64 * 2**i * expansion for i in range(4)]
+    return Backbone(
+        name=f"resnet{depth}",
+        module=ResNet,
+        arguments={"stage_sizes": stage_sizes, "block": block},
+        outputs={
+            "stem": Endpoint(64),
+            **{f"stage{i + 1}": Endpoint(width) for i, width in enumerate(widths)},
+            FINAL: Endpoint(widths[-1], "vector"),
+        },
+        layers=("stem", *blocks(stage_sizes), "head"),
+        schemes=("torchvision", "huggingface", "keras"),
+    )
+
+
+BACKBONES = (
+    _resnet(18, "basic", 2, 2, 2, 2),
+    _resnet(34, "basic", 3, 4, 6, 3),
+    _resnet(50, "bottleneck", 3, 4, 6, 3),
+    _resnet(101, "bottleneck", 3, 4, 23, 3),
+    _resnet(152, "bottleneck", 3, 8, 36, 3),
+)

@@ -10,7 +10,7 @@ from tl import devices
 from tl.data.sources import Source
 from tl.features.store import FeatureStore
 from tl.files import Log
-from tl.models.registry import FINAL, LOGITS
+from tl.models.backbone import FINAL, LOGITS
 from tl.results import near_duplicates
 from tl.results.examples import save_picture
 from tl.results.near_duplicates import Nearest

@@ -11,7 +11,7 @@ from tl.data.sources import Source
 from tl.features.extract import extract_parts
 from tl.features.network import Extraction
 from tl.files import Log
-from tl.models.registry import FINAL
+from tl.models.backbone import FINAL
 from tl.probes import protocol
 from tl.probes.heads import Linear
 from tl.probes.solvers import Logistic, Rows

@@ -7,7 +7,7 @@ import numpy as np
 
 from tl.data import grouping
 from tl.data.sources import Source
-from tl.models.registry import FINAL
+from tl.models.backbone import FINAL
 from tl.probes.held_out import Score, score_logits
 from tl.results import evidence
 from tl.results.predictions import Predictions

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from tl import devices
 from tl.devices import DataParallel
 from tl.errors import UserError
-from tl.models.registry import FINAL, Network
+from tl.models.backbone import FINAL, Network
 from tl.train.inputs import Inputs
 from tl.train.losses import LossFunction
 from tl.train.steps import eval_step, forward

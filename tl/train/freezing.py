@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from tl import tree
 from tl.errors import UserError, nearest
-from tl.models.registry import Backbone
+from tl.models.backbone import Backbone
 
 NORMS = ("train", "affine", "frozen", "recalibrate")
 FREEZE, UNFREEZE = "train.freeze", "train.unfreeze"

@@ -8,7 +8,7 @@ import optax
 
 from tl import tree
 from tl.errors import UserError
-from tl.models.registry import Backbone
+from tl.models.backbone import Backbone
 from tl.train.optim import Optim, with_standard_promotion
 
 FIELD = "optim.multipliers"

@@ -11,7 +11,7 @@ from flax import linen as nn
 from jaxtyping import Float32
 
 from tl.errors import UserError
-from tl.models.registry import Network
+from tl.models.backbone import Network
 from tl.train.hyperrule import kornblith_momentum
 from tl.train.recipe import Recipe
 from tl.weights.load import Pretrained, load

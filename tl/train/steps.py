@@ -9,8 +9,8 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from tl import metrics, tree
+from tl.models.backbone import LOGITS, Network
 from tl.models.layers import Train
-from tl.models.registry import LOGITS, Network
 from tl.train.losses import LossFunction
 from tl.train.mixing import Mixing, mix, one_hot_targets
 from tl.train.state import TrainState

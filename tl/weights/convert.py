@@ -10,8 +10,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tl.errors import UserError
-from tl.models.registry import Network
+from tl.models.backbone import Network
 from tl.weights import naming
+from tl.weights.schemes.scheme import COUNTER
 
 _EXACT_IN_FLOAT32 = ("float32", "float16", "bfloat16")
 _SHOWN = 8  # most names of each kind that an error lists
@@ -69,7 +70,7 @@ def to_variables(
     torch = naming.get(scheme).torch
     tensors = naming.canonical(scheme, tensors)
     if torch:
-        tensors = {k: v for k, v in tensors.items() if k.rsplit(".", 1)[-1] != naming.COUNTER}
+        tensors = {k: v for k, v in tensors.items() if k.rsplit(".", 1)[-1] != COUNTER}
     else:
         tensors = _fold_conv_biases(tensors)
     wanted = source_names(shapes, scheme)
@@ -124,7 +125,7 @@ def from_variables(variables: Mapping[str, Any], scheme: str) -> dict[str, np.nd
         # safetensors writes the buffer of a view without its strides, so copy it in order.
         tensors[name] = np.ascontiguousarray(_to_torch(path[-1], np.asarray(value, np.float32)))
         if path[0] == "batch_stats" and path[-1] == "mean":
-            counter = naming.source_name(scheme, "/".join(path[1:-1]), naming.COUNTER)
+            counter = naming.source_name(scheme, "/".join(path[1:-1]), COUNTER)
             tensors[counter] = np.zeros((), np.int64)
     return tensors
 

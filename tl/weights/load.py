@@ -16,7 +16,7 @@ from jaxtyping import Float
 from tl import tree
 from tl.errors import UserError
 from tl.models import registry
-from tl.models.registry import FINAL, Backbone, Network
+from tl.models.backbone import FINAL, Backbone, Network
 from tl.weights import (
     catalog,
     convert,

@@ -1,0 +1,39 @@
+import pytest
+
+from tl.errors import UserError
+from tl.weights import naming
+
+
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [
+        ("stage2.0.branch1.0.weight", "a ShuffleNet"),
+        ("features.3.squeeze.weight", "a SqueezeNet"),
+        ("inception3a.branch1.conv.weight", "an Inception"),
+        ("model.conv1.0.weight", "a ResNet-C"),
+        ("conv2_block1_preact_bn/gamma", "ResNet-v2"),
+        ("layer1.0.convs.0.weight", "Res2Net"),
+        ("layer1.0.conv2.conv.weight", "ResNeSt"),
+        ("layer1.0.se_module.fc1.weight", "channel attention"),
+        ("layer1.0.bn1.IN.weight", "IBN-Net"),
+        ("layer2.0.shortcut.0.weight", "a ResNet for small images"),
+        ("blocks.1.0.se.conv_reduce.weight", "an EfficientNet or MobileNet with channel"),
+        ("_blocks.0._se_reduce.weight", "an EfficientNet or MobileNet with channel"),
+        ("blocks.0.attn.qkv.weight", "a Vision Transformer"),
+        ("vit.encoder.layer.0.attention.attention.query.weight", "a Vision Transformer"),
+        ("encoder.layers.encoder_layer_0.self_attention.in_proj_weight", "a Vision Transformer"),
+        ("visual.transformer.resblocks.0.attn.in_proj_weight", "a Vision Transformer"),
+        ("layers.0.blocks.0.attn.qkv.weight", "a Swin"),
+        ("stages.0.blocks.0.conv_dw.weight", "a ConvNeXt"),
+        ("features.denseblock1.denselayer1.norm1.weight", "a DenseNet"),
+        ("features.0.0.weight", "a MobileNet, or"),
+        ("features.0.weight", "a VGG or AlexNet"),
+        ("block1_conv1/kernel", "a VGG or AlexNet"),
+        ("Conv2d_1a_3x3.conv.weight", "an Inception"),
+        ("s1.b1.conv1.conv.weight", "a RegNet"),
+    ],
+)
+def test_well_known_networks_are_named(name, network):
+    for prefix in ("", "state_dict/module."):
+        with pytest.raises(UserError, match=rf"^it holds .*{network}.*; expected a plain"):
+            naming.detect([prefix + name])

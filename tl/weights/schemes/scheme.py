@@ -1,0 +1,49 @@
+"""What a naming scheme says: rules that give each tensor, from its Flax path, its other name."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+TORCH_LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+COUNTER = "num_batches_tracked"  # torch counts updates in an int64 scalar; inference ignores it
+
+
+@dataclasses.dataclass(frozen=True)
+class Scheme:
+    """How one family of software names the tensors of a network.
+
+    Attributes:
+      rules: (pattern of a Flax module path, function of its groups to the module's name); groups of
+        digits arrive as int.
+      parameters: (pattern of a leaf's whole Flax path, function of its groups to the tensor's
+        name), for leaves not named after their module, such as a class token.
+      aliases: (pattern, replacement) that turns other spellings found in files into the one
+        written.
+      leaves: Flax leaf, or last module and leaf as in `bn/bias`, to the scheme's leaf.
+      separator: stands between module and leaf.
+      first, second: modules whose kernels a file must have to be in this scheme; '' for no second.
+      backbone: pattern of the start of each name, except the head's. It tells what belongs to the
+        network from what was built on it; '' if every name counts as the network's.
+      torch: kernels are (out, in, ...) and every batch normalisation has a COUNTER.
+      implies_preprocessing: whether all public weights with these names share their arithmetic
+        and their preprocessing.
+    """
+
+    rules: tuple[tuple[str, Callable[..., str]], ...]
+    parameters: tuple[tuple[str, Callable[..., str]], ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
+    leaves: Mapping[str, str] = dataclasses.field(default_factory=lambda: TORCH_LEAVES)
+    separator: str = "."
+    first: str = "stem/conv"
+    second: str = ""
+    backbone: str = ""
+    torch: bool = True
+    implies_preprocessing: bool = False
+
+
+BLOCK = r"stage(\d+)/block(\d+)/"  # start of the Flax paths of a block

@@ -1,0 +1,47 @@
+"""Networks that are not known here, told by one of their tensors' names."""
+
+import re
+
+EXPECTED = "expected a plain ResNet or an EfficientNet-Lite"
+# Pattern of one of the names, whatever stands before it, and what to call the network. The first
+# ones have names like a plain ResNet's or EfficientNet's and other arithmetic.
+OTHER_NETWORKS = tuple(
+    (re.compile(rf"(?:.*[./])?(?:{pattern})"), network)
+    for pattern, network in (
+        (r"stage2\.0\.branch1\..*", "a ShuffleNet"),
+        (r"features\.3\.squeeze\.weight", "a SqueezeNet"),
+        (r"conv1\.0\.weight", "a ResNet-C, -D, -S or -T (a stem of three convolutions)"),
+        (
+            r"stages\.0\.blocks\.0\.norm1\.weight|conv2_block1_preact_bn/gamma",
+            "a pre-activation ResNet-v2",
+        ),
+        (r"layer1\.0\.convs\.0\.weight", "a Res2Net"),
+        (r"layer1\.0\.conv2\.(conv|fc1)\.weight", "a ResNeSt or SK-ResNet"),
+        (r"layer1\.0\.(se|se_module|attn|attention|cbam)\..*", "a ResNet with channel attention"),
+        (r"layer1\.0\.bn\d\.IN\.weight", "an IBN-Net (instance and batch normalisation)"),
+        (
+            r"layer2\.0\.shortcut\.0\.weight",
+            "a ResNet for small images (with `shortcut` in its blocks)",
+        ),
+        (
+            r"blocks\.\d+\.\d+\.se\..*|_blocks\.\d+\._se_reduce\.weight|block1a_se_reduce/kernel",
+            "an EfficientNet or MobileNet with channel attention",
+        ),
+        (r"layers\.0\.blocks\.0\.attn\..*|features\.1\.0\.attn\..*", "a Swin Transformer"),
+        (
+            r"blocks\.0\.attn\..*|layer\.0\.attention\.attention\.query\.weight|"
+            r"encoder_layer_0\.self_attention\..*|resblocks\.0\.attn\..*",
+            "a Vision Transformer",
+        ),
+        (
+            r"stages\.0\.(blocks\.0\.conv_dw|0\.dwconv|layers\.0\.dwconv)\.weight|"
+            r"features\.1\.0\.layer_scale",
+            "a ConvNeXt",
+        ),
+        (r"features\.denseblock1\..*", "a DenseNet"),
+        (r"features\.0\.0\.weight|expanded_conv_.*", "a MobileNet, or torchvision's EfficientNet"),
+        (r"features\.0\.weight|block1_conv1/kernel", "a VGG or AlexNet"),
+        (r"(Conv2d_1a_3x3|inception3a\.branch1)\.conv\.weight", "an Inception network"),
+        (r"trunk_output\.block1\..*|s1\.b1\.conv1\.conv\.weight", "a RegNet"),
+    )
+)

@@ -2,6 +2,7 @@
 
   python -m experiments.export RUN --format=onnx --output=FOLDER [--image_size=480x640]
   python -m experiments.export RUN --format=onnx --output=FOLDER --preprocessing=outside
+  python -m experiments.export RUN --format=timm --output=FOLDER --overwrite
 
 RUN is the folder of a run of experiments.probe or experiments.finetune, a weight file, or a name of
 `experiments.weights list`. The folder gets the file and, beside it, classes and preprocessing.
@@ -19,6 +20,7 @@ from tl.runs import cli
 FORMATS = ("torchvision", "timm", "transformers", "stablehlo", "onnx")
 FORMAT = flags.DEFINE_enum("format", None, FORMATS, "the program that will read it")
 OUTPUT = flags.DEFINE_string("output", "", "folder to write")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace the export in --output")
 IMAGE_SIZE = flags.DEFINE_string(
     "image_size",
     "",
@@ -65,7 +67,8 @@ def main(arguments: Sequence[str]) -> None:
         classes=CLASSES.value,
     )
     inputs = export.Inputs(size, normalised=outside)
-    written = export.write(model, FORMAT.value, Path(OUTPUT.value).expanduser(), inputs)
+    folder = Path(OUTPUT.value).expanduser()
+    written = export.write(model, FORMAT.value, folder, inputs, overwrite=OVERWRITE.value)
     print("written: " + ", ".join(map(str, written)))
 
 

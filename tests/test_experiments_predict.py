@@ -94,9 +94,11 @@ def test_export(fitted, tmp_path):
         "--preprocessing=outside", "--image_size=3x4", status=2,
     )  # fmt: skip
     assert error.startswith("error: --image_size resizes inside; leave it out with --preprocessing")
-    commands.run(
-        "experiments.export", folder, "--format=stablehlo", f"--output={tmp_path}",
-        "--preprocessing=outside",
-    )  # fmt: skip
+    again = ("--format=stablehlo", f"--output={tmp_path}", "--preprocessing=outside")
+    error = commands.run("experiments.export", folder, *again, status=2)
+    assert error == (
+        f"error: {tmp_path} holds an export; give another --output, or --overwrite to replace it\n"
+    )
+    commands.run("experiments.export", folder, *again, "--overwrite")
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["input"] == "float32 [batch, 32, 32, 3]"

@@ -277,9 +277,31 @@ def test_onnx_holds_a_head_of_zeros(model, tmp_path):
 def test_no_run_and_no_network_is_replaced(model, there, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(there))
     with pytest.raises(UserError, match=r"holds a config\.json that no export wrote"):
-        export.write(model, "stablehlo", tmp_path)
+        export.write(model, "stablehlo", tmp_path, overwrite=True)
     assert json.loads((tmp_path / "config.json").read_text()) == there
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_an_earlier_export_is_replaced_where_that_is_asked_for_and_whole(model, tmp_path):
+    probed = probe_of(model, registry.FINAL)
+    export.write(probed, "torchvision", tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    before = (tmp_path / "config.json").read_text()
+    for kind in ("torchvision", "stablehlo"):
+        with pytest.raises(UserError, match=r"holds an export; give another --output, or --overwr"):
+            export.write(probed, kind, tmp_path)
+    with pytest.raises(UserError, match="acts on the endpoint 'stem'"):  # and leaves what is there
+        export.write(probe_of(model, "stem"), "timm", tmp_path, overwrite=True)
+    assert (tmp_path / "config.json").read_text() == before
+    files = export.write(probed, "stablehlo", tmp_path, overwrite=True)
+    assert sorted(tmp_path.iterdir()) == sorted([*files, tmp_path / "notes.txt"])
+
+
+def test_a_file_that_no_export_describes_is_not_replaced_unasked(model, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"holds model\.safetensors; give another --output, or --o"):
+        export.write(probe_of(model, registry.FINAL), "torchvision", tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == b"mine"
 
 
 def test_a_kill_leaves_no_half_of_a_program(model, tmp_path, monkeypatch):
@@ -293,6 +315,6 @@ def test_a_kill_leaves_no_half_of_a_program(model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", killed)
     with pytest.raises(KeyboardInterrupt):
-        export.write(model, "stablehlo", tmp_path)  # an export's own files may be replaced
+        export.write(model, "stablehlo", tmp_path, overwrite=True)
     assert (tmp_path / "model.stablehlo").read_bytes() == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.stablehlo"]

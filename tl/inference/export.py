@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from tl.data.transforms import Prepare, device_transform, normalise
 from tl.devices import in_full_precision
 from tl.errors import UserError
 from tl.features.network import computing_function
-from tl.files import read_json, replacing, write_json
+from tl.files import partial_name, read_json, write_json
 from tl.inference.model import Model
 from tl.models.backbone import FINAL
 from tl.probes.heads import Linear
@@ -32,6 +33,11 @@ _TORCH_SCHEME = {"timm": "torchvision", "transformers": "huggingface"}
 _TIMM_LITE_SCHEME = "timm_efficientnet_lite"
 
 _CONFIG = "config.json"
+# All that an export may hold, in the order in which an earlier one is taken away: a folder without
+# _CONFIG is no whole export, so no network stands beside another one's classes, whatever kills us.
+_FILES = (
+    _CONFIG, "preprocessor_config.json", "model.safetensors", "model.stablehlo", "model.onnx"
+)  # fmt: skip
 _DESCRIBED = {"classes", "preprocessing", "temperature"}  # by which an export's is known
 
 # How far ONNX Runtime's logits may be from ours, as a share of the largest: rounding gives 1e-5.
@@ -128,52 +134,70 @@ def classify(model: Model, inputs: Inputs) -> Classify:
     return logits_and_probabilities
 
 
-def write(model: Model, kind: str, folder: Path, inputs: Inputs | None = None) -> list[Path]:
+def write(
+    model: Model,
+    kind: str,
+    folder: Path,
+    inputs: Inputs | None = None,
+    *,
+    overwrite: bool = False,
+) -> list[Path]:
     """Writes a classifier into a folder, with its classes and preprocessing beside it.
 
     Args:
       model: see `tl.inference.model.load`.
       kind: one of FORMATS.
-      folder: made where there is none; an earlier export's files of the same names are replaced.
+      folder: made where there is none.
       inputs: which images `stablehlo` and `onnx` take; None for `Inputs()`.
+      overwrite: whether an earlier export in the folder may be replaced; all its files go.
 
     Returns:
       The files.
 
     Raises:
-      UserError: the format cannot hold this classifier; the folder cannot be written, or holds a
-        run or weights that no export wrote.
+      UserError: the format cannot hold this classifier; the folder cannot be written, holds an
+        export that is not to be replaced, or a run or a network that no export wrote.
     """
     inputs = inputs or Inputs()
-    _check_own(folder)
+    _check_free(folder, overwrite)
     was_there = folder.exists()
+    draft = partial_name(folder / "export")
     files: list[Path] = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        draft.mkdir(parents=True)
         if kind == "stablehlo":
-            files = _stablehlo(model, folder, inputs)
+            written = _stablehlo(model, draft, inputs)
         elif kind == "onnx":
-            files = _onnx(model, folder, inputs)
+            written = _onnx(model, draft, inputs)
         else:
-            files = _torch(model, kind, folder)
+            written = _torch(model, kind, draft)
+        for name in _FILES:
+            (folder / name).unlink(missing_ok=True)
+        for path in sorted(written, key=lambda path: path.name == _CONFIG):  # which comes last
+            os.replace(path, folder / path.name)
+        files = [folder / path.name for path in written]
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror}") from error
     finally:
-        if not files and not was_there:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(draft if was_there or files else folder, ignore_errors=True)
     return files
 
 
-def _check_own(folder: Path) -> None:
-    """Raises UserError where a folder's `config.json` is a run's or a network's."""
-    if not (folder / _CONFIG).exists():
-        return
-    there = read_json(folder / _CONFIG)
-    described = there.get("tl", there) if isinstance(there, dict) else None
-    if not isinstance(described, dict) or not described.keys() >= _DESCRIBED:
+def _check_free(folder: Path, overwrite: bool) -> None:
+    """Raises UserError where files in a folder are not to be replaced."""
+    there = [name for name in _FILES if (folder / name).exists()]
+    if _CONFIG in there:
+        held = read_json(folder / _CONFIG)
+        described = held.get("tl", held) if isinstance(held, dict) else None
+        if not isinstance(described, dict) or not described.keys() >= _DESCRIBED:
+            raise UserError(
+                f"{folder} holds a {_CONFIG} that no export wrote, such as a run's, and it would "
+                "be replaced; give another --output"
+            )
+    if there and not overwrite:
+        what = "an export" if _CONFIG in there else there[0]
         raise UserError(
-            f"{folder} holds a {_CONFIG} that no export wrote, such as a run's, and it would be "
-            "replaced; give another --output"
+            f"{folder} holds {what}; give another --output, or --overwrite to replace it"
         )
 
 
@@ -323,8 +347,7 @@ def _stablehlo(model: Model, folder: Path, inputs: Inputs) -> list[Path]:
     function = jax.jit(classify(model, inputs))
     exported = jax_export.export(function, platforms=PLATFORMS)(inputs.spec(model, batch))
     files = [folder / "model.stablehlo", folder / _CONFIG]
-    with replacing(files[0]) as partial:
-        partial.write_bytes(exported.serialize())
+    files[0].write_bytes(exported.serialize())
     write_json(files[1], {**inputs.described(model), **_described(model)})
     return files
 
@@ -343,18 +366,17 @@ def _onnx(model: Model, folder: Path, inputs: Inputs) -> list[Path]:
 
     files = [folder / "model.onnx", folder / _CONFIG]
     spec = inputs.spec(model, 2)
-    with replacing(files[0]) as partial:
-        to_onnx(
-            ordered,
-            [jax.ShapeDtypeStruct(("batch", *spec.shape[1:]), spec.dtype)],
-            model_name="classifier",
-            return_mode="file",
-            output_path=str(partial),
-            input_names=["images"],
-            output_names=names,
-            export_mode="web",  # all weights in the one file
-        )
-        _check_onnx(partial, function, spec)
+    to_onnx(
+        ordered,
+        [jax.ShapeDtypeStruct(("batch", *spec.shape[1:]), spec.dtype)],
+        model_name="classifier",
+        return_mode="file",
+        output_path=str(files[0]),
+        input_names=["images"],
+        output_names=names,
+        export_mode="web",  # all weights in the one file
+    )
+    _check_onnx(files[0], function, spec)
     write_json(files[1], {**inputs.described(model), "outputs": names, **_described(model)})
     return files
 

@@ -112,6 +112,15 @@ def test_a_line_with_more_cells_than_columns(tmp_path):
         next(rows)
 
 
+def test_a_key_that_comes_twice(tmp_path):
+    file = tmp_path / "t.jsonl"
+    file.write_text('{"path": "a.jpg", "label": 1}\n{"path": "b.jpg", "label": 1, "label": 2}\n')
+    with pytest.raises(
+        UserError, match=r"t\.jsonl line 2: the key 'label' comes twice; rename or remove one$"
+    ):
+        list(tables.rows(file))
+
+
 @pytest.mark.parametrize("line", ['{"path": "x",', "[1, 2]", "[" * 100_000])
 def test_a_broken_line_is_named(line, tmp_path):
     file = tmp_path / "t.jsonl"

@@ -182,8 +182,18 @@ def _json_lines(file: Path) -> Iterator[Row]:
 
 def _json_object(line: str, where: str) -> dict[str, Any]:
     expected = f'{where}: expected a JSON object, such as {{"path": "a.jpg"}}, got {line[:60]!r}'
+
+    def by_key(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        if len(found := dict(pairs)) < len(pairs):  # the last of two values would count
+            twice = next(key for place, key in enumerate(keys) if key in keys[:place])
+            raise UserError(f"{where}: the key {twice!r} comes twice; rename or remove one")
+        return found
+
     try:
-        values = json.loads(line)
+        values = json.loads(line, object_pairs_hook=by_key)
+    except UserError:
+        raise
     except (ValueError, RecursionError) as error:
         raise UserError(f"{expected} ({getattr(error, 'msg', error)})") from error
     if not isinstance(values, dict):

@@ -43,6 +43,17 @@ def test_keras_names(tmp_path):
     assert (batch["image"][:, :, :, 1] == x).all() and batch["id"][-1] == "train/9"
 
 
+def test_minus_one_is_no_label(tmp_path):
+    y = np.array([0, -1, 3, 3, 0, -1, 0, 3])
+    opened = of(npz(tmp_path, images=images(8, 9, 9), labels=y), wanted=Wanted(test_fraction=0.34))
+    assert opened["train"].classes == ("0", "3")
+    assert {part: len(source) for part, source in opened.items()} == {"train": 4, "test": 2}
+    assert opened["train"].warnings == ["2 of 8 images have no label (-1): left out"]
+    data = sources.Data("arrays", data_dir=str(tmp_path / "set.npz"))
+    (warning,) = sources.open_source(data, "").warnings
+    assert warning == "2 of 8 images have no label (-1): left out"
+
+
 def test_medmnist_names_and_text(tmp_path):
     x = images(6, 70, 8, 3)
     names = np.array(["cat", "dog", "cat", "dog", "cat", "cat"])

@@ -151,6 +151,7 @@ def test_copies_are_numbered_where_there_are_any():
 def test_equal_images_of_several_classes():
     for labels, warnings in [
         ([0, 1, 1, 0, 1], []),
+        ([0, 1, 1, -1, -1], []),  # what has no label is in no class
         ([0, 1, 1, 1, 1], ["1 images are in several classes, byte for byte: train/0 = train/3"]),
     ]:
         source = Split("train", "abcab", labels)

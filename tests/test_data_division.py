@@ -143,7 +143,7 @@ def test_names_of_classes():
         return division.class_names({"train": labels, **more}, lambda part, row: f"{part}[{row}]")
 
     assert names("b", "a", "b") == ["a", "b"]
-    assert names("10", "9", "-1") == ["-1", "9", "10"]
+    assert names("10", "9", "-2") == ["-2", "9", "10"]
     assert names("010", "9") == ["010", "9"]  # text: leading zeros are kept
     assert division.class_names({"test": ["b"], "val": ["a"]}, lambda part, row: "") == ["a", "b"]
     with pytest.raises(UserError, match=r"^data.train: expected two classes or more, got 'a' alon"):
@@ -151,3 +151,25 @@ def test_names_of_classes():
     text = r"^test\[1\]: train has no class 'catt'; .* 2 images of test .*; the nearest are 'cat'"
     with pytest.raises(UserError, match=text):
         names("cat", "dog", test=["cat", "catt", "x"])
+
+
+def test_among_integers_minus_one_is_no_label():
+    def names(*labels, **more):
+        return division.class_names({"train": labels, **more}, lambda part, row: f"{part}[{row}]")
+
+    assert names("1", "-1", "0", test=["1", "-1"]) == ["0", "1"]
+    assert division.label_numbers(["1", "-1", "0"], ["0", "1"]).tolist() == [1, -1, 0]
+    assert names("cat", "-1") == ["-1", "cat"]  # text
+    assert division.label_numbers(["cat", "-1"], ["-1", "cat"]).tolist() == [1, 0]
+    for labels, got in [(("1", "-1"), "'1' alone"), (("-1", "-1"), "none")]:
+        with pytest.raises(UserError, match=f"or more, got {got}; -1 means no label: write a cla"):
+            names(*labels)
+    with pytest.raises(UserError, match=r"^test\[0\]: train has no class '-1'"):
+        names("cat", "dog", test=["-1"])
+
+
+def test_images_without_labels_are_counted():
+    opened = {"train": Labels([0, 1, 1]), "test": Labels([0, -1, -1, 1], "holdout")}
+    division.warn_of_no_labels(opened)
+    assert opened["train"].warnings == []
+    assert opened["test"].warnings == ["2 of 4 images of holdout have no label (-1): left out"]

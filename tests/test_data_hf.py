@@ -112,6 +112,15 @@ def test_a_set_without_splits_and_text_labels():
     assert opened["train"].version != opened["test"].version
 
 
+def test_minus_one_is_no_label():
+    found = {"train": table(range(4), [5, 7, 7, -1], Value("int64")), "test": table([9], [5])}
+    found["test"].features["label"] = Value("int64")
+    opened = of(found)
+    assert opened["train"].classes == ("5", "7")
+    assert opened["train"].labels().tolist() == [0, 1, 1, -1]
+    assert opened["train"].warnings == ["1 of 4 images of train have no label (-1): left out"]
+
+
 def test_groups():
     patients = (Value("string"), ["p1", "p1", "", None, "p2", "p2", "p2", "p2"])
     opened = of({"": table(range(8), [0, 1] * 4, patient=patients)})

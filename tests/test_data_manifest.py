@@ -135,6 +135,24 @@ def test_groups_of_a_column_or_a_pattern(root):
         of(root / "labels.csv", Columns(group="patient_id"), group_pattern=r"\d")
 
 
+def test_minus_one_is_no_label(root):
+    table = "path,label,split\n" + rows([0, 1, 2], "0", "train") + rows([3, 4], "1", "train")
+    table += rows([5], "-1", "train") + rows([6, 7], "1", "test") + rows([8, 9], "-1", "test")
+    opened = of(csv(root, table))
+    assert opened["train"].classes == ("0", "1")
+    assert opened["train"].labels().tolist() == [0, 0, 0, 1, 1, -1]
+    assert opened["train"].warnings == ["1 of 6 images of train have no label (-1): left out"]
+    assert opened["test"].warnings == [
+        "2 of 4 images of test have no label (-1): left out",
+        "test has no image of 1 of 2 classes: 0",
+    ]
+    unlabelled = of(file := root / "labels.csv", wanted=Wanted(labelled=False), labelled=False)
+    assert len(unlabelled["test"]) == 4 and not any(s.warnings[1:] for s in unlabelled.values())
+    csv(root, "path,label\n" + rows(range(3), "-1"))  # features need no label
+    opened = of(file, wanted=Wanted(labelled=False), labelled=False)
+    assert opened["train"].classes == () and opened["train"].labels().tolist() == [0, 0, 0]
+
+
 def test_images_without_labels(root, caplog):
     file = csv(root, "path\n" + "".join(f"images/{n}.png\n" for n in range(3)))
     with pytest.raises(

@@ -220,7 +220,7 @@ def test_skipped_images_are_counted(tmp_path):
 
     store, lines = run(tmp_path, Corrupt(7), Extraction(("stem",)))
     assert store.labels().tolist() == [0, 1, -1, 0, 1, -1, 0]
-    assert lines[-1] == "2 of 7 images could not be decoded and are left out"
+    assert lines[-1] == "2 of 7 images could not be decoded or have no label, and are left out"
 
 
 @pytest.mark.parametrize("dtype", endpoints.DTYPES)

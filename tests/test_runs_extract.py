@@ -1,6 +1,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from tests.folders import contents
@@ -48,3 +49,17 @@ def test_images_left_out_once_are_not_left_out_silently_later(lite0_features, tm
     values.data.skip_corrupt = True
     with pytest.raises(UserError, match=r"data\.test: no image of it has a label"):
         run(probe.run, values, tmp_path / "again")
+
+
+def test_images_whose_label_is_withheld_are_left_out(lite0_features, tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.array([0, 1] * 6)
+    np.savez(
+        tmp_path / "set.npz", x_train=rng.integers(0, 256, (12, 8, 8), np.uint8), y_train=y,
+        x_test=rng.integers(0, 256, (4, 8, 8), np.uint8), y_test=[0, -1, 1, -1],
+    )  # fmt: skip
+    fields = {"data.name": "arrays", "data.data_dir": str(tmp_path / "set.npz")}
+    fields["data.examples_per_class"] = (0,)
+    result, _ = run(probe.run, config(lite0_features, **fields), tmp_path / "run")
+    assert result["test"]["count"] == 2 and result["data"]["left_out"] == {"train": 0, "test": 2}
+    assert "2 of 4 images of test have no label (-1): left out" in result["warnings"]

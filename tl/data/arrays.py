@@ -193,12 +193,11 @@ class Arrays:
         classes = division.class_names(
             labels, lambda part, row: f"{self.where}: {self._splits[named[part]].labels}[{row}]"
         )
-        number = {name: label for label, name in enumerate(classes)}
         opened = {}
         for part, (images, names, groups) in read.items():
             source = ArraySource(
                 images,
-                np.array([number[name] for name in names], np.int32),
+                division.label_numbers(names, classes),
                 rows=np.arange(len(images)),
                 # As bytes of pixels, so that copies are found whatever the integers' type.
                 digests=[content.digest(image.astype(np.uint8).tobytes()) for image in images],

@@ -188,7 +188,7 @@ def warn_of_several_classes(source: Identified) -> None:
     differ = [
         (first[content], row)
         for row, content in enumerate(source.contents().tolist())
-        if labels[first.setdefault(content, row)] != labels[row]
+        if labels[row] >= 0 and labels[first.setdefault(content, row)] != labels[row]
     ]
     if differ:
         ids = source.ids()

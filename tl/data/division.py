@@ -14,6 +14,7 @@ from tl.errors import UserError, first_of, nearest
 
 VAL_NAMES = ("val", "validation", "valid")
 USUAL = {"train": ("train", "training"), "val": VAL_NAMES, "test": ("test", "testing")}
+NO_LABEL = "-1"  # among integers, as in TFDS and scikit-learn
 
 _log = logging.getLogger(__name__)
 
@@ -139,6 +140,14 @@ def _find(there: Collection[str], name: str, part: str) -> str | None:
     return None
 
 
+def warn_of_no_labels(opened: Mapping[str, Divisible]) -> None:
+    """Warns where images have no label, since no run fits or scores them."""
+    for source in opened.values():
+        if count := int(np.sum(source.labels() < 0)):
+            of = f" of {source.split}" if source.split else ""
+            source.warn(f"{count:,} of {len(source):,} images{of} have no label (-1): left out")
+
+
 def warn_of_absent_classes(opened: Mapping[str, Divisible]) -> None:
     """Warns where val or test has no image of a class; of train see `tl.results.warnings`."""
     for part, source in opened.items():
@@ -233,12 +242,13 @@ def class_names(
 ) -> list[str]:
     """Returns the names of the classes in the order of their labels.
 
-    Integers are in the order of their size, other names in that of the alphabet.
+    Integers are in the order of their size, other names in that of the alphabet. Beside other
+    integers -1 is no class, but means that a row has none.
 
     Args:
       labels: the name of each row's class, by part. Train decides the classes where it is there.
       place: (part, row) -> where a row is, for errors.
-      least: number of classes that train must have, 1 or 2.
+      least: number of classes that train must have.
 
     Raises:
       UserError: train has fewer classes, or another part has one that train lacks.
@@ -246,19 +256,27 @@ def class_names(
     deciding = {"train": labels["train"]} if "train" in labels else labels
     names = {name for of_part in deciding.values() for name in of_part}
     numbers = all(n.removeprefix("-").isdecimal() and str(int(n)) == n for n in names)
-    classes = sorted(names, key=int) if numbers else sorted(names)
+    no_class = {NO_LABEL} if numbers else set()
+    classes = sorted(names - no_class, key=int) if numbers else sorted(names)
     if "train" in labels and len(classes) < least:
-        raise UserError(
-            f"expected two classes or more, got {classes[0]!r} alone", field="data.train"
-        )
+        got = f"{classes[0]!r} alone" if classes else "none"
+        if names & no_class:
+            got += f"; {NO_LABEL} means no label: write a class as another number, or as text"
+        raise UserError(f"expected two classes or more, got {got}", field="data.train")
     for part, of_part in labels.items():
-        if unknown := [row for row, name in enumerate(of_part) if name not in names]:
+        if unknown := [row for row, name in enumerate(of_part) if name not in names | no_class]:
             name = of_part[unknown[0]]
             raise UserError(
                 f"{place(part, unknown[0])}: train has no class {name!r}; the classes of "
                 f"{len(unknown):,} images of {part} are not train's{nearest(name, classes)}"
             )
     return classes
+
+
+def label_numbers(names: Sequence[str], classes: Sequence[str]) -> Int32[np.ndarray, " n"]:
+    """Returns the number of each row's class, see `class_names`; -1 for a row without one."""
+    number = {name: label for label, name in enumerate(classes)}
+    return np.array([number.get(name, -1) for name in names], np.int32)
 
 
 @runtime_checkable
@@ -287,6 +305,8 @@ def open_parts(data_set: DataSet, wanted: Wanted) -> dict[str, Divisible]:
       UserError: a split that is not there or cannot be made, or what `data_set` raises.
     """
     opened = data_set.open(named(data_set.splits(), wanted, data_set.where))
+    if wanted.labelled:
+        warn_of_no_labels(opened)
     warn_of_absent_classes(opened)
     return with_test(opened, wanted)
 
@@ -302,4 +322,6 @@ def open_one(data_set: DataSet, name: str, part: str) -> Divisible:
     Raises:
       UserError: there is no such split, or what `data_set` raises.
     """
-    return data_set.open({part: one(data_set.splits(), name, part, data_set.where)})[part]
+    opened = data_set.open({part: one(data_set.splits(), name, part, data_set.where)})
+    warn_of_no_labels(opened)
+    return opened[part]

@@ -266,10 +266,8 @@ class HfSet:
         classes = division.class_names(
             texts, lambda part, row: f"{self.where}: {self._label} of row {row} of {part}"
         )
-        number = {name: label for label, name in enumerate(classes)}
         return classes, {
-            part: np.array([number[text] for text in of_part], np.int32)
-            for part, of_part in texts.items()
+            part: division.label_numbers(of_part, classes) for part, of_part in texts.items()
         }
 
     def _group_names(self, split: str) -> grouping.Names | None:

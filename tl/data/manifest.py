@@ -98,22 +98,22 @@ class Manifest:
             classes = division.class_names(
                 {part: [row.label for row in of_part] for part, of_part in rows.items()},
                 lambda part, row: f"{self.file} {rows[part][row].place}",
-                least=2 if self.labelled else 1,
+                least=2 if self.labelled else 0,
             )
-        number = {name: label for label, name in enumerate(classes)}
         hashed = self._hashed([row for of_part in rows.values() for row in of_part])
         opened = {}
         for part, of_part in rows.items():
+            labels = division.label_numbers([row.label for row in of_part], classes).tolist()
             files = [
                 ImageFile(
                     as_id(row.path),
                     row.path,
-                    number.get(row.label, 0),  # 0 of images without labels, which have no classes
+                    label if classes else 0,
                     hashed[row.path].size,
                     hashed[row.path].digest,
                     row.group,
                 )
-                for row in of_part
+                for row, label in zip(of_part, labels)
             ]
             source = FolderSource(
                 self.root,

@@ -71,8 +71,11 @@ def extract(
         log(f"features reused: {store.path}")
     devices.barrier(store.path.name)  # all processes wait, even those with nothing to compute
     store.check_complete()
-    if corrupt := int(np.sum(store.labels() == NO_LABEL)):
-        log(f"{corrupt} of {store.num_rows} images could not be decoded and are left out")
+    if without := int(np.sum(store.labels() == NO_LABEL)):
+        log(
+            f"{without} of {store.num_rows} images could not be decoded or have no label, and are "
+            "left out"
+        )
     if verify_rows:
         _verify(store, verify_rows, compute, VERIFY_TOLERANCE[extraction.dtype], log)
     return store

@@ -175,7 +175,7 @@ def _data(run: Run) -> dict[str, str]:
         "classes": f"{data['classes']:,}",
         "splits": splits,
         "images": ", ".join(counts) if counts else formats.NONE,
-        **({"left out, corrupt": f"{left_out:,}"} if left_out else {}),
+        **({"left out": f"{left_out:,}"} if left_out else {}),
     }
 
 

@@ -100,7 +100,7 @@ def stored_features(
         for split, source in opened.items()
     }
     for split, store in stores.items():
-        _check_labels(split, store, wanted.skip_corrupt)
+        _check_labels(split, store, opened[split], wanted.skip_corrupt)
     return stores
 
 
@@ -117,17 +117,20 @@ def _check_endpoints(wanted: Features, outputs: Sequence[str]) -> None:
                 )
 
 
-def _check_labels(split: str, store: FeatureStore, skip_corrupt: bool) -> None:
-    """Raises UserError where rows without a label are not to be left out, or are all there are.
+def _check_labels(split: str, store: FeatureStore, source: Source, skip_corrupt: bool) -> None:
+    """Raises UserError where corrupt images are not to be left out, or no row has a label.
 
     The features are the same with and without `skip_corrupt`, so an earlier run may have left them.
+    Images whose label is withheld are left out in any case.
     """
-    without = np.flatnonzero(store.labels() == NO_LABEL)
-    if len(without) == store.num_rows:
+    without = store.labels() == NO_LABEL
+    if without.all():
         raise UserError("no image of it has a label; choose another split", field=f"data.{split}")
-    if len(without) and not skip_corrupt:
+    if skip_corrupt or not without.any():
+        return
+    if len(corrupt := np.flatnonzero(without & (source.labels() >= 0))):
         raise UserError(
-            f"{len(without)} of {store.num_rows} images of {split} cannot be decoded or have no "
-            f"label, the first is {store.ids()[without[0]]}; repair or remove them, or leave such "
-            "images out with `data.skip_corrupt=true`"
+            f"{len(corrupt)} of {store.num_rows} images of {split} cannot be decoded, the first is "
+            f"{store.ids()[corrupt[0]]}; repair or remove them, or leave such images out with "
+            "`data.skip_corrupt=true`"
         )

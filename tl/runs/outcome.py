@@ -55,7 +55,7 @@ def describe_data(opened: Mapping[str, Source], counts: Mapping[str, float]) -> 
 
 
 def left_out(stores: Mapping[str, FeatureStore]) -> dict[str, int]:
-    """Returns the number of images of each split that could not be decoded."""
+    """Returns the number of images of each split that could not be decoded or have no label."""
     return {split: int(np.sum(store.labels() == NO_LABEL)) for split, store in stores.items()}
 
 

@@ -173,3 +173,31 @@ def test_images_without_labels_are_counted():
     division.warn_of_no_labels(opened)
     assert opened["train"].warnings == []
     assert opened["test"].warnings == ["2 of 4 images of holdout have no label (-1): left out"]
+
+
+class Birds:
+    """A data set whose splits open as four images each."""
+
+    where = "t.csv"
+
+    def __init__(self, **counts):
+        self._counts = counts
+
+    def splits(self):
+        return self._counts
+
+    def open(self, named):
+        return {part: Labels([0, 0, 1, 1], split) for part, split in named.items()}
+
+
+def test_splits_that_are_not_used_are_named_with_their_images(caplog):
+    caplog.set_level("INFO")
+    there = {"train": 4, "val": 4, "holdout": 1200, "extra": None}
+    train = division.open_parts(Birds(**there), Wanted())["train"]
+    assert train.warnings == [
+        "these splits are not used: extra, holdout (1,200 images); `data.test=NAME` tests on one "
+        "of them"
+    ]
+    opened = division.open_parts(Birds(**there), Wanted(test="holdout"))
+    assert opened["test"].split == "holdout" and opened["train"].warnings == []
+    assert "birds: these splits are not used: extra" in caplog.messages

@@ -42,7 +42,8 @@ def rows(numbers, label, *more):
     return "".join(",".join([f"images/{n}.png", label, *more]) + "\n" for n in numbers)
 
 
-def test_splits_labels_and_ids(root):
+def test_splits_labels_and_ids(root, caplog):
+    caplog.set_level(logging.INFO)
     table = (
         "file,class,split\n" + rows(range(4), "dog", "Train") + rows(range(4, 8), "cat", "Train")
     )
@@ -61,6 +62,7 @@ def test_splits_labels_and_ids(root):
     assert (train[3]["image"] == 3).all() and train[3]["image"].shape == (2, 3, 3)
     assert opened["val"].labels().tolist() == [1]
     assert opened["test"].warnings == ["test has no image of 1 of 2 classes: dog"]
+    assert f"{root.name}/labels: these splits are not used: extra (1 images)" in caplog.messages
 
 
 def test_without_splits_a_share_is_held_out_as_of_a_folder(root):

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -175,9 +175,9 @@ class Arrays:
         self._arrays = _found(path)
         self._splits = _splits(self.where, list(self._arrays), columns)
 
-    def splits(self) -> Collection[str]:
+    def splits(self) -> Mapping[str, None]:
         """Returns the names of the splits; '' alone where the names of the arrays have none."""
-        return list(self._splits)
+        return dict.fromkeys(self._splits)
 
     def open(self, named: Mapping[str, str]) -> dict[str, ArraySource]:
         """Returns the sources of some splits. All their images are read once, to be hashed.

@@ -103,9 +103,25 @@ def named(there: Collection[str], wanted: Wanted, of: str) -> dict[str, str]:
         others = [name for name in there if name not in found.values()]
         if val := _find(others, "val", "val"):
             found["val"] = val
-    if unused := sorted(set(there) - set(found.values())):
-        _log.info("%s: these splits are not used: %s", of, ", ".join(unused))
     return found
+
+
+def _tell_of_unused(
+    there: Mapping[str, int | None], named: Mapping[str, str], opened: Mapping[str, Divisible]
+) -> None:
+    """Tells which splits are not used. It is a warning where one of them may be the test split."""
+    counts = {name: count for name, count in there.items() if name not in named.values()}
+    if not counts:
+        return
+    listed = ", ".join(
+        name if count is None else f"{name} ({count:,} images)"
+        for name, count in sorted(counts.items())
+    )
+    text = f"these splits are not used: {listed}"
+    if "test" in named:
+        _log.info("%s: %s", opened["train"].name, text)
+    else:
+        opened["train"].warn(f"{text}; `data.test=NAME` tests on one of them")
 
 
 def one(there: Collection[str], name: str, part: str, of: str) -> str:
@@ -287,8 +303,11 @@ class DataSet(Protocol):
     def where(self) -> str:
         """What messages call it, such as its path."""
 
-    def splits(self) -> Collection[str]:
-        """Returns the names of the splits; '' alone where it is not divided."""
+    def splits(self) -> Mapping[str, int | None]:
+        """Returns the names of the splits; '' alone where it is not divided.
+
+        With each comes its number of images, None where that is not known before it is read.
+        """
 
     def open(self, named: Mapping[str, str]) -> Mapping[str, Divisible]:
         """Returns the sources of some splits.
@@ -304,7 +323,10 @@ def open_parts(data_set: DataSet, wanted: Wanted) -> dict[str, Divisible]:
     Raises:
       UserError: a split that is not there or cannot be made, or what `data_set` raises.
     """
-    opened = data_set.open(named(data_set.splits(), wanted, data_set.where))
+    there = data_set.splits()
+    found = named(there, wanted, data_set.where)
+    opened = data_set.open(found)
+    _tell_of_unused(there, found, opened)
     if wanted.labelled:
         warn_of_no_labels(opened)
     warn_of_absent_classes(opened)

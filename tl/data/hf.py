@@ -5,7 +5,7 @@ import hashlib
 import importlib
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -193,9 +193,9 @@ class HfSet:
             where, self._image, self._label, self._group,
         )  # fmt: skip
 
-    def splits(self) -> Collection[str]:
-        """Returns the names of the splits; '' alone where the set is not divided."""
-        return list(self._tables)
+    def splits(self) -> Mapping[str, int]:
+        """Returns the names and sizes of the splits; '' alone where the set is not divided."""
+        return {name: len(table) for name, table in self._tables.items()}
 
     def open(self, named: Mapping[str, str]) -> dict[str, HfSource]:
         """Returns the sources of some splits, after reading their labels.

@@ -4,7 +4,8 @@ import difflib
 import functools
 import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,9 +77,9 @@ class Manifest:
             found = grouping.by_pattern([row.path for row in self._rows], group_pattern)
             self._rows = [row._replace(group=name) for row, name in zip(self._rows, found)]
 
-    def splits(self) -> Collection[str]:
-        """Returns the names of the splits; '' alone where the table has none."""
-        return list(dict.fromkeys(row.split for row in self._rows))
+    def splits(self) -> Mapping[str, int]:
+        """Returns the names and sizes of the splits; '' alone where the table has none."""
+        return Counter(row.split for row in self._rows)
 
     def open(self, named: Mapping[str, str]) -> dict[str, FolderSource]:
         """Returns the sources of some splits.

@@ -9,6 +9,8 @@ def test_nearest_first():
 
 def test_all_where_none_is_near():
     assert nearest("xyz", ["b", "a"]) == "; there are 'a', 'b'"
+    assert nearest("xyz", ["b", "a"], "`list` has them") == "; `list` has them"
+    assert nearest("ab", ["a"], "`list` has them") == "; the nearest are 'a'"
 
 
 def test_callers_may_catch_value_errors():

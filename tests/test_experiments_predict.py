@@ -53,7 +53,11 @@ def test_labels_are_scored_and_the_score_compares(fitted, tmp_path):
     "arguments, message",
     [
         ((), "expected a run and one path or more"),
-        (("nowhere", "pyproject.toml"), "no weight set is called 'nowhere'"),
+        (
+            ("nowhere", "pyproject.toml"),
+            "no weight set is called 'nowhere' and no file or run is there; `python -m "
+            "experiments.weights list` lists all sets\n",
+        ),
         (("efficientnet_lite0", "nowhere.jpg"), "there is no file or folder nowhere.jpg"),
         (("efficientnet_lite0", "experiments"), "no image is in experiments"),
         (("efficientnet_lite0", "x", "--labels"), "--labels needs --workdir=FOLDER"),

@@ -70,6 +70,12 @@ def test_non_commercial_licences():
 def test_a_misspelt_name_lists_the_near_ones():
     with pytest.raises(UserError, match=r"'resnet50\.tv3' and no file.*'resnet50\.tv2'"):
         catalog.get("resnet50.tv3")
+    with pytest.raises(UserError) as caught:
+        catalog.get("nowhere")
+    assert str(caught.value) == (
+        "no weight set is called 'nowhere' and no file or run is there; `python -m "
+        "experiments.weights list` lists all sets"
+    )
 
 
 def test_files_are_recognised_by_their_checksums():

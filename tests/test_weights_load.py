@@ -317,6 +317,30 @@ def test_names_and_paths_that_are_not_there(tmp_path):
         load.load(f"{tmp_path}/")
     with pytest.raises(UserError, match=r"no weight file at .*nothing\.pth"):
         load.load(str(tmp_path / "nothing.pth"))
+    (tmp_path / "flowers").mkdir()
+    with pytest.raises(UserError, match=r"no run and no weight file at .*; the nearest are 'flow"):
+        load.load(str(tmp_path / "flower"))
+    with pytest.raises(UserError, match=r"/new; nothing there has a name like it$"):
+        load.load(str(tmp_path / "new"))
+    with pytest.raises(UserError, match=r"there is no folder .*/new either$"):
+        load.load(str(tmp_path / "new/run"))
+
+
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        ("probe", r"is a run of probe, but its head\.safetensors is not there; restore that file,"),
+        ("finetune", r"is a run of finetune, but its model\.safetensors is not there; restore"),
+        ("extract", r"is a run of extract, which leaves no weights; give one of probe or finetu"),
+    ],
+)
+def test_a_run_without_its_weights(kind, message, tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/result.json").write_text(json.dumps({"kind": kind}))
+    monkeypatch.chdir(tmp_path)
+    for name in ("run", str(tmp_path / "run")):  # a name without a slash may be a set's, too
+        with pytest.raises(UserError, match=message):
+            load.load(name)
 
 
 def test_files_that_may_not_be_read_or_written(file, variables, tmp_path, monkeypatch):

@@ -38,17 +38,22 @@ class Stopped(Exception):
         self.status = status
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str], otherwise: str = "") -> str:
     """Returns a clause naming the nearest of `names`, or all of them where none is near.
 
     >>> nearest("resnet5", ["resnet50", "resnet18"])
     "; the nearest are 'resnet50', 'resnet18'"
+
+    Args:
+      name: misspelt.
+      names: that there are.
+      otherwise: what to say in the place of all names, where they are many.
     """
     names = sorted(names)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return "; the nearest are " + ", ".join(map(repr, close))
-    return "; there are " + ", ".join(map(repr, names))
+    return f"; {otherwise}" if otherwise else "; there are " + ", ".join(map(repr, names))
 
 
 def first_of(names: Sequence[object], most: int = 10) -> str:

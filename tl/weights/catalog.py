@@ -27,9 +27,8 @@ def get(name: str) -> WeightSpec:
       UserError: there is none; the text lists near names.
     """
     if name not in _CATALOG:
-        raise UserError(
-            f"no weight set is called {name!r} and no file or run is there{nearest(name, _CATALOG)}"
-        )
+        near = nearest(name, _CATALOG, "`python -m experiments.weights list` lists all sets")
+        raise UserError(f"no weight set is called {name!r} and no file or run is there{near}")
     return _CATALOG[name]
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float
 
 from tl import tree
-from tl.errors import UserError
+from tl.errors import UserError, nearest
+from tl.files import read_json
 from tl.models import registry
 from tl.models.backbone import FINAL, Backbone, Network
 from tl.weights import (
@@ -302,16 +303,16 @@ def _read(
     """Reads each weight file once; returns (path, its set if known, tensors, SHA-256)."""
     path = Path(os.path.expanduser(name_or_path))
     files = hub_folder.weight_files(path) if os.path.isdir(path) else [path]
-    if os.sep not in name_or_path and not any(os.path.isfile(file) for file in files):
+    is_name = name_or_path in catalog.names() or not os.path.lexists(path)
+    if os.sep not in name_or_path and is_name and not any(map(os.path.isfile, files)):
         spec = catalog.get(name_or_path)
         file = WeightFile(fetch.obtain(spec, cache_dir))
         sha256 = fetch.check(spec.source, file.path, file.checksum)
         return file.path, spec, file.tensors(), sha256
     if not files:
-        raise UserError(
-            f"no weight file at {path}; a folder needs model.safetensors or pytorch_model.bin, or "
-            "the checkpoints of a run"
-        )
+        raise UserError(_without_weights(path))
+    if not os.path.lexists(path):
+        raise UserError(f"no run and no weight file at {path}{_near(path)}")
     if len(files) > 1:
         return path, None, *_read_parts(files)
     file = WeightFile(files[0])
@@ -321,6 +322,37 @@ def _read(
     if known is None and not like:
         known = trained.parse_metadata(file.metadata(), name_or_path)
     return file.path, known, tensors, sha256
+
+
+def _near(path: Path) -> str:
+    """Returns a clause for errors: similar names beside a missing file, or no such folder."""
+    try:
+        beside = os.listdir(path.parent)
+    except FileNotFoundError:
+        return f"; there is no folder {path.parent} either"
+    except OSError:
+        return ""
+    return nearest(path.name, beside, "nothing there has a name like it")
+
+
+def _without_weights(folder: Path) -> str:
+    """Returns what a folder without weights lacks."""
+    result = read_json(folder / "result.json")
+    kind = result.get("kind") if isinstance(result, dict) else None
+    lacking = {"probe": probe_head.HEAD, "finetune": "model.safetensors"}
+    if kind in lacking:
+        return (
+            f"{folder} is a run of {kind}, but its {lacking[kind]} is not there; restore that "
+            "file, or make the run again"
+        )
+    if kind:
+        return (
+            f"{folder} is a run of {kind}, which leaves no weights; give one of probe or finetune"
+        )
+    return (
+        f"no weight file at {folder}; a folder needs model.safetensors or pytorch_model.bin, or "
+        "the checkpoints of a run"
+    )
 
 
 def _read_parts(files: Sequence[Path]) -> tuple[dict[str, np.ndarray], str]:

@@ -134,7 +134,7 @@ def run(
         head, asked for classes.
     """
     extraction = _extraction(model, wanted)
-    done, failed, began = 0, 0, time.perf_counter()
+    done, found, failed, began = 0, 0, 0, time.perf_counter()
     made_by = _identity(model, wanted)
     with contextlib.ExitStack() as held:
         writer = None
@@ -149,7 +149,7 @@ def run(
             for number, chunk in enumerate(itertools.chain([first], chunks)):
                 stem = _stem(number, chunk) if writer else ""
                 if writer and score is None and (there := writer.count(stem)) is not None:
-                    done, failed = done + len(chunk), failed + there
+                    found, failed = found + len(chunk), failed + there
                     continue
                 bad = 0
                 rows = []
@@ -170,8 +170,11 @@ def run(
         if writer:
             writer.finish()
     seconds = time.perf_counter() - began
-    images = formats.plural(done, "image")
-    summary = f"{images} in {seconds:.1f} s ({done / seconds:.3g} images/s)"
+    summary = f"{formats.plural(done, 'image')} in {seconds:.1f} s"
+    if done:
+        summary += f" ({done / seconds:.3g} images/s)"
+    if found:  # they took this process no time
+        summary += f"; {found:,} more were there from before it was stopped"
     log(summary + (f"; {failed:,} could not be decoded" if failed else ""))
     if output:
         log(f"written: {output}")

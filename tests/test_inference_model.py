@@ -140,6 +140,8 @@ def test_public_weights_name_photographs():
     assert len(repr(model.network)) < 10_000
     one = model.predict(coffee)
     np.testing.assert_allclose(one.probabilities[0], predicted.probabilities[0], atol=1e-6)
+    generated = model.predict(image for image in [coffee, coffee])
+    assert generated.names == ["espresso"] * 2
 
 
 def test_features_are_by_endpoint():

@@ -113,16 +113,16 @@ class Model:
 
     def predict(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: ImageLike | Sequence[ImageLike] | Iterator[ImageLike],
         *,
         skip_corrupt: bool = False,
     ) -> Predicted:
         """Classifies images.
 
         Args:
-          images: a list of paths, Pillow images or arrays uint8 [H, W, 3] in RGB, of one size or of
-            several; one of these alone; an array uint8 [N, H, W, 3]; or a folder, which stands for
-            all images below it in the order of their paths.
+          images: a list or iterator of paths, Pillow images or arrays uint8 [H, W, 3] in RGB, of
+            one size or of several; one of these alone; an array uint8 [N, H, W, 3]; or a folder,
+            which stands for all images below it in the order of their paths.
           skip_corrupt: whether an image that cannot be decoded gets NaN and a row of `errors`
             rather than a UserError.
 
@@ -146,7 +146,7 @@ class Model:
 
     def features(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: ImageLike | Sequence[ImageLike] | Iterator[ImageLike],
         endpoints: Sequence[str] = (FINAL,),
         pooling: str = "mean",
     ) -> dict[str, Float[np.ndarray, "n d"]]:
@@ -458,18 +458,20 @@ def as_probe(
     )
 
 
-def _images(images: ImageLike | Sequence[ImageLike]) -> Sequence[ImageLike]:
+def _images(images: ImageLike | Sequence[ImageLike] | Iterator[ImageLike]) -> Sequence[ImageLike]:
     found = _sequence(images)
     if not len(found):
         raise UserError("expected one image or more, got none")
     return found
 
 
-def _sequence(images: ImageLike | Sequence[ImageLike]) -> Sequence[ImageLike]:
+def _sequence(images: ImageLike | Sequence[ImageLike] | Iterator[ImageLike]) -> Sequence[ImageLike]:
     if isinstance(images, str | Path) and Path(images).is_dir():
         return [item.path for item in listing.listed([str(images)])]
     if isinstance(images, np.ndarray):
         return list(images) if images.ndim in (1, 4) else [images]  # of paths or of pixels
+    if isinstance(images, Iterator):  # such as `folder.glob("*.jpg")`
+        return list(images)
     if isinstance(images, Sequence) and not isinstance(images, str):
         return images
     return [images]

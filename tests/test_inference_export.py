@@ -283,7 +283,7 @@ def test_no_run_and_no_network_is_replaced(model, there, tmp_path):
 
 
 def test_an_earlier_export_is_replaced_where_that_is_asked_for_and_whole(model, tmp_path):
-    probed = probe_of(model, registry.FINAL)
+    probed = probe_of(model, FINAL)
     export.write(probed, "torchvision", tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     before = (tmp_path / "config.json").read_text()
@@ -300,7 +300,7 @@ def test_an_earlier_export_is_replaced_where_that_is_asked_for_and_whole(model, 
 def test_a_file_that_no_export_describes_is_not_replaced_unasked(model, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"mine")
     with pytest.raises(UserError, match=r"holds model\.safetensors; give another --output, or --o"):
-        export.write(probe_of(model, registry.FINAL), "torchvision", tmp_path)
+        export.write(probe_of(model, FINAL), "torchvision", tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == b"mine"
 
 

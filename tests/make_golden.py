@@ -8,7 +8,10 @@ initial value; the `.npz` beside it holds an input `x` [N, H, W, 3] and every en
 
 import os
 import pathlib
+import re
+import shutil
 import sys
+import tempfile
 import types
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -87,16 +90,25 @@ def tiny_keras():
 
 
 def randomise_torch(model, seed: int = 0):
-    """Gives every batch normalisation random statistics and affine parameters; returns `model`."""
+    """Gives every normalisation random values, and every token and scale; returns `model`."""
     import torch
 
     torch.manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if re.search(r"token|pos_?e|position_emb|gamma|lambda1", name):
+            torch.nn.init.normal_(parameter, 0, 0.5)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.2, 0.8)
             torch.nn.init.normal_(module.bias, 0, 0.2)
             torch.nn.init.normal_(module.running_mean, 0, 0.3)
             torch.nn.init.uniform_(module.running_var, 0.05, 1.55)
+        if isinstance(module, torch.nn.Linear):  # timm's are so small that attention is even
+            torch.nn.init.normal_(module.weight, 0, module.in_features**-0.5)
+            torch.nn.init.normal_(module.bias, 0, 0.2)
+        if isinstance(module, torch.nn.LayerNorm):
+            torch.nn.init.uniform_(module.weight, 0.2, 0.8)
+            torch.nn.init.normal_(module.bias, 0, 0.2)
     return model.eval()
 
 
@@ -117,8 +129,58 @@ def torch_endpoints(model, modules, x: np.ndarray, endpoints=ENDPOINTS) -> dict[
         handle.remove()
     tensors = {name: getattr(value, "pooler_output", value) for name, value in found.items()}
     arrays = {name: value.numpy() for name, value in tensors.items()}
+    if arrays["pooled"].ndim == 3:  # the normalised tokens of a vision transformer
+        arrays["pooled"] = arrays["pooled"][:, 0]
     arrays["pooled"] = arrays["pooled"].reshape(len(x), -1)
     return {k: v.transpose(0, 2, 3, 1) if v.ndim == 4 else v for k, v in arrays.items()}
+
+
+VIT_ENDPOINTS = ("embed", "block1", "block2", "pooled", "logits")
+TIMM_VIT_MODULES = ("norm_pre", "blocks.0", "blocks.1", "norm", "head")
+
+
+def tiny_timm_vit():
+    """Returns timm's vision transformer of two blocks, with registers and layer scale."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=CLASSES,
+        init_values=1e-5, reg_tokens=2, no_embed_class=True, dynamic_img_size=True,
+    )  # fmt: skip
+
+
+def tiny_torchvision_vit():
+    """Returns torchvision's vision transformer of two blocks."""
+    from torchvision.models import VisionTransformer
+
+    return VisionTransformer(32, 8, 2, 3, 24, 96, num_classes=CLASSES)
+
+
+def tiny_hf_vit(kind: str):
+    """Returns transformers' ViT or DINOv2 of two blocks."""
+    import transformers
+
+    config = getattr(transformers, f"{kind}Config")(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=3, patch_size=8, image_size=32,
+        num_labels=CLASSES, **({"intermediate_size": 96} if kind == "ViT" else {}),
+    )  # fmt: skip
+    return getattr(transformers, f"{kind}ForImageClassification")(config)
+
+
+def hf_vit_outputs(model, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns what transformers computes for `x` at every endpoint but the logits."""
+    import torch
+
+    network = model.base_model
+    pixels = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+    kind = type(model).__name__
+    arguments = {"interpolate_pos_encoding": True} if kind.startswith("ViT") else {}
+    with torch.no_grad():
+        found = network(pixels, output_hidden_states=True, **arguments)
+    names = ("embed", "block1", "block2")
+    values = dict(zip(names, found.hidden_states, strict=True))
+    values["pooled"] = found.last_hidden_state[:, 0]
+    return {name: value.numpy() for name, value in values.items()}
 
 
 def randomise_keras(model, seed: int = 0):
@@ -173,6 +235,63 @@ def write_torch() -> None:
     np.savez_compressed(GOLDEN / "timm.npz", x=x, **torch_endpoints(model, TIMM_MODULES, x))
 
 
+def write_vit() -> None:
+    """Writes the files of vision transformers, with outputs at the size of their positions and not.
+
+    `positions.npz` has a table of positions, and what torch makes of it.
+    """
+    import safetensors.torch
+    import torch
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
+    small, large = images(1, 32, 32), images(1, 40, 24)
+    networks = {
+        "timm_vit": (tiny_timm_vit(), TIMM_VIT_MODULES),
+        "torchvision_vit": (tiny_torchvision_vit(), None),
+        "hf_vit": (tiny_hf_vit("ViT"), None),
+        "hf_dinov2": (tiny_hf_vit("Dinov2"), None),
+    }
+    for name, (network, modules) in networks.items():
+        model = randomise_torch(network)
+        if name.startswith("hf_"):  # saves other names than those in memory
+            with tempfile.TemporaryDirectory() as folder:
+                model.save_pretrained(folder)
+                shutil.copy(f"{folder}/model.safetensors", GOLDEN / f"{name}.safetensors")
+        else:
+            safetensors.torch.save_file(model.state_dict(), GOLDEN / f"{name}.safetensors")
+        outputs = {}
+        for key, x in (("small", small), ("large", large)):
+            if modules:
+                found = torch_endpoints(model, modules, x, VIT_ENDPOINTS)
+            elif name == "torchvision_vit":
+                if key == "large":
+                    continue  # which it does not take
+                with torch.no_grad():
+                    logits = model(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))
+                found = {"logits": logits.numpy()}
+            else:
+                found = hf_vit_outputs(model, x)
+            outputs |= {f"{key}/{endpoint}": value for endpoint, value in found.items()}
+            outputs[f"{key}/x"] = x
+        np.savez_compressed(GOLDEN / f"{name}.npz", **outputs)
+
+    table = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 49, 5)).astype(np.float32))
+    square = table.reshape(1, 7, 7, 5).permute(0, 3, 1, 2)
+    resized = {}
+    for rows, columns in ((4, 4), (5, 9), (10, 7)):
+        resized[f"antialias/{rows}x{columns}"] = resample_abs_pos_embed(
+            table, [rows, columns], num_prefix_tokens=0
+        )
+        for how, scale in (
+            ("plain", {"size": (rows, columns)}),
+            ("offset", {"scale_factor": ((rows + 0.1) / 7, (columns + 0.1) / 7)}),
+        ):
+            new = torch.nn.functional.interpolate(square, mode="bicubic", **scale)
+            resized[f"{how}/{rows}x{columns}"] = new.permute(0, 2, 3, 1).reshape(1, -1, 5)
+    arrays = {name: value.numpy() for name, value in resized.items()}
+    np.savez_compressed(GOLDEN / "positions.npz", table=table.numpy(), **arrays)
+
+
 def write_keras() -> None:
     """Writes Keras' four layouts."""
     import h5py
@@ -193,6 +312,7 @@ def write_keras() -> None:
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     write_torch()
+    write_vit()
     write_keras()
     for path in sorted(GOLDEN.iterdir()):
         print(f"{path.stat().st_size:9,} {path.name}")

@@ -31,10 +31,22 @@ COUNTS = {
     "efficientnet_lite2": (6_092_072, 322),
     "efficientnet_lite3": (8_197_096, 367),
     "efficientnet_lite4": (13_006_568, 457),
+    "vit_tiny_patch16": (5_717_416, 152),
+    "vit_small_patch16": (22_050_664, 152),
+    "vit_base_patch16": (86_567_656, 152),
+    "vit_small_patch32": (22_878_952, 152),
+    "vit_base_patch32": (88_224_232, 152),
+    "vit_small_patch8": (22_055_272, 152),
+    "vit_base_patch8": (86_576_872, 152),
+    "vit_small_patch14": (22_441_192, 176),
+    "vit_base_patch14": (87_348_712, 176),
+    "vit_small_patch14_reg4": (22_442_344, 177),
+    "vit_base_patch14_reg4": (87_351_016, 177),
 }
 FOREIGN = (foreign.GROUP_NET.name, foreign.VIT.name)
 ALL = (*COUNTS, *FOREIGN)
-RUN = ("resnet18", "efficientnet_lite0", *FOREIGN)  # one of each kind is computed
+# One of each kind is computed.
+RUN = ("resnet18", "efficientnet_lite0", "vit_tiny_patch16", *FOREIGN)
 
 
 def slow(names, *which):
@@ -43,7 +55,12 @@ def slow(names, *which):
 
 
 DEEP = ("resnet101", "resnet152", "efficientnet_lite3", "efficientnet_lite4")
-SIZE = 64
+
+
+def side(name):
+    """Returns the side of the images that a network is tried with."""
+    multiple = registry.get(name).multiple
+    return 64 // multiple * multiple
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,8 +69,9 @@ def networks():
         yield
 
 
-def shapes_of(model):
-    return {"params": {}, "batch_stats": {}} | convert.shapes(model, SIZE)
+def shapes_of(name, **arguments):
+    model = registry.build(name, **arguments)
+    return {"params": {}, "batch_stats": {}} | convert.shapes(model, side(name))
 
 
 def test_every_backbone_is_counted():
@@ -62,7 +80,7 @@ def test_every_backbone_is_counted():
 
 @pytest.mark.parametrize("name", slow(COUNTS, *DEEP))
 def test_counts(name):
-    variables = shapes_of(registry.build(name))
+    variables = shapes_of(name)
     assert sum(p.size for p in jax.tree.leaves(variables["params"])) == COUNTS[name][0]
     assert len(jax.tree.leaves(variables)) == COUNTS[name][1]
 
@@ -77,29 +95,28 @@ def test_endpoints_are_what_the_contract_says(name):
         order.extend(found)  # which eval_shape sorts
         return found
 
-    images = jax.ShapeDtypeStruct((2, SIZE, SIZE, 3), jnp.float32)
-    found = jax.eval_shape(outputs, shapes_of(model), images)
+    size = side(name)
+    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    found = jax.eval_shape(outputs, shapes_of(name), images)
     assert tuple(order) == backbone.endpoints
     assert found["logits"].shape == (2, 1000)
     ranks = {"map": 4, "tokens": 3, "vector": 2}
     for endpoint, output in backbone.outputs.items():
         shape = found[endpoint].shape
         assert (len(shape), shape[0], shape[-1]) == (ranks[output.kind], 2, output.width)
-    side = SIZE // backbone.stride
+    places = size // backbone.stride
     last = [key for key, output in backbone.outputs.items() if output.kind != "vector"][-1]
-    places = found[last].shape[1:-1]
     leading = backbone.outputs[last].leading
-    assert places in ((side, side), (side**2 + leading,))
+    assert found[last].shape[1:-1] in ((places, places), (places**2 + leading,))
     assert backbone.endpoints[-2:] == (FINAL, LOGITS)
     assert backbone.outputs[FINAL].kind == "vector"
-    headless = registry.build(name, num_classes=0)
-    assert "head" not in shapes_of(headless)["params"]
+    assert "head" not in shapes_of(name, num_classes=0)["params"]
 
 
 @pytest.mark.parametrize("name", slow(ALL, *DEEP))
 def test_layers_divide_the_parameters(name):
     backbone = registry.get(name)
-    variables = shapes_of(registry.build(name))
+    variables = shapes_of(name)
     paths = [path for kind in variables.values() for path in tree.leaves(kind)]
     assert {backbone.layer_of(path) for path in paths} == set(backbone.layers)
     assert backbone.layers[-1] == "head"
@@ -115,8 +132,8 @@ def test_layers_divide_the_parameters(name):
 @pytest.mark.parametrize("name", RUN)
 def test_the_network_ends_and_goes_on_at_every_endpoint(name):
     backbone, model = registry.get(name), registry.build(name, num_classes=5)
-    variables = random_variables(model, size=SIZE)
-    images = jax.random.normal(jax.random.key(1), (2, SIZE, SIZE, 3))
+    variables = random_variables(model, size=side(name))
+    images = jax.random.normal(jax.random.key(1), (2, side(name), side(name), 3))
     at = [backbone.endpoints[0], backbone.endpoints[len(backbone.endpoints) // 2], FINAL]
 
     @jax.jit  # one program: operation by operation it takes four times as long to compile
@@ -143,14 +160,14 @@ def test_the_network_ends_and_goes_on_at_every_endpoint(name):
     with pytest.raises(ValueError, match="expected start and stop to be among"):
         jax.eval_shape(lambda images: model.apply(variables, images, stop="nowhere"), images)
     with pytest.raises(ValueError, match="expected normalised floating-point images"):
-        model.apply(variables, jnp.zeros((1, SIZE, SIZE, 3), jnp.uint8))
+        model.apply(variables, jnp.zeros((1, side(name), side(name), 3), jnp.uint8))
 
 
 @pytest.mark.parametrize("name", RUN)
 def test_weights_come_and_go_in_every_scheme_bit_for_bit(name):
     backbone, model = registry.get(name), registry.build(name, num_classes=5)
-    variables = jax.device_get(random_variables(model, size=SIZE))
-    shapes = shapes_of(model)
+    variables = jax.device_get(random_variables(model, size=side(name)))
+    shapes = shapes_of(name, num_classes=5)
     for scheme in backbone.schemes:
         if scheme == "keras":  # which is read only: tests/test_weights_golden.py
             continue
@@ -165,7 +182,7 @@ def test_weights_come_and_go_in_every_scheme_bit_for_bit(name):
 @pytest.mark.parametrize("name", slow(RUN, "efficientnet_lite0"))
 def test_each_layer_can_be_frozen_and_the_rest_takes_a_step(name):
     backbone, model = registry.get(name), registry.build(name, num_classes=3)
-    shapes = shapes_of(model)
+    shapes = shapes_of(name, num_classes=3)
     for layer in backbone.layers[:-1]:
         found = freezing.make_freezing(shapes, (layer,), "train")
         assert {backbone.layer_of(path) for path in found.params} == {layer}
@@ -176,16 +193,21 @@ def test_each_layer_can_be_frozen_and_the_rest_takes_a_step(name):
     )
     assert prefix == backbone.endpoints[0]
     # The gradient of all of EfficientNet takes half a minute to compile.
-    stays = {"resnet18": ("*",), "efficientnet_lite0": ("stem", "stage[1-6]")}.get(name, ())
+    stays = {
+        "resnet18": ("*",),
+        "efficientnet_lite0": ("stem", "stage[1-6]"),
+        "vit_tiny_patch16": ("embed", "block[1-9]", "block1[01]"),
+    }.get(name, ())
     frozen = freezing.make_freezing(shapes, stays, "train", ("head",))
-    variables = {"batch_stats": {}} | random_variables(model, size=SIZE)
+    variables = {"batch_stats": {}} | random_variables(model, size=side(name))
     trained = frozenset(tree.leaves(variables["params"]).keys() - frozen.params)
     tx = optax.sgd(0.1)
     trainable, _ = tree.partition(variables["params"], trained)
     state = TrainState.create(variables, tx.init(trainable), 0, ema=False)
     state = state.replace(ema=dict(variables))  # without a copy, which is a program for each shape
+    images = np.random.default_rng(0).normal(size=(4, side(name), side(name), 3))
     batch = {
-        "image": np.random.default_rng(0).normal(size=(4, SIZE, SIZE, 3)).astype(np.float32),
+        "image": images.astype(np.float32),
         "label": np.array([0, 1, 2, 0]),
         "mask": np.ones(4, bool),
     }
@@ -214,7 +236,7 @@ def test_each_layer_can_be_frozen_and_the_rest_takes_a_step(name):
 
 @pytest.mark.parametrize("name", ["group_net", "vit"])
 def test_without_batch_normalisation_there_is_none_to_hold(name):
-    shapes = shapes_of(registry.build(name))
+    shapes = shapes_of(name)
     for norm in ("affine", "frozen", "recalibrate"):
         with pytest.raises(UserError, match=r"^train.norm: the network has no batch normalisation"):
             freezing.make_freezing(shapes, (), norm)

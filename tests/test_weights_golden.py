@@ -10,7 +10,8 @@ import pytest
 from tl.models import resnet
 from tl.models.layers import ConvBN
 from tl.models.resnet import ResNet
-from tl.weights import convert, naming
+from tl.models.vit import VisionTransformer
+from tl.weights import convert, naming, readings
 from tl.weights.readers import WeightFile
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -121,3 +122,66 @@ def assert_same(exported, original):
         assert exported[name].dtype == value.dtype and exported[name].shape == value.shape, name
         assert np.array_equal(exported[name], value), name
         assert exported[name].flags.c_contiguous
+
+
+VITS = {
+    "timm_vit": {"registers": 2, "cls_position": False, "layer_scale": True},
+    "torchvision_vit": {},
+    "hf_vit": {"norm_epsilon": 1e-12, "resize": "plain"},
+    "hf_dinov2": {"layer_scale": True, "resize": "plain"},
+}
+
+
+def vit_errors(case, size, **arguments):
+    """As `errors`, for a vision transformer and images of the size of its positions, or larger."""
+    tensors = readings.find(WeightFile(GOLDEN / f"{case}.safetensors").tensors()).tensors
+    scheme = naming.detect(tensors)
+    sizes = {"width": 24, "depth": 2, "heads": 3, "patch": 8, "grid": 4}
+    headless = case == "hf_dinov2"  # its head takes the mean of the patches beside the class token
+    model = VisionTransformer(
+        **{**sizes, **VITS[case], **arguments}, num_classes=0 if headless else 10
+    )
+    network = convert.to_variables(tensors, convert.shapes(model, 32), scheme, drop_head=headless)
+    with np.load(GOLDEN / f"{case}.npz") as golden:
+        golden = {k.split("/")[1]: v for k, v in golden.items() if k.startswith(size)}
+    with jax.default_matmul_precision("highest"):
+        found = jax.jit(model.apply)(network, golden.pop("x"))
+    return {
+        name: np.max(np.abs(found[name] - value)) / np.max(np.abs(value))
+        for name, value in golden.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("case", "size"),
+    [
+        *(
+            (case, size)
+            for case in ("timm_vit", "hf_vit", "hf_dinov2")
+            for size in ("small", "large")
+        ),
+        ("torchvision_vit", "small"),
+    ],
+)
+def test_vision_transformers_equal_the_frameworks(case, size):
+    found = vit_errors(case, size)
+    every = {"embed", "block1", "block2", "pooled", "logits"}
+    assert set(found) == {
+        "timm_vit": every, "torchvision_vit": {"logits"}
+    }.get(case, every - {"logits"})  # fmt: skip
+    assert max(found.values()) <= TOLERANCE, found
+
+
+@pytest.mark.parametrize(
+    ("case", "size", "arguments"),
+    [
+        ("timm_vit", "small", {"heads": 2}),
+        ("timm_vit", "small", {"activation": "quick_gelu"}),
+        ("timm_vit", "small", {"norm_epsilon": 1e-3}),
+        ("timm_vit", "large", {"resize": "plain"}),
+        ("hf_vit", "large", {"resize": "offset"}),
+        ("hf_dinov2", "large", {"resize": "antialias"}),
+    ],
+)
+def test_another_vision_transformer_fails_the_comparison(case, size, arguments):
+    assert vit_errors(case, size, **arguments)["pooled"] > 10 * TOLERANCE

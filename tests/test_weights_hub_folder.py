@@ -110,7 +110,14 @@ def test_depths_and_blocks_tell_the_network(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model_type": "vit"}, "a network of the type 'vit'; expected 'resnet'"),
+        ({"model_type": "beit"}, "a network of the type 'beit'; expected resnet, vit, dinov2"),
+        (
+            {"model_type": "vit", "hidden_size": 100},
+            "transformer of width 100, depth 12, heads 12, patch 16; expected one of vit_",
+        ),
+        ({"model_type": "vit", "hidden_act": "relu"}, "patch 16, hidden_act='relu'; expected one"),
+        ({"model_type": "dinov2", "use_swiglu_ffn": True}, "patch 14, use_swiglu_ffn=True; exp"),
+        ({"model_type": "vit", "intermediate_size": 9}, "patch 16, intermediate_size=9; expected"),
         ({"depths": [2, 2, 2, 3]}, r"ResNet of basic blocks with depths \(2, 2, 2, 3\), widths"),
         ({"hidden_sizes": [8, 16, 32, 64]}, r"widths \[8, 16, 32, 64\]; expected ResNet-18, 34"),
         ({"embedding_size": 32}, "embedding_size=32; expected ResNet-18"),
@@ -123,6 +130,38 @@ def test_depths_and_blocks_tell_the_network(tmp_path):
 def test_other_networks_of_transformers(tmp_path, fields, message):
     with pytest.raises(UserError, match=message):
         described(tmp_path, {**RESNET18, **fields}, CONVNEXT)
+
+
+VIT = {"image_processor_type": "ViTImageProcessor", "size": 224}
+VIT |= {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+
+
+def test_vision_transformers_of_transformers(tmp_path):
+    spec = described(tmp_path, {"model_type": "vit"}, VIT, "huggingface_vit")
+    assert spec.backbone == "vit_base_patch16"
+    assert spec.model_args == {"norm_epsilon": 1e-12, "resize": "plain"}
+    assert spec.preprocessing == Preprocessing(
+        224, 1.0, "whole", "bilinear", (127.5,) * 3, (127.5,) * 3
+    )
+    small = {"model_type": "dinov2", "hidden_size": 384, "num_attention_heads": 6}
+    spec = described(tmp_path, small, VIT, "huggingface_dinov2")
+    assert spec.backbone == "vit_small_patch14"
+    assert spec.model_args == {"norm_epsilon": 1e-6, "resize": "plain"}
+
+
+def test_vision_transformers_of_timm(tmp_path):
+    for architecture, backbone in (
+        ("vit_small_patch16_384", "vit_small_patch16"),
+        ("deit_tiny_patch16_224", "vit_tiny_patch16"),
+        ("vit_base_patch14_reg4_dinov2", "vit_base_patch14_reg4"),
+    ):
+        sizes = {"img_size": 224, "dynamic_img_size": True}
+        fields = {"architecture": architecture, "global_pool": "token", "model_args": sizes}
+        spec = timm(tmp_path, "timm_vit", **fields)
+        assert (spec.backbone, spec.model_args) == (backbone, {})
+        with pytest.raises(UserError, match=f"a {architecture} with global_pool='avg'; expected"):
+            timm(tmp_path, "timm_vit", **{**fields, "global_pool": "avg"})
+    assert "vit_tiny_patch8_224" not in hub_folder._TIMM_NETWORKS
 
 
 # (fields of the processor, size, crop_pct, geometry).

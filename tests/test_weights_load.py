@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from tests.networks import random_variables
 from tl import tree
 from tl.errors import UserError
 from tl.models import registry
@@ -301,6 +302,29 @@ def test_timms_efficientnet_lite_may_be_of_either_padding():
     tensors = {name: np.zeros((1,) * leaf.ndim) for name, (_, leaf) in names.items()}
     with pytest.raises(UserError, match=r"weights_like=efficientnet_lite0\.timm` .*lite0\.ra, "):
         load._local_spec(pathlib.Path("x"), tensors, "timm_efficientnet_lite", "")
+
+
+def test_a_position_table_says_for_what_size_it_is(tmp_path):
+    model = registry.build("vit_tiny_patch16", num_classes=3, grid=6)
+    variables = jax.device_get(random_variables(model, size=96))
+    path = tmp_path / "model.safetensors"
+    load.save(variables, path, "timm_vit")
+    network = load.load(str(path), like="vit_tiny_patch16.deit")
+    assert (network.model.grid, network.spec.preprocessing.size) == (6, 224)
+    assert network.spec.model_args == {"grid": 6}
+    for size in (96, 48):
+        images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+        outputs = jax.eval_shape(network.model.apply, network.variables, images)
+        assert outputs["block12"].shape == (1, (size // 16) ** 2 + 1, 192)
+    with pytest.raises(
+        UserError, match=r"not say how .* `weights_like=vit_tiny_patch16\.augreg_in21k`"
+    ):
+        load.load(str(path))
+    tensors = {**convert.from_variables(variables, "timm_vit"), "mask_token": np.ones((1, 192))}
+    del tensors["pos_embed"]
+    safetensors.numpy.save_file(tensors, path)
+    with pytest.raises(UserError, match=r"1 missing from the file:\n  pos_embed"):
+        load.load(str(path), like="vit_tiny_patch16.deit")
 
 
 def test_a_network_that_is_no_backbone_here():

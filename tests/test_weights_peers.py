@@ -101,6 +101,49 @@ def test_real_weights_of_lite_in_timm(tmp_path, number):
     assert np.max(np.abs(found - expected)) <= TOLERANCE * np.max(np.abs(expected))
 
 
+VIT_ENDPOINTS = ("embed", *(f"block{i + 1}" for i in range(12)), "pooled", "logits")
+VIT_MODULES = ("norm_pre", *(f"blocks.{i}" for i in range(12)), "norm", "head")
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone"),
+    [
+        ("vit_tiny_patch16_224", "vit_tiny_patch16"),
+        ("vit_small_patch32_224", "vit_small_patch32"),
+        ("vit_small_patch8_224", "vit_small_patch8"),
+        ("deit_small_patch16_224", "vit_small_patch16"),
+        ("vit_base_patch16_224", "vit_base_patch16"),
+        ("vit_small_patch14_dinov2", "vit_small_patch14"),
+        ("vit_small_patch14_reg4_dinov2", "vit_small_patch14_reg4"),
+    ],
+)
+@pytest.mark.parametrize("pixels", [224, 112])
+def test_timm_vit(tmp_path, name, backbone, pixels):
+    torch = pytest.importorskip("torch")
+    timm = pytest.importorskip("timm")
+    given = {"num_classes": 1000, "dynamic_img_size": True}
+    model = make_golden.randomise_torch(timm.create_model(name, pretrained=False, **given))
+    torch.save(model.state_dict(), tmp_path / "x.pth")
+    x = make_golden.images(2, pixels, pixels)
+    expected = make_golden.torch_endpoints(model, VIT_MODULES, x, VIT_ENDPOINTS)
+    case = (tmp_path / "x.pth", "timm_vit", backbone, expected, x)
+    variables = assert_parity(*case)
+    assert load._backbone_of(WeightFile(case[0]).tensors(), case[1]) == backbone
+    wrong = [{"norm_epsilon": 1e-4}, {"activation": "quick_gelu"}, {"heads": 2}]
+    arguments = registry.get(backbone).arguments
+    if pixels != arguments["grid"] * arguments["patch"]:
+        wrong += [{"resize": "plain"}, {"resize": "offset"}]
+    for variant in wrong:
+        with pytest.raises(AssertionError):
+            assert_parity(*case, **variant)
+
+    load.save(variables, tmp_path / "x.safetensors", scheme="timm_vit")
+    from safetensors.torch import load_file
+
+    exported = load_file(tmp_path / "x.safetensors")
+    timm.create_model(name, **given).load_state_dict(exported, strict=True)
+
+
 def test_transformers(tmp_path):
     torch = pytest.importorskip("torch")
     pytest.importorskip("transformers")

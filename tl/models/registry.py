@@ -8,11 +8,12 @@ the contract.
 from typing import Any
 
 from tl.errors import UserError, nearest
-from tl.models import efficientnet_lite, resnet
+from tl.models import efficientnet_lite, resnet, vit
 from tl.models.backbone import Backbone, Network
 
 _BACKBONES = {
-    backbone.name: backbone for backbone in (*resnet.BACKBONES, *efficientnet_lite.BACKBONES)
+    backbone.name: backbone
+    for backbone in (*resnet.BACKBONES, *efficientnet_lite.BACKBONES, *vit.BACKBONES)
 }
 
 

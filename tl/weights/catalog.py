@@ -206,6 +206,33 @@ def _efficientnet_lite() -> Iterator[WeightSpec]:
     )
 
 
+_VIT_TAGS = {"fb_in1k": "deit", "lvd142m": "dinov2"}
+
+
+def _vit() -> Iterator[WeightSpec]:
+    for model, size, crop, top1, top5, classes, pixels, sha256 in _rows(tables.TIMM_VIT):
+        architecture, tag = model.split(".")
+        backbone = architecture.replace("deit", "vit").removesuffix("_dinov2")
+        backbone = backbone.removesuffix(f"_{size}")
+        tag = _VIT_TAGS.get(tag, tag.removesuffix("_in1k"))
+        preprocessing = Preprocessing(int(size), float(crop), interpolation="bicubic")
+        if pixels == "half":
+            preprocessing = dataclasses.replace(preprocessing, mean=_HALF, std=_HALF)
+        yield WeightSpec(
+            name=f"{backbone}.{tag}{'_384' if size == '384' else ''}",
+            backbone=backbone,
+            source=HubFile(f"timm/{model}"),
+            scheme="timm_vit",
+            preprocessing=preprocessing,
+            licence="CC-BY-NC-4.0" if tag == "mae" else "Apache-2.0",
+            num_classes=int(classes),
+            top1=None if top1 == "-" else _fraction(top1),
+            top5=None if top5 == "-" else _fraction(top5),
+            measured="" if top1 == "-" else "timm 1.0.31, results/results-imagenet.csv",
+            other_files=() if sha256 == "-" else (sha256,),
+        )
+
+
 def _rows(table: str) -> list[list[str]]:
     return [line.split() for line in table.split("\n") if line and not line.startswith("#")]
 
@@ -216,6 +243,6 @@ def _fraction(percent: str) -> float:
 
 _CATALOG = {
     spec.name: spec
-    for builder in (_efficientnet_lite, _torchvision, _timm, _microsoft, _keras)
+    for builder in (_efficientnet_lite, _torchvision, _timm, _microsoft, _keras, _vit)
     for spec in builder()
 }

@@ -1,7 +1,7 @@
 """Converts {name: array} to Flax variables and back; every name, shape and type must match."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -79,6 +79,7 @@ def to_variables(
         tensors = {k: v for k, v in tensors.items() if k not in head}
         wanted = {k: v for k, v in wanted.items() if k not in head}
 
+    tensors = joined(tensors, wanted)
     values, mismatched = {}, []
     for name in sorted(wanted.keys() & tensors.keys()):
         path, leaf = wanted[name]
@@ -99,6 +100,24 @@ def to_variables(
         scheme,
     )
     return {"params": {}, "batch_stats": {}} | unflatten_dict(values)
+
+
+def joined(tensors: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Returns `tensors`, in which the parts of a leaf (`naming.parts`) are one tensor.
+
+    Args:
+      tensors: name to array, in torch's layouts.
+      names: of all leaves. Parts are left as they are if one is missing or has another shape.
+    """
+    tensors = dict(tensors)
+    for name in names:
+        found = [tensors.get(part) for part in naming.parts(name)]
+        present = [value for value in found if value is not None]
+        if len(found) == len(present) > 1 and len({value.shape for value in present}) == 1:
+            tensors[name] = np.concatenate(present)
+            for part in naming.parts(name):
+                del tensors[part]
+    return tensors
 
 
 def from_variables(variables: Mapping[str, Any], scheme: str) -> dict[str, np.ndarray]:
@@ -123,7 +142,10 @@ def from_variables(variables: Mapping[str, Any], scheme: str) -> dict[str, np.nd
     tensors = {}
     for name, (path, value) in source_names(variables, scheme).items():
         # safetensors writes the buffer of a view without its strides, so copy it in order.
-        tensors[name] = np.ascontiguousarray(_to_torch(path[-1], np.asarray(value, np.float32)))
+        whole = _to_torch(path[-1], np.asarray(value, np.float32))
+        parts = naming.parts(name)
+        for part, values in zip(parts, np.split(whole, len(parts)) if parts[1:] else [whole]):
+            tensors[part] = np.ascontiguousarray(values)
         if path[0] == "batch_stats" and path[-1] == "mean":
             counter = naming.source_name(scheme, "/".join(path[1:-1]), COUNTER)
             tensors[counter] = np.zeros((), np.int64)

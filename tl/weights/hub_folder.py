@@ -28,8 +28,9 @@ _TIMM_ARGUMENTS = {
     "drop_block_rate": None,
     "zero_init_last": None,
     "in_chans": 3,
-    "global_pool": "avg",
     "output_stride": 32,
+    "img_size": None,  # a position table says it
+    "dynamic_img_size": None,
 }
 # timm's own EfficientNet-Lites, beside those of TensorFlow's weights, which are called `tf_`.
 TIMM_OWN_LITE = {"padding": "torch", "norm_epsilon": 1e-5}
@@ -39,6 +40,22 @@ _TIMM_NETWORKS = {
         f"{kind}efficientnet_lite{i}": f"efficientnet_lite{i}"
         for kind in ("tf_", "")
         for i in range(5)
+    },
+    **{
+        f"{kind}_{size}_patch{patch}_{pixels}": f"vit_{size}_patch{patch}"
+        for kind, sizes, patches in (
+            ("vit", ("tiny", "small", "base"), (8, 16, 32)),
+            ("deit", ("tiny", "small", "base"), (16,)),
+        )
+        for size in sizes
+        for patch in patches
+        for pixels in (224, 384)
+        if f"vit_{size}_patch{patch}" in registry.names()
+    },
+    **{
+        f"vit_{size}_patch14{registers}_dinov2": f"vit_{size}_patch14{registers}"
+        for size in ("small", "base")
+        for registers in ("", "_reg4")
     },
 }
 
@@ -156,12 +173,13 @@ def _of_timm(config: Mapping[str, Any], name: str, scheme: str) -> WeightSpec:
         raise UserError(
             f"it holds timm's {architecture}; expected one of {', '.join(_TIMM_NETWORKS)}"
         )
+    pool = "token" if "vit" in _TIMM_NETWORKS[architecture] else "avg"
+    arguments = {**_TIMM_ARGUMENTS, "global_pool": pool}
     for argument, value in {
-        "global_pool": config.get("global_pool") or "avg",
+        "global_pool": config.get("global_pool") or pool,
         **config.get("model_args", {}),
     }.items():
-        known = argument in _TIMM_ARGUMENTS
-        if not known or _TIMM_ARGUMENTS[argument] not in (None, value):
+        if argument not in arguments or arguments[argument] not in (None, value):
             raise UserError(
                 f"it holds a {architecture} with {argument}={value!r}; expected the usual one"
             )
@@ -201,10 +219,25 @@ def _of_timm(config: Mapping[str, Any], name: str, scheme: str) -> WeightSpec:
 def _of_transformers(
     config: Mapping[str, Any], processor: Mapping[str, Any], name: str, scheme: str
 ) -> WeightSpec:
-    if config["model_type"] != "resnet":
+    kind = config["model_type"]
+    if kind not in _TRANSFORMERS:
         raise UserError(
-            f"it holds a network of the type {config['model_type']!r}; expected 'resnet'"
+            f"it holds a network of the type {kind!r}; expected {', '.join(_TRANSFORMERS)}"
         )
+    backbone, model_args = _TRANSFORMERS[kind](config)
+    several = config.get("problem_type") == "multi_label_classification"
+    return _spec(
+        name,
+        backbone,
+        scheme,
+        _preprocessing(processor),
+        model_args=model_args,
+        link="sigmoid" if several else "softmax",
+    )
+
+
+def _transformers_resnet(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Returns the backbone that transformers' config describes, and its unusual arguments."""
     depths = tuple(config.get("depths", (3, 4, 6, 3)))
     block = config.get("layer_type", "bottleneck")
     widths = list(config.get("hidden_sizes", (256, 512, 1024, 2048)))
@@ -232,15 +265,55 @@ def _of_transformers(
             + "; expected ResNet-18, 34, 50, 101 or 152"
         )
     stride = {"stride_in": "1x1"} if config.get("downsample_in_bottleneck") else {}
-    several = config.get("problem_type") == "multi_label_classification"
-    return _spec(
-        name,
-        backbones[0].name,
-        scheme,
-        _preprocessing(processor),
-        model_args=stride,
-        link="sigmoid" if several else "softmax",
-    )
+    return backbones[0].name, stride
+
+
+def _transformers_vit(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Returns the backbone that transformers' config describes, and its unusual arguments."""
+    kind = config["model_type"]
+    width = config.get("hidden_size", 768)
+    sizes = {
+        "width": width,
+        "depth": config.get("num_hidden_layers", 12),
+        "heads": config.get("num_attention_heads", 12),
+        "patch": config.get("patch_size", 16 if kind == "vit" else 14),
+    }
+    backbones = [
+        backbone
+        for backbone in map(registry.get, registry.names())
+        if f"huggingface_{kind}" in backbone.schemes
+        and sizes.items() <= dict(backbone.arguments).items()
+    ]
+    mlp = ("intermediate_size", 4 * width) if kind == "vit" else ("mlp_ratio", 4)
+    unusual = {
+        field: config[field]
+        for field, usual in (
+            ("num_channels", 3),
+            ("hidden_act", "gelu"),
+            ("qkv_bias", True),
+            ("use_swiglu_ffn", False),
+            mlp,
+        )
+        if config.get(field, usual) != usual
+    }
+    if not backbones or unusual:
+        raise UserError(
+            f"it holds a vision transformer of {', '.join(f'{k} {v}' for k, v in sizes.items())}"
+            + "".join(f", {field}={value!r}" for field, value in unusual.items())
+            + "; expected one of "
+            + ", ".join(
+                n for n in registry.names() if f"huggingface_{kind}" in registry.get(n).schemes
+            )
+        )
+    epsilon = config.get("layer_norm_eps", 1e-12 if kind == "vit" else 1e-6)
+    return backbones[0].name, {"norm_epsilon": epsilon, "resize": "plain"}
+
+
+_TRANSFORMERS = {
+    "resnet": _transformers_resnet,
+    "vit": _transformers_vit,
+    "dinov2": _transformers_vit,
+}
 
 
 def _preprocessing(processor: Mapping[str, Any]) -> Preprocessing:

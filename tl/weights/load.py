@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -178,6 +179,7 @@ def _build(
     drop_head: bool,
     dtype: Any,
 ) -> tuple[WeightSpec, Network, dict[str, Any]]:
+    spec = _with_grid(spec, tensors, scheme)
     found = _head_classes(tensors, scheme)
     if spec.classes and found != len(spec.classes):
         raise UserError(f"its head has {found} classes, expected the {len(spec.classes)} it names")
@@ -192,6 +194,20 @@ def _build(
         variables["params"]["head"] = {k: np.zeros(v.shape, np.float32) for k, v in head.items()}
     classes = () if drop_head else spec.classes
     return dataclasses.replace(spec, num_classes=wanted, classes=classes), model, variables
+
+
+def _with_grid(spec: WeightSpec, tensors: Mapping[str, np.ndarray], scheme: str) -> WeightSpec:
+    """Returns the set with the side of the file's position table, if its network has one."""
+    arguments = {**registry.get(spec.backbone).arguments, **spec.model_args}
+    if "grid" not in arguments:
+        return spec
+    table = naming.canonical(scheme, tensors).get(naming.source_name(scheme, "embed", "positions"))
+    if table is None or table.ndim != 3:
+        return spec  # which the conversion says
+    grid = math.isqrt(table.shape[1] - arguments["cls_position"])
+    if grid == arguments["grid"]:
+        return spec
+    return dataclasses.replace(spec, model_args={**spec.model_args, "grid": grid})
 
 
 def _check_classes(found: int, wanted: int | None) -> None:
@@ -425,19 +441,22 @@ def _backbone_of(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
 
     If none has both, it is the first one with the names.
     """
+
+    def sizes(leaves: Mapping[str, Any]) -> dict[str, int]:
+        # Of three axes are tokens, and tables of positions, which follow the size of the images.
+        return {k: 0 if v.ndim == 3 else v.size for k, v in leaves.items() if v.ndim > 1}
+
     head = naming.source_name(scheme, "head", "kernel")
-    kernels = {
-        name: value.size
-        for name, value in naming.canonical(scheme, tensors).items()
-        if value.ndim > 1 and name != head
-    }
+    of_file = naming.canonical(scheme, tensors)
+    of_file.pop(head, None)
     alike = []
     known = [name for name in registry.names() if scheme in registry.get(name).schemes]
     for backbone in known:
         size = 64 * registry.get(backbone).multiple  # the names are the same at every size
         shapes = convert.shapes(registry.build(backbone, num_classes=0), size)
         named = convert.source_names(shapes, scheme)
-        found = {name: leaf.size for name, (_, leaf) in named.items() if leaf.ndim > 1}
+        found = sizes({name: leaf for name, (_, leaf) in named.items()})
+        kernels = sizes(convert.joined(of_file, named))
         if kernels == found:
             return backbone
         if kernels.keys() == found.keys():
@@ -445,6 +464,6 @@ def _backbone_of(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
     if alike:
         return alike[0]
     raise UserError(
-        f"its {len(kernels)} kernels ({scheme} names) are those of no backbone here; expected one "
-        f"of {', '.join(known)}"
+        f"its {len(sizes(of_file))} kernels ({scheme} names) are those of no backbone here; "
+        f"expected one of {', '.join(known)}"
     )

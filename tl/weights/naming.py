@@ -10,12 +10,12 @@ from typing import Any
 
 from tl.errors import UserError, nearest
 from tl.weights.prefixes import PREFIXES
-from tl.weights.schemes import efficientnet_lite, resnet
+from tl.weights.schemes import efficientnet_lite, resnet, vit
 from tl.weights.schemes.scheme import COUNTER, Scheme
 from tl.weights.schemes.unknown import EXPECTED, OTHER_NETWORKS
 
 # A file is of the first one that has its names.
-SCHEMES: dict[str, Scheme] = {**resnet.SCHEMES, **efficientnet_lite.SCHEMES}
+SCHEMES: dict[str, Scheme] = {**resnet.SCHEMES, **efficientnet_lite.SCHEMES, **vit.SCHEMES}
 
 
 def get(name: str) -> Scheme:
@@ -48,6 +48,19 @@ def source_name(scheme: str, module: str, leaf: str) -> str:
         f"scheme {scheme!r} has no name for {module}/{leaf}: it is another network's; there are "
         + ", ".join(SCHEMES)
     )
+
+
+def parts(name: str) -> list[str]:
+    """Returns the tensors that a name stands for, which is itself unless it has braces.
+
+    >>> parts("layer.0.{query,key}.weight")
+    ['layer.0.query.weight', 'layer.0.key.weight']
+    """
+    before, brace, rest = name.partition("{")
+    if not brace:
+        return [name]
+    choices, _, after = rest.partition("}")
+    return [f"{before}{choice}{after}" for choice in choices.split(",")]
 
 
 def _first_match(rules: Iterable[tuple[str, Callable[..., str]]], path: str) -> str | None:

@@ -99,3 +99,55 @@ PACKAGE_LITE = """
 1         240 76.7   -      77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850
 2         260 77.6   -      9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d
 """
+
+# Vision transformers in timm 1.0.31: models/vision_transformer.py and models/deit.py for the
+# inputs, all bicubic, results/results-imagenet.csv for the accuracies. `classes`: outputs of the
+# head, 0 for none. `pixels`: their mean and standard deviation, 0.5 and 0.5 of the range (half) or
+# those of ImageNet.
+TIMM_VIT = """
+# model                                     px   crop  top-1   top-5   classes  pixels    sha256
+vit_base_patch8_224.augreg2_in21k_ft_in1k   224  0.9   86.252  97.840  1000     half      -
+vit_base_patch8_224.augreg_in21k            224  0.9   -       -       21843    half      -
+vit_base_patch8_224.augreg_in21k_ft_in1k    224  0.9   85.838  97.776  1000     half      -
+vit_base_patch8_224.dino                    224  0.9   -       -       0        imagenet  -
+vit_base_patch14_dinov2.lvd142m             518  1.0   -       -       0        imagenet  -
+vit_base_patch14_reg4_dinov2.lvd142m        518  1.0   -       -       0        imagenet  -
+vit_base_patch16_224.augreg2_in21k_ft_in1k  224  0.9   85.108  97.530  1000     half      -
+vit_base_patch16_224.augreg_in1k            224  0.9   79.154  94.108  1000     half      -
+vit_base_patch16_224.augreg_in21k           224  0.9   -       -       21843    half      -
+vit_base_patch16_224.augreg_in21k_ft_in1k   224  0.9   84.534  97.300  1000     half      -
+vit_base_patch16_224.dino                   224  0.9   -       -       0        imagenet  -
+vit_base_patch16_224.mae                    224  0.9   -       -       0        imagenet  -
+vit_base_patch16_224.orig_in21k             224  0.9   -       -       0        half      -
+vit_base_patch16_224.orig_in21k_ft_in1k     224  0.9   81.782  96.122  1000     half      80ecf9dd
+vit_base_patch16_224.sam_in1k               224  0.9   80.246  94.764  1000     half      -
+vit_base_patch16_384.augreg_in1k            384  1.0   81.102  95.334  1000     half      -
+vit_base_patch16_384.augreg_in21k_ft_in1k   384  1.0   86.010  97.998  1000     half      -
+vit_base_patch16_384.orig_in21k_ft_in1k     384  1.0   84.212  97.210  1000     half      83fb41ba
+vit_base_patch32_224.augreg_in1k            224  0.9   74.908  91.770  1000     half      -
+vit_base_patch32_224.augreg_in21k           224  0.9   -       -       21843    half      -
+vit_base_patch32_224.augreg_in21k_ft_in1k   224  0.9   80.732  95.574  1000     half      -
+vit_base_patch32_224.orig_in21k             224  0.9   -       -       0        half      -
+vit_base_patch32_224.sam_in1k               224  0.9   73.704  91.012  1000     half      -
+vit_base_patch32_384.augreg_in1k            384  1.0   78.750  94.238  1000     half      -
+vit_base_patch32_384.augreg_in21k_ft_in1k   384  1.0   83.358  96.828  1000     half      -
+vit_small_patch8_224.dino                   224  0.9   -       -       0        imagenet  -
+vit_small_patch14_dinov2.lvd142m            518  1.0   -       -       0        imagenet  -
+vit_small_patch14_reg4_dinov2.lvd142m       518  1.0   -       -       0        imagenet  -
+vit_small_patch16_224.augreg_in1k           224  0.9   78.842  94.280  1000     half      -
+vit_small_patch16_224.augreg_in21k          224  0.9   -       -       21843    half      -
+vit_small_patch16_224.augreg_in21k_ft_in1k  224  0.9   81.402  96.150  1000     half      -
+vit_small_patch16_224.dino                  224  0.9   -       -       0        imagenet  -
+vit_small_patch16_384.augreg_in1k           384  1.0   81.130  95.590  1000     half      -
+vit_small_patch16_384.augreg_in21k_ft_in1k  384  1.0   83.814  97.106  1000     half      -
+vit_small_patch32_224.augreg_in21k          224  0.9   -       -       21843    half      -
+vit_small_patch32_224.augreg_in21k_ft_in1k  224  0.9   76.010  93.266  1000     half      -
+vit_small_patch32_384.augreg_in21k_ft_in1k  384  1.0   80.476  95.594  1000     half      -
+vit_tiny_patch16_224.augreg_in21k           224  0.9   -       -       21843    half      -
+vit_tiny_patch16_224.augreg_in21k_ft_in1k   224  0.9   75.452  92.858  1000     half      -
+vit_tiny_patch16_384.augreg_in21k_ft_in1k   384  1.0   78.438  94.542  1000     half      -
+deit_base_patch16_224.fb_in1k               224  0.9   81.980  95.740  1000     imagenet  b5f2ef4d
+deit_base_patch16_384.fb_in1k               384  1.0   83.108  96.376  1000     imagenet  8de9b5d1
+deit_small_patch16_224.fb_in1k              224  0.9   79.856  95.056  1000     imagenet  cd65a155
+deit_tiny_patch16_224.fb_in1k               224  0.9   72.190  91.100  1000     imagenet  a1311bcf
+"""

@@ -17,6 +17,9 @@ COUNTER = "num_batches_tracked"  # torch counts updates in an int64 scalar; infe
 class Scheme:
     """How one family of software names the tensors of a network.
 
+    A name with `{a,b}` in it stands for several tensors, the parts of one leaf, one after the other
+    along its outputs.
+
     Attributes:
       rules: (pattern of a Flax module path, function of its groups to the module's name); groups of
         digits arrive as int.

@@ -2,7 +2,7 @@
 
 import re
 
-EXPECTED = "expected a plain ResNet or an EfficientNet-Lite"
+EXPECTED = "expected a plain ResNet, EfficientNet-Lite or Vision Transformer"
 # Pattern of one of the names, whatever stands before it, and what to call the network. The first
 # ones have names like a plain ResNet's or EfficientNet's and other arithmetic.
 OTHER_NETWORKS = tuple(
@@ -29,10 +29,17 @@ OTHER_NETWORKS = tuple(
         ),
         (r"layers\.0\.blocks\.0\.attn\..*|features\.1\.0\.attn\..*", "a Swin Transformer"),
         (
-            r"blocks\.0\.attn\..*|layer\.0\.attention\.attention\.query\.weight|"
-            r"encoder_layer_0\.self_attention\..*|resblocks\.0\.attn\..*",
-            "a Vision Transformer",
+            r"blocks\.0\.(gamma_1|attn\.(q_bias|q_proj\.weight|relative_position.*|rope.*))",
+            "a BEiT, EVA or DINOv3",
         ),
+        (r"dist_token|(embeddings\.)?distillation_token", "a distilled DeiT, which has two heads"),
+        (r"embeddings\.register_tokens", "a DINOv2 with registers of transformers; timm's is read"),
+        (r"attn_pool\.latent|vision_model\.head\.probe", "a SigLIP"),
+        (
+            r"resblocks\.0\.attn\..*|encoder\.layers\.0\.self_attn\.k_proj\.weight|norm_pre\.weight",
+            "a CLIP",
+        ),
+        (r"blocks\.0\.attn\.q_norm\.weight", "a Vision Transformer that normalises its queries"),
         (
             r"stages\.0\.(blocks\.0\.conv_dw|0\.dwconv|layers\.0\.dwconv)\.weight|"
             r"features\.1\.0\.layer_scale",

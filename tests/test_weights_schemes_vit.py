@@ -1,0 +1,86 @@
+import jax
+import numpy as np
+import pytest
+
+from tests.networks import random_variables
+from tl.errors import UserError
+from tl.models.vit import VisionTransformer
+from tl.weights import convert, naming
+
+TABLE = [
+    ("embed/patch", "kernel", "patch_embed.proj.weight", "conv_proj.weight",
+     "vit.embeddings.patch_embeddings.projection.weight",
+     "dinov2.embeddings.patch_embeddings.projection.weight"),
+    ("embed", "cls", "cls_token", "class_token", "vit.embeddings.cls_token",
+     "dinov2.embeddings.cls_token"),
+    ("embed", "positions", "pos_embed", "encoder.pos_embedding",
+     "vit.embeddings.position_embeddings", "dinov2.embeddings.position_embeddings"),
+    ("block1/norm1", "scale", "blocks.0.norm1.weight",
+     "encoder.layers.encoder_layer_0.ln_1.weight", "vit.encoder.layer.0.layernorm_before.weight",
+     "dinov2.encoder.layer.0.norm1.weight"),
+    ("block12/attn/qkv", "bias", "blocks.11.attn.qkv.bias",
+     "encoder.layers.encoder_layer_11.self_attention.in_proj_bias",
+     "vit.encoder.layer.11.attention.attention.{query,key,value}.bias",
+     "dinov2.encoder.layer.11.attention.attention.{query,key,value}.bias"),
+    ("block2/attn/proj", "kernel", "blocks.1.attn.proj.weight",
+     "encoder.layers.encoder_layer_1.self_attention.out_proj.weight",
+     "vit.encoder.layer.1.attention.output.dense.weight",
+     "dinov2.encoder.layer.1.attention.output.dense.weight"),
+    ("block2/mlp/fc1", "kernel", "blocks.1.mlp.fc1.weight",
+     "encoder.layers.encoder_layer_1.mlp.0.weight", "vit.encoder.layer.1.intermediate.dense.weight",
+     "dinov2.encoder.layer.1.mlp.fc1.weight"),
+    ("block2/mlp/fc2", "bias", "blocks.1.mlp.fc2.bias",
+     "encoder.layers.encoder_layer_1.mlp.3.bias", "vit.encoder.layer.1.output.dense.bias",
+     "dinov2.encoder.layer.1.mlp.fc2.bias"),
+    ("pooled/norm", "bias", "norm.bias", "encoder.ln.bias", "vit.layernorm.bias",
+     "dinov2.layernorm.bias"),
+    ("head", "kernel", "head.weight", "heads.head.weight", "classifier.weight",
+     "classifier.weight"),
+]  # fmt: skip
+SCHEMES = ("timm_vit", "torchvision_vit", "huggingface_vit", "huggingface_dinov2")
+
+
+@pytest.mark.parametrize("row", TABLE)
+def test_names(row):
+    module, leaf, *names = row
+    assert [naming.source_name(scheme, module, leaf) for scheme in SCHEMES] == names
+
+
+def test_registers_and_scales_have_names():
+    assert naming.source_name("timm_vit", "embed", "registers") == "reg_token"
+    assert naming.source_name("timm_vit", "block3/ls2", "gamma") == "blocks.2.ls2.gamma"
+    dinov2 = naming.source_name("huggingface_dinov2", "block3/ls1", "gamma")
+    assert dinov2 == "dinov2.encoder.layer.2.layer_scale1.lambda1"
+
+
+@pytest.mark.parametrize("scheme", ["huggingface_vit", "huggingface_dinov2"])
+def test_queries_keys_and_values_are_tensors_of_their_own_in_transformers(scheme):
+    scaled = scheme == "huggingface_dinov2"
+    model = VisionTransformer(8, 1, 2, patch=4, grid=2, num_classes=0, layer_scale=scaled)
+    shapes = convert.shapes(model, 8)
+    variables = jax.device_get(random_variables(model, size=8))
+    tensors = convert.from_variables(variables, scheme)
+    kernel = variables["params"]["block1"]["attn"]["qkv"]["kernel"]
+    root = f"{scheme.removeprefix('huggingface_')}.encoder.layer.0.attention.attention"
+    for number, part in enumerate(("query", "key", "value")):
+        expected = kernel[:, 8 * number : 8 * number + 8].T
+        np.testing.assert_array_equal(tensors[f"{root}.{part}.weight"], expected)
+    again = convert.to_variables(tensors, shapes, scheme)
+    np.testing.assert_array_equal(again["params"]["block1"]["attn"]["qkv"]["kernel"], kernel)
+    del tensors[f"{root}.key.weight"]
+    with pytest.raises(UserError, match=r"missing from the file:\n.*\{query,key,value\}\.weight"):
+        convert.to_variables(tensors, shapes, scheme)
+
+
+def test_names_of_older_torchvision():
+    old = {"encoder.layers.encoder_layer_3.mlp.linear_2.weight": 0}
+    assert naming.canonical("torchvision_vit", old) == {
+        "encoder.layers.encoder_layer_3.mlp.3.weight": 0
+    }
+
+
+def test_names_of_a_headless_model_of_transformers():
+    short = {"embeddings.cls_token": 0, "encoder.layer.0.x": 1, "layernorm.bias": 2}
+    assert set(naming.canonical("huggingface_vit", short)) == {
+        "vit.embeddings.cls_token", "vit.encoder.layer.0.x", "vit.layernorm.bias",
+    }  # fmt: skip

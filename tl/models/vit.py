@@ -1,0 +1,349 @@
+"""Vision transformers (Dosovitskiy et al. 2020, arXiv:2010.11929), with named endpoints."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from tl.models.backbone import FINAL, Backbone, Endpoint
+from tl.models.layers import Train, check_images, compute_endpoints, head
+
+Activation = Callable[[jax.Array], jax.Array]
+
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": functools.partial(nn.gelu, approximate=False),
+    "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),  # OpenAI's CLIP
+}
+# How the position table of one image size becomes that of another.
+RESIZES = ("antialias", "plain", "offset")
+_OFFSET = 0.1  # added to the new side in DINOv2's code; it shifts where the table is sampled
+
+
+class LayerNorm(nn.LayerNorm):
+    """Flax's, computed in float32 from input of any type, which the output has again."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... d"], **options: Any) -> Float[Array, "... d"]:
+        """Maps `[..., D]` to the same shape and type."""
+        return super().__call__(x.astype(jnp.float32), **options).astype(x.dtype)
+
+
+class Embed(nn.Module):
+    """Images to tokens: class token, register tokens, patches row by row; each with its position.
+
+    Attributes:
+      width: of a token.
+      patch: side of a patch in pixels.
+      grid: side of the position table in patches.
+      registers: number of register tokens (Darcet et al. 2023, arXiv:2309.16588), which have no
+        position.
+      cls_position: whether the table has an entry for the class token, its first.
+      resize: see `resize_positions`.
+      pre_norm: whether the tokens are normalised (CLIP); the patches have no bias then.
+      norm: makes a normalisation.
+      dtype, param_dtype: compute type and type of the parameters.
+    """
+
+    width: int
+    patch: int
+    grid: int
+    registers: int
+    cls_position: bool
+    resize: str
+    pre_norm: bool
+    norm: Any
+    dtype: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n t {self.width}"]:
+        """Maps `[N, h patch, w patch, 3]` to `[N, 1 + registers + h w, width]`."""
+        patches = nn.Conv(
+            self.width,
+            (self.patch, self.patch),
+            strides=self.patch,
+            padding="VALID",
+            use_bias=not self.pre_norm,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name="patch",
+        )(images)
+        count, rows, columns, width = patches.shape
+
+        def tokens(name: str, number: int) -> jax.Array:
+            normal = nn.initializers.truncated_normal(0.02)
+            return self.param(name, normal, (1, number, width), self.param_dtype)
+
+        cls = tokens("cls", 1)
+        table = tokens("positions", self.grid**2 + self.cls_position)
+        if self.cls_position:
+            cls, table = cls + table[:, :1], table[:, 1:]
+        table = resize_positions(table, (rows, columns), self.resize)
+        leading = [cls, tokens("registers", self.registers)] if self.registers else [cls]
+        x = jnp.concatenate(
+            [jnp.broadcast_to(t, (count, *t.shape[1:])).astype(self.dtype) for t in leading]
+            + [patches.reshape(count, rows * columns, width) + table.astype(self.dtype)],
+            axis=1,
+        )
+        return self.norm(name="norm")(x) if self.pre_norm else x
+
+
+def resize_positions(
+    table: Float[Array, "1 g d"], shape: tuple[int, int], how: str
+) -> Float[Array, "1 t d"]:
+    """Returns a position table for another number of patches, by cubic interpolation.
+
+    Args:
+      table: `[1, g * g, D]`, row by row.
+      shape: rows and columns of patches.
+      how: `antialias`, when it shrinks (timm); `plain`, as torch's `bicubic` (transformers);
+        `offset`, as `plain` with scales of (rows + 0.1) / g and (columns + 0.1) / g (DINOv2's own
+        code, without registers).
+
+    Returns:
+      `[1, rows * columns, D]`; the table itself if it fits.
+    """
+    side, width = math.isqrt(table.shape[1]), table.shape[-1]
+    if shape == (side, side):
+        return table
+    square = table.reshape(1, side, side, width)
+    if how == "antialias":
+        resized = jax.image.resize(square, (1, *shape, width), "cubic", precision="highest")
+    else:
+        offset = _OFFSET if how == "offset" else 0.0
+        resized = jax.image.scale_and_translate(
+            square,
+            (1, *shape, width),
+            (1, 2),
+            scale=jnp.array([(n + offset) / side for n in shape], jnp.float32),
+            translation=jnp.zeros(2),
+            method="cubic-pytorch",
+            antialias=False,
+            precision=jax.lax.Precision.HIGHEST,
+        )
+    return resized.reshape(1, -1, width)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; queries, keys and values are one dense layer."""
+
+    heads: int
+    dense: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n t d"]) -> Float[Array, "n t d"]:
+        """Maps `[N, T, D]` to the same shape."""
+        qkv = self.dense(3 * x.shape[-1], name="qkv")(x)
+        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, self.heads, -1), 2, 0)
+        with jax.numpy_dtype_promotion("standard"):  # which it relies on in bfloat16
+            y = jax.nn.dot_product_attention(q, k, v)
+        return self.dense(x.shape[-1], name="proj")(y.reshape(x.shape))
+
+
+class Mlp(nn.Module):
+    """Two dense layers; the hidden one is four times wider."""
+
+    activation: Activation
+    dense: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n t d"]) -> Float[Array, "n t d"]:
+        """Maps `[N, T, D]` to the same shape."""
+        y = self.activation(self.dense(4 * x.shape[-1], name="fc1")(x))
+        return self.dense(x.shape[-1], name="fc2")(y)
+
+
+class LayerScale(nn.Module):
+    """A factor for each feature (Touvron et al. 2021, arXiv:2103.17239)."""
+
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n t d"]) -> Float[Array, "n t d"]:
+        """Maps `[N, T, D]` to the same shape."""
+        small = nn.initializers.constant(1e-5)
+        return x * self.param("gamma", small, x.shape[-1:], self.param_dtype).astype(x.dtype)
+
+
+class EncoderBlock(nn.Module):
+    """Attention and an MLP, each normalised before, scaled after, and added."""
+
+    attention: Any
+    mlp: Any
+    norm: Any
+    scale: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n t d"]) -> Float[Array, "n t d"]:
+        """Maps `[N, T, D]` to the same shape."""
+        for number, part in ((1, self.attention(name="attn")), (2, self.mlp(name="mlp"))):
+            y = part(self.norm(name=f"norm{number}")(x))
+            x = x + (self.scale(name=f"ls{number}")(y) if self.scale else y)
+        return x
+
+
+class Final(nn.Module):
+    """The normalised class token."""
+
+    norm: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n t d"]) -> Float[Array, "n d"]:
+        """Maps `[N, T, D]` to `[N, D]`."""
+        return self.norm(name="norm")(x[:, 0])
+
+
+class VisionTransformer(nn.Module):
+    """Vision transformer with endpoints `embed`, `block1`..., `pooled` and `logits`.
+
+    `block1`... are the outputs of the blocks, not normalised. `pooled` is the normalised class
+    token.
+
+    Attributes:
+      width: D, of a token.
+      depth: number of blocks.
+      heads: of the attention.
+      patch: side of a patch in pixels.
+      grid: side of the position table in patches, that is of the images of the weights. Other
+        images get a table of their size in each call, from the same parameters.
+      registers, cls_position, resize, pre_norm: see `Embed`.
+      layer_scale: whether blocks scale what they add (DINOv2).
+      activation: of the MLPs, a key of `ACTIVATIONS`.
+      num_classes: outputs of the head; 0 for no head and no `logits`.
+      dropout: see `tl.models.layers.head`.
+      norm_epsilon: added to the variance in layer normalisations.
+      dtype: compute type; the statistics of layer normalisations are float32 always.
+      param_dtype: type of the parameters.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    patch: int = 16
+    grid: int = 14
+    registers: int = 0
+    cls_position: bool = True
+    resize: str = "antialias"
+    pre_norm: bool = False
+    layer_scale: bool = False
+    activation: str = "gelu"
+    num_classes: int = 1000
+    dropout: float = 0.0
+    norm_epsilon: float = 1e-6
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: Train = False, start: str = "", stop: str = ""
+    ) -> dict[str, Float[Array, "n ..."]]:
+        """Runs the network.
+
+        Args:
+          images: float `[N, H, W, 3]`, normalised as the weights' preprocessing says; or, with
+            `start`, the output of that endpoint.
+          train: has no effect: there is no batch normalisation.
+          start: an endpoint, whose output the network goes on from; '' to begin with the images.
+          stop: the last endpoint to compute, other than `logits`; '' to compute all.
+
+        Returns:
+          Each endpoint after `start` to its output: tokens `[N, 1 + registers + patches, D]`,
+          `pooled` `[N, D]` and, unless num_classes is 0, `logits` float32 `[N, num_classes]`.
+        """
+        if not start:
+            check_images(images)
+        if self.activation not in ACTIVATIONS or self.resize not in RESIZES:
+            raise ValueError(
+                f"expected an activation of {tuple(ACTIVATIONS)} and resize of {RESIZES}, got "
+                f"{self.activation!r} and {self.resize!r}"
+            )
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        norm = functools.partial(
+            LayerNorm,
+            epsilon=self.norm_epsilon,
+            use_fast_variance=False,  # which would be the difference of two large numbers
+            param_dtype=self.param_dtype,
+        )
+        dense = functools.partial(nn.Dense, **types)
+        embed = functools.partial(
+            Embed,
+            self.width,
+            self.patch,
+            self.grid,
+            self.registers,
+            self.cls_position,
+            self.resize,
+            self.pre_norm,
+            norm,
+            **types,
+        )
+        block = functools.partial(
+            EncoderBlock,
+            functools.partial(Attention, self.heads, dense),
+            functools.partial(Mlp, ACTIVATIONS[self.activation], dense),
+            norm,
+            functools.partial(LayerScale, self.param_dtype) if self.layer_scale else None,
+        )
+        units: dict[str, Callable[[jax.Array], jax.Array]] = {
+            "embed": embed(name="embed"),
+            **{name: block(name=name) for name in _blocks(self.depth)},
+            FINAL: Final(norm, name=FINAL),
+        }
+        endpoints = compute_endpoints(units, images, start, stop)
+        if self.num_classes and not stop:
+            endpoints["logits"] = head(self, endpoints.get(FINAL, images))
+        return endpoints
+
+
+def _blocks(depth: int) -> list[str]:
+    return [f"block{i + 1}" for i in range(depth)]
+
+
+def _vit(name: str, width: int, schemes: tuple[str, ...], **arguments: Any) -> Backbone:
+    depth = 12
+    usual = {"patch": 16, "grid": 14, "registers": 0, "cls_position": True}
+    sizes = {"width": width, "depth": depth, "heads": width // 64}
+    arguments = {**sizes, **usual, **arguments}
+    patch = arguments["patch"]
+    tokens = Endpoint(width, "tokens", leading=1 + arguments["registers"])
+    return Backbone(
+        name=name,
+        module=VisionTransformer,
+        arguments=arguments,
+        outputs={
+            **dict.fromkeys(["embed", *_blocks(depth)], tokens),
+            FINAL: Endpoint(width, "vector"),
+        },
+        layers=("embed", *_blocks(depth), FINAL, "head"),
+        schemes=schemes,
+        batch_stats=False,
+        multiple=patch,
+        stride=patch,
+        step_cost=3.0,
+    )
+
+
+_TINY, _SMALL, _BASE = 192, 384, 768  # widths
+_PLAIN = ("timm_vit", "torchvision_vit", "huggingface_vit")
+_DINOV2: dict[str, Any] = {"patch": 14, "grid": 37, "layer_scale": True}
+
+BACKBONES = (
+    _vit("vit_tiny_patch16", _TINY, _PLAIN),
+    _vit("vit_small_patch16", _SMALL, _PLAIN),
+    _vit("vit_base_patch16", _BASE, _PLAIN),
+    _vit("vit_small_patch32", _SMALL, _PLAIN, patch=32, grid=7),
+    _vit("vit_base_patch32", _BASE, _PLAIN, patch=32, grid=7),
+    _vit("vit_small_patch8", _SMALL, _PLAIN, patch=8, grid=28),
+    _vit("vit_base_patch8", _BASE, _PLAIN, patch=8, grid=28),
+    _vit("vit_small_patch14", _SMALL, ("timm_vit", "huggingface_dinov2"), **_DINOV2),
+    _vit("vit_base_patch14", _BASE, ("timm_vit", "huggingface_dinov2"), **_DINOV2),
+    _vit(
+        "vit_small_patch14_reg4", _SMALL, ("timm_vit",), registers=4, cls_position=False, **_DINOV2
+    ),
+    _vit("vit_base_patch14_reg4", _BASE, ("timm_vit",), registers=4, cls_position=False, **_DINOV2),
+)

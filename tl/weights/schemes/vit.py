@@ -1,0 +1,140 @@
+"""Names of a vision transformer's tensors in timm, torchvision and transformers.
+
+timm's names are also those of the files that DeiT, DINO, MAE and DINOv2 were published in.
+"""
+
+from collections.abc import Callable
+
+from tl.weights.schemes.scheme import TORCH_LEAVES, Scheme
+
+_BLOCK = r"block(\d+)/"
+# transformers has a layer for each of queries, keys and values.
+_SPLIT = "{query,key,value}"
+
+
+def _torchvision(unit: str) -> str:
+    names = {"norm1": "ln_1", "norm2": "ln_2", "attn/proj": "self_attention.out_proj"}
+    return names.get(unit) or {"mlp/fc1": "mlp.0", "mlp/fc2": "mlp.3"}[unit]
+
+
+def _huggingface(unit: str) -> str:
+    return {
+        "attn/qkv": f"attention.attention.{_SPLIT}",
+        "attn/proj": "attention.output.dense",
+        "norm1": "layernorm_before",
+        "norm2": "layernorm_after",
+        "mlp/fc1": "intermediate.dense",
+        "mlp/fc2": "output.dense",
+    }[unit]
+
+
+def _huggingface_dinov2(unit: str) -> str:
+    names = {"attn/qkv": f"attention.attention.{_SPLIT}", "attn/proj": "attention.output.dense"}
+    return names.get(unit) or {"ls1": "layer_scale1", "ls2": "layer_scale2"}.get(
+        unit, unit.replace("/", ".")
+    )
+
+
+def _transformers(
+    root: str,
+    unit_name: Callable[[str], str],
+    aliases: tuple[tuple[str, str], ...] = (),
+    scale: str = "gamma",
+) -> Scheme:
+    embeddings = f"{root}.embeddings"
+    return Scheme(
+        rules=(
+            (r"embed/patch", lambda: f"{embeddings}.patch_embeddings.projection"),
+            (
+                _BLOCK + r"(.+)",
+                lambda block, unit: f"{root}.encoder.layer.{block - 1}.{unit_name(unit)}",
+            ),
+            (r"pooled/norm", lambda: f"{root}.layernorm"),
+            (r"head", lambda: "classifier"),
+        ),
+        parameters=(
+            (r"embed/cls", lambda: f"{embeddings}.cls_token"),
+            (r"embed/registers", lambda: f"{embeddings}.register_tokens"),
+            (r"embed/positions", lambda: f"{embeddings}.position_embeddings"),
+        ),
+        aliases=(
+            (r"^(embeddings|encoder|layers|layernorm)\.", rf"{root}.\1."),  # of a headless model
+            *aliases,
+            # transformers 5 calls them so in memory, where torch.save sees them.
+            (r"\.attention\.o_proj\.", ".attention.output.dense."),
+            *(
+                (rf"\.attention\.{name[0]}_proj\.", f".attention.attention.{name}.")
+                for name in ("query", "key", "value")
+            ),
+        ),
+        leaves={**TORCH_LEAVES, "gamma": scale},
+        first="embed/patch",
+        second="block1/norm1",  # whose name tells ViT and DINOv2 apart
+        backbone=rf"{root}\.(?!embeddings\.mask_token)",
+    )
+
+
+SCHEMES = {
+    "timm_vit": Scheme(
+        rules=(
+            (r"embed/patch", lambda: "patch_embed.proj"),
+            (r"embed/norm", lambda: "norm_pre"),
+            (
+                _BLOCK + r"(.+)",
+                lambda block, unit: f"blocks.{block - 1}.{unit.replace('/', '.')}",
+            ),
+            (r"pooled/norm", lambda: "norm"),
+            (r"head", lambda: "head"),
+        ),
+        parameters=(
+            (r"embed/cls", lambda: "cls_token"),
+            (r"embed/registers", lambda: "reg_token"),
+            (r"embed/positions", lambda: "pos_embed"),
+        ),
+        leaves={**TORCH_LEAVES, "gamma": "gamma"},
+        first="embed/patch",
+        second="block1/attn/qkv",
+        backbone=r"(cls_token|reg_token|pos_embed|patch_embed|norm_pre|blocks|norm)\b",
+    ),
+    "torchvision_vit": Scheme(
+        rules=(
+            (r"embed/patch", lambda: "conv_proj"),
+            (
+                _BLOCK + r"(.+)",
+                lambda block, unit: (
+                    f"encoder.layers.encoder_layer_{block - 1}.{_torchvision(unit)}"
+                ),
+            ),
+            (r"pooled/norm", lambda: "encoder.ln"),
+            (r"head", lambda: "heads.head"),
+        ),
+        parameters=(
+            (
+                _BLOCK + r"attn/qkv/(kernel|bias)",
+                lambda block, leaf: (
+                    f"encoder.layers.encoder_layer_{block - 1}.self_attention.in_proj_"
+                    + TORCH_LEAVES[leaf]
+                ),
+            ),
+            (r"embed/cls", lambda: "class_token"),
+            (r"embed/positions", lambda: "encoder.pos_embedding"),
+        ),
+        aliases=(  # names before torchvision 0.13
+            (r"\.mlp\.linear_1\.", ".mlp.0."),
+            (r"\.mlp\.linear_2\.", ".mlp.3."),
+        ),
+        first="embed/patch",
+        second="block1/attn/qkv",
+        backbone=r"(class_token$|conv_proj\.|encoder\.)",
+    ),
+    "huggingface_vit": _transformers(
+        "vit",
+        _huggingface,
+        aliases=(
+            (r"^vit\.layers\.", "vit.encoder.layer."),
+            (r"\.mlp\.fc1\.", ".intermediate.dense."),
+            (r"(layer\.\d+)\.mlp\.fc2\.", r"\1.output.dense."),
+        ),
+    ),
+    "huggingface_dinov2": _transformers("dinov2", _huggingface_dinov2, scale="lambda1"),
+}

@@ -32,7 +32,9 @@ OUTPUT = flags.DEFINE_string(
 )
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace --output, or the run in --workdir")
 FEATURES = flags.DEFINE_list("features", [], "endpoints whose features to write instead of classes")
-POOLING = flags.DEFINE_string("pooling", "mean", "of spatial endpoints: mean, max, gridN or none")
+POOLING = flags.DEFINE_string(
+    "pooling", "mean", "of spatial endpoints: mean, max, gridN, cls or none"
+)
 LABELS = flags.DEFINE_bool(
     "labels", False, "score against labels: a folder for each class, or the column of a table"
 )

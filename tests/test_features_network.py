@@ -60,7 +60,7 @@ def test_flat_endpoints_stay_as_they_are_in_float32():
     [
         (
             {"pooling": "avg"},
-            "^extract.pooling: expected 'mean', 'max', 'none' or 'gridN', got 'avg'",
+            "^extract.pooling: expected 'mean', .*, 'gridN', 'cls' or 'cls_mean', got 'avg'",
         ),
         ({"pooling": "grid0"}, "got 'grid0'"),
         ({"pooling": "grid"}, "got 'grid'"),
@@ -96,6 +96,20 @@ def test_unknown_endpoints_and_pixels_of_varied_sizes_are_refused():
         widths(toy(), SIZE, extraction("stem", "poled"), Source(1))
     with pytest.raises(UserError, match="'pixels' needs images of one small size; those of 'toy'"):
         widths(toy(), SIZE, extraction("pixels"), Source(1, image_shape=None))
+
+
+def test_the_class_token_and_its_patches():
+    tokens = jnp.arange(12.0).reshape(1, 6, 2)  # a class token, a register, and 2 x 2 patches
+    np.testing.assert_array_equal(pool(tokens, "cls", 2), [[0.0, 1.0]])
+    np.testing.assert_array_equal(pool(tokens, "cls_mean", 2), [[0.0, 1.0, 7.0, 8.0]])
+    np.testing.assert_array_equal(pool(tokens, "mean", 2), [[7.0, 8.0]])
+    np.testing.assert_array_equal(pool(tokens[:, 0], "cls_mean"), [[0.0, 1.0]])  # a vector
+
+
+def test_a_map_has_no_class_token():
+    with pytest.raises(UserError, match=r"^extract.pooling: the endpoint 'stem' .* no class token"):
+        widths(toy(), SIZE, extraction("stem", "pooled", pooling="cls"), Source(1))
+    assert widths(toy(), SIZE, extraction("pooled", pooling="cls"), Source(1)) == {"pooled": 3}
 
 
 @pytest.mark.parametrize("length", [1, 8, 11])

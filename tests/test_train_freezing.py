@@ -66,12 +66,13 @@ def test_a_network_without_batch_statistics(statistics):
     variables = {"params": {"stem": {"a": 1}, "head": {"a": 2}}, **statistics}
     found = fr.make_freezing(variables, ("stem",), "train")
     assert found == fr.Freezing(frozenset({"stem/a"}), frozenset())
-    for norm in ("affine", "frozen", "recalibrate"):
+    assert fr.make_freezing(variables, ("stem",), "frozen") == found
+    for norm in ("affine", "recalibrate"):
         with pytest.raises(UserError) as caught:
             fr.make_freezing(variables, ("stem",), norm)
         assert str(caught.value) == (
-            "train.norm: the network has no batch normalisation: expected 'train', "
-            f"got '{norm}'; what else is to be frozen goes into `train.freeze`"
+            "train.norm: the network has no batch normalisation: expected 'train' or "
+            f"'frozen', got '{norm}'; what else is to be frozen goes into `train.freeze`"
         )
 
 

@@ -316,9 +316,7 @@ def test_a_position_table_says_for_what_size_it_is(tmp_path):
         images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
         outputs = jax.eval_shape(network.model.apply, network.variables, images)
         assert outputs["block12"].shape == (1, (size // 16) ** 2 + 1, 192)
-    with pytest.raises(
-        UserError, match=r"such as `weights_like=vit_tiny_patch16\.augreg_in21k`"
-    ):
+    with pytest.raises(UserError, match=r"such as `weights_like=vit_tiny_patch16\.augreg_in21k`"):
         load.load(str(path))
     tensors = {**convert.from_variables(variables, "timm_vit"), "mask_token": np.ones((1, 192))}
     del tensors["pos_embed"]

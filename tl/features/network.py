@@ -45,7 +45,8 @@ class Extraction:
     Attributes:
       endpoints: names of the network's outputs; `pixels` is the source's uint8 image, flattened.
       pooling: how spatial endpoints become vectors: `mean`, `max`, `gridN` (means over an N x N
-        grid of cells) or `none` (every value).
+        grid of cells) or `none` (every value); of tokens also `cls` (the class token) or `cls_mean`
+        (the class token, then the mean of the patches, as DINOv2's linear probe has them).
       dtype: type that the network computes in: `float32`, in full precision on every platform, or
         `bfloat16`. Features are always float32.
       batch_size: images on all devices together, rounded up to a multiple of their number.
@@ -63,9 +64,10 @@ class Extraction:
     threads: int = 4
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"mean|max|none|grid[1-9]\d*", self.pooling):
+        if not re.fullmatch(r"mean|max|none|cls|cls_mean|grid[1-9]\d*", self.pooling):
             raise UserError(
-                f"expected 'mean', 'max', 'none' or 'gridN', got {self.pooling!r}",
+                "expected 'mean', 'max', 'none', 'gridN', 'cls' or 'cls_mean', got "
+                f"{self.pooling!r}",
                 field="extract.pooling",
             )
         if self.dtype not in DTYPES:
@@ -93,7 +95,7 @@ def widths(
 
     Raises:
       UserError: no such endpoint; `pixels` of images that vary in size; an image size that the
-        network does not take.
+        network does not take; the class token of an endpoint that has none.
     """
     network.backbone.check_size(size, network.spec.preprocessing.size)
     shapes = output_shapes(network.model, size)
@@ -109,6 +111,14 @@ def widths(
             "vary in size"
         )
     leading = leading_tokens(network.backbone)
+    for name in extraction.endpoints:
+        spatial = name in shapes and len(shapes[name].shape) > 2
+        if extraction.pooling.startswith("cls") and spatial and name not in leading:
+            raise UserError(
+                f"the endpoint {name!r} of {network.backbone.name} has no class token; expected "
+                f"'mean', 'max', 'none' or 'gridN', got {extraction.pooling!r}",
+                field="extract.pooling",
+            )
 
     def width(name: str) -> int:
         if name == PIXELS:
@@ -378,8 +388,9 @@ def pool(values: Shaped[Array, "n ..."], pooling: str, leading: int = 0) -> Floa
       pooling: see `Extraction`. Cell i of `gridN` covers the rows from floor(i h / N) to
         ceil((i + 1) h / N), as in PyTorch's adaptive average pooling; D = N * N * C. `none` gives
         every value of a map or of all tokens.
-      leading: number of class and register tokens, which pooling leaves out. The tokens after them
-        belong to patches, and are pooled as a square map, row by row.
+      leading: number of class and register tokens, the class token first, which other pooling
+        leaves out. The tokens after them belong to patches, and are pooled as a square map, row by
+        row.
     """
     values = values.astype(jnp.float32)
     if values.ndim == 2:
@@ -388,6 +399,10 @@ def pool(values: Shaped[Array, "n ..."], pooling: str, leading: int = 0) -> Floa
         return values.reshape(values.shape[0], -1)
     if values.ndim == 3:
         patches = values[:, leading:]
+        if pooling == "cls":
+            return values[:, 0]
+        if pooling == "cls_mean":
+            return jnp.concatenate([values[:, 0], patches.mean(1)], axis=1)
         side = math.isqrt(patches.shape[1])
         values = patches.reshape(values.shape[0], side, side, -1)
     if pooling == "mean":

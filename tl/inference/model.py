@@ -157,7 +157,8 @@ class Model:
           endpoints: names of the network's outputs; `all_endpoints` lists them, and 'pixels' is the
             image itself.
           pooling: how an endpoint [H, W, D] becomes a vector: 'mean' or 'max' over its places,
-            'gridN' for means over an N x N grid of cells, or 'none' for all values.
+            'gridN' for means over an N x N grid of cells, or 'none' for all values; of tokens
+            also 'cls' for the class token, 'cls_mean' for it and the mean of the patches.
 
         Returns:
           The features of each endpoint by its name, float32 [N, D].

@@ -51,7 +51,8 @@ def make_freezing(
       freeze: patterns, see `tl.tree.matches`. If one matches the mean or the var of a module, both
         are frozen; so 'stage1' and '*/bn' freeze statistics too, 'stem/bn/scale' does not.
       norm: `train` freezes nothing more; `affine` all statistics; `frozen` and `recalibrate` all
-        statistics and all scales and biases of batch normalisation.
+        statistics and all scales and biases of batch normalisation. A network without it, of which
+        `frozen` asks nothing, takes that as `train`.
       unfrozen: patterns of leaves that `freeze` no longer freezes; `norm` still does.
 
     Raises:
@@ -61,10 +62,10 @@ def make_freezing(
     if norm not in NORMS:
         raise UserError(f"there is no {norm!r}{nearest(norm, NORMS)}", field="train.norm")
     params, statistics = _paths(variables)
-    if norm != "train" and not statistics:
+    if norm in ("affine", "recalibrate") and not statistics:
         raise UserError(
-            f"the network has no batch normalisation: expected 'train', got {norm!r}; what else is "
-            f"to be frozen goes into `{FREEZE}`",
+            f"the network has no batch normalisation: expected 'train' or 'frozen', got {norm!r}; "
+            f"what else is to be frozen goes into `{FREEZE}`",
             field="train.norm",
         )
     paths = [*params, *statistics]

@@ -9,16 +9,12 @@ import pytest
 from PIL import Image
 
 from tests import tiny
-from tests.networks import random_variables
 from tl.data.transforms import host_transform, normalise
 from tl.errors import UserError
 from tl.inference import export
 from tl.inference import model as inference
-from tl.models import registry
 from tl.models.backbone import FINAL
 from tl.probes.heads import Linear
-from tl.weights import load, trained
-from tl.weights.load import load as load_weights
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
 
@@ -102,56 +98,6 @@ def test_normalised_images_are_not_resized():
         export.Inputs((3, 4), normalised=True)
 
 
-def test_torchvision_loads_again_here(model, tmp_path):
-    probed = probe_of(model, FINAL)
-    files = export.write(probed, "torchvision", tmp_path)
-    assert [file.name for file in files] == ["model.safetensors", "config.json"]
-    described = json.loads(files[1].read_text())
-    assert described["classes"] == ["a", "b"]
-    from safetensors.numpy import load_file
-
-    tensors = load_file(files[0])
-    np.testing.assert_array_equal(tensors["fc.weight"], probed.head.kernel.T / 2)  # temperature 2
-    np.testing.assert_array_equal(tensors["fc.bias"], probed.head.bias / 2)
-    assert described["temperature"] == 1
-
-
-def test_timms_config_has_classes_and_preprocessing(tmp_path):
-    model = inference.load("efficientnet_lite0")
-    export.write(model, "timm", tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert config["architecture"] == "tf_efficientnet_lite0" and config["num_classes"] == 1000
-    pretrained = config["pretrained_cfg"]
-    assert pretrained["label_names"] == list(model.classes)
-    assert pretrained["input_size"] == [3, 224, 224] and pretrained["crop_mode"] == "center"
-    assert pretrained["mean"] == [127 / 255] * 3
-    again = load_weights(str(tmp_path / "model.safetensors"), like="efficientnet_lite0")
-    for ours, theirs in zip(
-        jax.tree.leaves(again.variables), jax.tree.leaves(model.network.variables), strict=True
-    ):
-        np.testing.assert_array_equal(ours, theirs)
-
-
-def test_transformers_config_describes_the_network(tmp_path):
-    model = registry.build("resnet18", num_classes=3)
-    variables = jax.device_get(random_variables(model))
-    load.save(variables, tmp_path / "r.safetensors")
-    (tmp_path / "c.txt").write_text("cat\ndog\nemu")
-    loaded = inference.load(
-        tmp_path / "r.safetensors", like="resnet18.tv1", classes=str(tmp_path / "c.txt")
-    )
-    export.write(loaded, "transformers", tmp_path / "out")
-    config = json.loads((tmp_path / "out/config.json").read_text())
-    assert config["id2label"] == {"0": "cat", "1": "dog", "2": "emu"}
-    assert config["depths"] == [2, 2, 2, 2] and config["hidden_sizes"] == [64, 128, 256, 512]
-    processor = json.loads((tmp_path / "out/preprocessor_config.json").read_text())
-    assert processor["size"] == {"shortest_edge": 224} and processor["resample"] == 2
-    again = load_weights(str(tmp_path / "out/model.safetensors"), like="resnet18.tv1")
-    np.testing.assert_array_equal(
-        again.variables["params"]["head"]["bias"], variables["params"]["head"]["bias"]
-    )
-
-
 def test_what_a_format_cannot_hold(model, tmp_path):
     with pytest.raises(UserError, match="acts on the endpoint 'stem'; the formats of torch hold"):
         export.write(probe_of(model, "stem"), "timm", tmp_path / "x")
@@ -191,36 +137,6 @@ def test_timm_and_onnx_runtime_say_the_same(tmp_path):
     with torch.no_grad():
         found = torch.softmax(network(torch.from_numpy(inputs.copy())), 1).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.peers
-def test_timm_reads_a_fine_tuned_lite0_and_transformers_has_none(tmp_path):
-    timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
-    public = load_weights("efficientnet_lite0")
-    params = {**public.variables["params"]}
-    rng = np.random.default_rng(4)
-    params["head"] = {
-        "kernel": rng.normal(0, 0.05, (1280, 3)).astype(np.float32),
-        "bias": rng.normal(size=3).astype(np.float32),
-    }
-    variables = {**public.variables, "params": params}
-    classes, file = ("cat", "dög", "emu"), tmp_path / "model.safetensors"
-    spec = dataclasses.replace(public.spec, num_classes=3)
-    trained.save(jax.device_get(variables), file, spec, classes, public.sha256, 1.5)
-    model = inference.load(file)
-    images = rng.integers(0, 256, (3, 300, 280, 3), np.uint8)
-    squares = np.stack([host_transform(image, model.preprocessing) for image in images])
-    expected = model.predict([Image.fromarray(image) for image in images]).probabilities
-    export.write(model, "timm", tmp_path / "timm")
-    network = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).eval()
-    assert network.pretrained_cfg["label_names"] == list(classes)
-    inputs = np.asarray(normalise(jnp.asarray(squares), model.preprocessing)).transpose(0, 3, 1, 2)
-    with torch.no_grad():
-        found = torch.softmax(network(torch.from_numpy(inputs.copy())), 1).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
-    with pytest.raises(UserError, match="transformers has no efficientnet_lite0; export it as"):
-        export.write(model, "transformers", tmp_path / "transformers")
-    assert not (tmp_path / "transformers").exists()
 
 
 @pytest.mark.peers

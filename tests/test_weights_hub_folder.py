@@ -164,6 +164,18 @@ def test_vision_transformers_of_timm(tmp_path):
     assert "vit_tiny_patch8_224" not in hub_folder._TIMM_NETWORKS
 
 
+def test_names_of_timm():
+    assert hub_folder.timm_name("resnet50", {"stride_in": "1x1"}) == (
+        "resnet50", {"stride_in": "1x1"},
+    )  # fmt: skip
+    assert hub_folder.timm_name("efficientnet_lite3", {}) == ("tf_efficientnet_lite3", {})
+    own = hub_folder.timm_name("efficientnet_lite0", hub_folder.TIMM_OWN_LITE)
+    assert own == ("efficientnet_lite0", {})
+    assert hub_folder.timm_name("vit_small_patch32", {}) == ("vit_small_patch32_224", {})
+    assert hub_folder.timm_name("vit_base_patch14", {}) == ("vit_base_patch14_dinov2", {})
+    assert hub_folder.timm_name("resnet_tiny", {"a": 1}) == ("resnet_tiny", {"a": 1})
+
+
 # (fields of the processor, size, crop_pct, geometry).
 PROCESSORS = [
     ({"size": {"shortest_edge": 224}}, 224, 0.875, "resize_crop"),
@@ -334,6 +346,7 @@ def test_a_damaged_config_is_not_an_absent_one(tmp_path):
     [
         ({"id2label": {"1": "dog", "0": "cat"}}, ("cat", "dog")),
         ({"label_names": ["cat", "dog"]}, ("cat", "dog")),
+        ({"pretrained_cfg": {"label_names": ["cat", "dog"]}}, ("cat", "dog")),
         ({"label_names": {"0": "cat", "1": "dog"}}, ("cat", "dog")),
         ({"id2label": {"0": "crane", "1": "x", "2": "crane"}}, ("crane (0)", "x", "crane (2)")),
         ({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, ()),

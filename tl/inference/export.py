@@ -19,18 +19,13 @@ from tl.devices import in_full_precision
 from tl.errors import UserError
 from tl.features.network import computing_function
 from tl.files import partial_name, read_json, write_json
+from tl.inference import torch_formats
 from tl.inference.model import Model
-from tl.models.backbone import FINAL
 from tl.probes.heads import Linear
-from tl.weights import convert, trained
-from tl.weights.hub_folder import TIMM_OWN_LITE
-from tl.weights.load import Pretrained
 from tl.weights.spec import Preprocessing
 
-FORMATS = ("torchvision", "timm", "transformers", "stablehlo", "onnx")
+FORMATS = (*torch_formats.FORMATS, "stablehlo", "onnx")
 PLATFORMS = ("cpu", "cuda", "tpu")
-_TORCH_SCHEME = {"timm": "torchvision", "transformers": "huggingface"}
-_TIMM_LITE_SCHEME = "timm_efficientnet_lite"
 
 _CONFIG = "config.json"
 # All that an export may hold, in the order in which an earlier one is taken away: a folder without
@@ -170,7 +165,7 @@ def write(
         elif kind == "onnx":
             written = _onnx(model, draft, inputs)
         else:
-            written = _torch(model, kind, draft)
+            written = torch_formats.write(model, kind, draft)
         for name in _FILES:
             (folder / name).unlink(missing_ok=True)
         for path in sorted(written, key=lambda path: path.name == _CONFIG):  # which comes last
@@ -201,154 +196,13 @@ def _check_free(folder: Path, overwrite: bool) -> None:
         )
 
 
-def as_network(model: Model) -> Pretrained:
-    """Returns the network with the model's classifier as its head, as torch's formats need it.
-
-    The head is divided by the temperature, so that a softmax of its logits is calibrated.
-
-    Raises:
-      UserError: there is no classifier, or not a linear one on the network's last features.
-    """
-    model.check_head()
-    if model.head is None:
-        head = model.network.variables["params"]["head"]
-    elif not isinstance(model.head, Linear) or model.endpoint != FINAL:
-        raise UserError(
-            f"{model.name} acts on the endpoint {model.endpoint!r}; the formats of torch hold a "
-            f"linear classifier of {FINAL!r}. Export it as stablehlo or onnx, or fit one on that"
-        )
-    else:
-        head = {"kernel": model.head.kernel, "bias": model.head.bias}
-    scaled = {name: value / np.float32(model.temperature) for name, value in head.items()}
-    spec = dataclasses.replace(model.network.spec, num_classes=len(model.classes))
-    return dataclasses.replace(model.network.with_head(scaled), spec=spec)
-
-
-def _torch(model: Model, kind: str, folder: Path) -> list[Path]:
-    network = as_network(model)
-    model = dataclasses.replace(model, temperature=1.0)  # which is in the head now
-    backbone = network.spec.backbone
-    name, scheme = backbone, _TORCH_SCHEME.get(kind, "torchvision")
-    arguments = dict(network.spec.model_args)
-    if kind == "timm" and _TIMM_LITE_SCHEME in network.backbone.schemes:
-        scheme = _TIMM_LITE_SCHEME
-        if arguments == TIMM_OWN_LITE:
-            arguments = {}
-        else:
-            name = f"tf_{backbone}"
-    if scheme not in network.backbone.schemes or arguments:
-        why = f"with {arguments}" if arguments else ""
-        raise UserError(
-            f"{kind} has no {backbone} {why}".rstrip() + "; export it as stablehlo or onnx"
-        )
-    described: dict[str, dict[str, Any]] = {}  # before a file is written, since they may be refused
-    match kind:
-        case "timm":
-            described[_CONFIG] = _timm_config(model, name)
-        case "transformers":
-            described[_CONFIG] = _transformers_config(model, network)
-            described["preprocessor_config.json"] = _image_processor(model)
-        case _:
-            described[_CONFIG] = {"architecture": name, **_described(model)}
-    files = [folder / "model.safetensors", *(folder / file for file in described)]
-    trained.write_safetensors(convert.from_variables(network.variables, scheme), files[0], {})
-    for file, content in described.items():
-        write_json(folder / file, content)
-    return files
-
-
-def _described(model: Model) -> dict[str, Any]:
-    """Returns what every format says of the classifier beside its tensors."""
-    return {
-        "classes": list(model.classes),
-        "preprocessing": dataclasses.asdict(model.preprocessing),
-        "temperature": model.temperature,
-        "link": model.network.spec.link,
-        "licence": model.network.spec.licence,
-        "weights": model.network.spec.name,
-    }
-
-
-def _unit_scale(model: Model) -> tuple[list[float], list[float]]:
-    """Returns mean and std of pixels in 0..1, as torch's programs take them.
-
-    Raises:
-      UserError: the network takes BGR, which they do not.
-    """
-    p = model.preprocessing
-    if p.channels != "RGB":
-        raise UserError("these weights take BGR images; export them as stablehlo or onnx")
-    return [m / 255 for m in p.mean], [s / 255 for s in p.std]
-
-
-def _timm_config(model: Model, architecture: str) -> dict[str, Any]:
-    p = model.preprocessing
-    mean, std = _unit_scale(model)
-    squash = p.geometry == "whole"
-    return {
-        "architecture": architecture,
-        "num_classes": len(model.classes),
-        "pretrained_cfg": {
-            "input_size": [3, p.size, p.size],
-            "interpolation": p.interpolation,
-            "crop_pct": 1.0 if squash else p.crop_pct,
-            "crop_mode": "squash" if squash else "center",
-            "mean": mean,
-            "std": std,
-            "num_classes": len(model.classes),
-            "label_names": list(model.classes),
-            "license": model.network.spec.licence,
-        },
-        "tl": _described(model),
-    }
-
-
-def _transformers_config(model: Model, network: Pretrained) -> dict[str, Any]:
-    module: Any = network.model
-    bottleneck = module.block == "bottleneck"
-    return {
-        "model_type": "resnet",
-        "architectures": ["ResNetForImageClassification"],
-        "num_channels": 3,
-        "embedding_size": module.stem_width,
-        "hidden_sizes": [width * (4 if bottleneck else 1) for width in module.widths],
-        "depths": list(module.stage_sizes),
-        "layer_type": module.block,
-        "hidden_act": "relu",
-        "downsample_in_first_stage": False,
-        "downsample_in_bottleneck": False,
-        "id2label": {str(i): name for i, name in enumerate(model.classes)},
-        "label2id": {name: i for i, name in enumerate(model.classes)},
-        "tl": _described(model),
-    }
-
-
-def _image_processor(model: Model) -> dict[str, Any]:
-    """Returns the settings of transformers' ConvNextImageProcessor, which resizes, then crops."""
-    p = model.preprocessing
-    mean, std = _unit_scale(model)
-    resample = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}[p.interpolation]
-    return {
-        "image_processor_type": "ConvNextImageProcessor",
-        "do_resize": True,
-        "size": {"shortest_edge": p.size},
-        "crop_pct": p.crop_pct,
-        "resample": resample,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": mean,
-        "image_std": std,
-    }
-
-
 def _stablehlo(model: Model, folder: Path, inputs: Inputs) -> list[Path]:
     (batch,) = jax_export.symbolic_shape("batch")
     function = jax.jit(classify(model, inputs))
     exported = jax_export.export(function, platforms=PLATFORMS)(inputs.spec(model, batch))
     files = [folder / "model.stablehlo", folder / _CONFIG]
     files[0].write_bytes(exported.serialize())
-    write_json(files[1], {**inputs.described(model), **_described(model)})
+    write_json(files[1], {**inputs.described(model), **model.described()})
     return files
 
 
@@ -377,7 +231,7 @@ def _onnx(model: Model, folder: Path, inputs: Inputs) -> list[Path]:
         export_mode="web",  # all weights in the one file
     )
     _check_onnx(files[0], function, spec)
-    write_json(files[1], {**inputs.described(model), "outputs": names, **_described(model)})
+    write_json(files[1], {**inputs.described(model), "outputs": names, **model.described()})
     return files
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -110,6 +110,17 @@ class Model:
     extraction: Extraction = dataclasses.field(repr=False)
     temperature: float = 1.0
     image_shape: tuple[int, int, int] | None = None
+
+    def described(self) -> dict[str, Any]:
+        """Returns what an export says of the classifier beside its tensors, as JSON has it."""
+        return {
+            "classes": list(self.classes),
+            "preprocessing": dataclasses.asdict(self.preprocessing),
+            "temperature": self.temperature,
+            "link": self.network.spec.link,
+            "licence": self.network.spec.licence,
+            "weights": self.network.spec.name,
+        }
 
     def predict(
         self,

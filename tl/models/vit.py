@@ -2,12 +2,13 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from tl.models.backbone import FINAL, Backbone, Endpoint
@@ -127,6 +128,23 @@ def resize_positions(
             precision=jax.lax.Precision.HIGHEST,
         )
     return resized.reshape(1, -1, width)
+
+
+def fit_positions(
+    params: Mapping[str, Any], module: "VisionTransformer", size: int
+) -> dict[str, Any]:
+    """Returns the parameters with a position table for images of one size, as the module makes it.
+
+    Args:
+      params: of a `VisionTransformer`.
+      module: with their `grid`.
+      size: side of the images in pixels.
+    """
+    table = jnp.asarray(params["embed"]["positions"])
+    leading, side = table.shape[1] - module.grid**2, size // module.patch
+    fitted = resize_positions(table[:, leading:], (side, side), module.resize)
+    whole = np.asarray(jnp.concatenate([table[:, :leading], fitted], axis=1))
+    return {**params, "embed": {**params["embed"], "positions": whole}}
 
 
 class Attention(nn.Module):

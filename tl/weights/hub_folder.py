@@ -60,6 +60,20 @@ _TIMM_NETWORKS = {
 }
 
 
+def timm_name(backbone: str, model_args: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Returns timm's name of a network, ours if it has none, and arguments that it leaves out.
+
+    Args:
+      backbone: a name of `tl.models.registry`.
+      model_args: arguments of the model that differ from its defaults.
+    """
+    names = [name for name, ours in _TIMM_NETWORKS.items() if ours == backbone]
+    own_lite = [name for name in names if name.startswith("efficientnet_lite")]
+    if own_lite and dict(model_args) == TIMM_OWN_LITE:
+        return own_lite[0], {}
+    return names[0] if names else backbone, dict(model_args)
+
+
 def weight_files(directory: Path) -> list[Path]:
     """Returns the weight file of a folder, or the parts of it; empty if there is none.
 
@@ -123,7 +137,8 @@ def class_names(directory: Path) -> tuple[str, ...]:
       UserError: the file is damaged.
     """
     config = _config(directory)
-    names = config.get("id2label") or config.get("label_names") or ()
+    within = config.get("pretrained_cfg") or {}
+    names = config.get("id2label") or config.get("label_names") or within.get("label_names") or ()
     if isinstance(names, Mapping):
         numbers = [str(number) for number in range(len(names))]
         if set(map(str, names)) != set(numbers):

@@ -1,0 +1,217 @@
+"""Writes a classifier as the files of torchvision, timm and transformers."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tl.errors import UserError
+from tl.files import write_json
+from tl.inference.model import Model
+from tl.models import vit
+from tl.models.backbone import FINAL
+from tl.probes.heads import Linear
+from tl.weights import convert, hub_folder, trained
+from tl.weights.load import Pretrained
+
+FORMATS = ("torchvision", "timm", "transformers")
+# The naming schemes that each format has.
+_SCHEMES = {
+    "torchvision": ("torchvision", "torchvision_vit"),
+    "timm": ("torchvision", "timm_efficientnet_lite", "timm_vit"),
+    "transformers": ("huggingface", "huggingface_vit"),
+}
+_TORCHVISION_VITS = {"vit_base_patch16": "vit_b_16", "vit_base_patch32": "vit_b_32"}
+_CONFIG = "config.json"
+
+
+def write(model: Model, kind: str, folder: Path) -> list[Path]:
+    """Writes a classifier into a folder, with its classes and preprocessing beside it.
+
+    Args:
+      model: see `tl.inference.model.load`.
+      kind: one of FORMATS.
+      folder: that is there.
+
+    Returns:
+      The files.
+
+    Raises:
+      UserError: the format cannot hold this classifier.
+    """
+    network = _at_its_size(as_network(model), model.preprocessing.size)
+    model = dataclasses.replace(model, temperature=1.0)  # which is in the head now
+    name, arguments = _called(network, kind)
+    schemes = [scheme for scheme in network.backbone.schemes if scheme in _SCHEMES[kind]]
+    if not schemes or not name or arguments:
+        why = f"with {arguments}" if arguments else ""
+        raise UserError(
+            f"{kind} has no {network.spec.backbone} {why}".rstrip()
+            + "; export it as stablehlo or onnx"
+        )
+    described: dict[str, dict[str, Any]] = {}  # before a file is written, since they may be refused
+    match kind:
+        case "timm":
+            described[_CONFIG] = _timm_config(model, network, name)
+        case "transformers":
+            described[_CONFIG] = _transformers_config(model, network)
+            described["preprocessor_config.json"] = _image_processor(model)
+        case _:
+            described[_CONFIG] = {"architecture": name, **model.described()}
+    files = [folder / "model.safetensors", *(folder / file for file in described)]
+    tensors = convert.from_variables(network.variables, schemes[0])
+    trained.write_safetensors(tensors, files[0], {})
+    for file, content in described.items():
+        write_json(folder / file, content)
+    return files
+
+
+def as_network(model: Model) -> Pretrained:
+    """Returns the network with the model's classifier as its head, as torch's formats need it.
+
+    The head is divided by the temperature, so that a softmax of its logits is calibrated.
+
+    Raises:
+      UserError: there is no classifier, or not a linear one on the network's last features.
+    """
+    model.check_head()
+    if model.head is None:
+        head = model.network.variables["params"]["head"]
+    elif not isinstance(model.head, Linear) or model.endpoint != FINAL:
+        raise UserError(
+            f"{model.name} acts on the endpoint {model.endpoint!r}; the formats of torch hold a "
+            f"linear classifier of {FINAL!r}. Export it as stablehlo or onnx, or fit one on that"
+        )
+    else:
+        head = {"kernel": model.head.kernel, "bias": model.head.bias}
+    scaled = {name: value / np.float32(model.temperature) for name, value in head.items()}
+    spec = dataclasses.replace(model.network.spec, num_classes=len(model.classes))
+    return dataclasses.replace(model.network.with_head(scaled), spec=spec)
+
+
+def _at_its_size(network: Pretrained, size: int) -> Pretrained:
+    """Returns the network with a position table for images of this side, if it has one."""
+    module = network.model
+    if not isinstance(module, vit.VisionTransformer):
+        return network
+    arguments = {k: v for k, v in network.spec.model_args.items() if k not in ("grid", "resize")}
+    params = vit.fit_positions(network.variables["params"], module, size)
+    return dataclasses.replace(
+        network,
+        spec=dataclasses.replace(network.spec, model_args=arguments),
+        variables={**network.variables, "params": params},
+    )
+
+
+def _called(network: Pretrained, kind: str) -> tuple[str, dict[str, Any]]:
+    """Returns the network's name in a format, '' for none, and arguments that it does not say."""
+    name, arguments = network.spec.backbone, dict(network.spec.model_args)
+    if kind == "timm":
+        return hub_folder.timm_name(name, arguments)
+    if isinstance(network.model, vit.VisionTransformer):
+        if kind == "torchvision":
+            return _TORCHVISION_VITS.get(name, ""), arguments
+        arguments.pop("norm_epsilon", None)  # which transformers' config says
+    return name, arguments
+
+
+def _unit_scale(model: Model) -> tuple[list[float], list[float]]:
+    """Returns mean and std of pixels in 0..1, as torch's programs take them.
+
+    Raises:
+      UserError: the network takes BGR, which they do not.
+    """
+    p = model.preprocessing
+    if p.channels != "RGB":
+        raise UserError("these weights take BGR images; export them as stablehlo or onnx")
+    return [m / 255 for m in p.mean], [s / 255 for s in p.std]
+
+
+def _timm_config(model: Model, network: Pretrained, architecture: str) -> dict[str, Any]:
+    p = model.preprocessing
+    is_vit = isinstance(network.model, vit.VisionTransformer)
+    mean, std = _unit_scale(model)
+    squash = p.geometry == "whole"
+    return {
+        "architecture": architecture,
+        "num_classes": len(model.classes),
+        **({"model_args": {"img_size": p.size}, "global_pool": "token"} if is_vit else {}),
+        "pretrained_cfg": {
+            "input_size": [3, p.size, p.size],
+            "interpolation": p.interpolation,
+            "crop_pct": 1.0 if squash else p.crop_pct,
+            "crop_mode": "squash" if squash else "center",
+            "mean": mean,
+            "std": std,
+            "num_classes": len(model.classes),
+            "label_names": list(model.classes),
+            "license": model.network.spec.licence,
+        },
+        "tl": model.described(),
+    }
+
+
+def _transformers_config(model: Model, network: Pretrained) -> dict[str, Any]:
+    module: Any = network.model
+    if isinstance(module, vit.VisionTransformer):
+        described = _transformers_vit(module, model.preprocessing.size)
+    else:
+        described = _transformers_resnet(module)
+    return {
+        **described,
+        "num_channels": 3,
+        "id2label": {str(i): name for i, name in enumerate(model.classes)},
+        "label2id": {name: i for i, name in enumerate(model.classes)},
+        "tl": model.described(),
+    }
+
+
+def _transformers_vit(module: vit.VisionTransformer, size: int) -> dict[str, Any]:
+    return {
+        "model_type": "vit",
+        "architectures": ["ViTForImageClassification"],
+        "hidden_size": module.width,
+        "num_hidden_layers": module.depth,
+        "num_attention_heads": module.heads,
+        "intermediate_size": 4 * module.width,
+        "hidden_act": "gelu",
+        "layer_norm_eps": module.norm_epsilon,
+        "patch_size": module.patch,
+        "image_size": size,
+        "qkv_bias": True,
+    }
+
+
+def _transformers_resnet(module: Any) -> dict[str, Any]:
+    bottleneck = module.block == "bottleneck"
+    return {
+        "model_type": "resnet",
+        "architectures": ["ResNetForImageClassification"],
+        "embedding_size": module.stem_width,
+        "hidden_sizes": [width * (4 if bottleneck else 1) for width in module.widths],
+        "depths": list(module.stage_sizes),
+        "layer_type": module.block,
+        "hidden_act": "relu",
+        "downsample_in_first_stage": False,
+        "downsample_in_bottleneck": False,
+    }
+
+
+def _image_processor(model: Model) -> dict[str, Any]:
+    """Returns the settings of transformers' ConvNextImageProcessor, which resizes, then crops."""
+    p = model.preprocessing
+    mean, std = _unit_scale(model)
+    resample = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}[p.interpolation]
+    return {
+        "image_processor_type": "ConvNextImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": p.size},
+        "crop_pct": p.crop_pct,
+        "resample": resample,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": mean,
+        "image_std": std,
+    }

@@ -6,21 +6,20 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import ml_collections
 import pytest
 
+from tests import commands
+from tests.commands import ROOT
 from tl.errors import UserError
 from tl.runs import cli
 
-ROOT = Path(__file__).parents[1]
 QUICK = "--config=configs/quickstart.py"
 
 
 def run(*arguments, module="experiments.probe"):
-    command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return commands.finish(module, *arguments)
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def tiny_hf_vit(kind: str):
     return getattr(transformers, f"{kind}ForImageClassification")(config)
 
 
-def hf_vit_outputs(model, x: np.ndarray) -> dict[str, np.ndarray]:
+def hf_vit_outputs(model, x: np.ndarray, depth: int = 2) -> dict[str, np.ndarray]:
     """Returns what transformers computes for `x` at every endpoint but the logits."""
     import torch
 
@@ -177,7 +177,7 @@ def hf_vit_outputs(model, x: np.ndarray) -> dict[str, np.ndarray]:
     arguments = {"interpolate_pos_encoding": True} if kind.startswith("ViT") else {}
     with torch.no_grad():
         found = network(pixels, output_hidden_states=True, **arguments)
-    names = ("embed", "block1", "block2")
+    names = ("embed", *(f"block{i + 1}" for i in range(depth)))
     values = dict(zip(names, found.hidden_states, strict=True))
     values["pooled"] = found.last_hidden_state[:, 0]
     return {name: value.numpy() for name, value in values.items()}

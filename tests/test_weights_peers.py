@@ -1,5 +1,7 @@
 """Full-size networks against the frameworks that defined them, live; needs the `peers` extra."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -190,3 +192,40 @@ def test_efficientnet_lite_loads_into_timm():
         expected = model(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
     logits = jax.jit(network.model.apply)(network.variables, x)["logits"]
     assert np.max(np.abs(logits - expected)) <= TOLERANCE * np.max(np.abs(expected))
+
+
+@pytest.mark.parametrize("name", ["vit_b_16", "vit_b_32"])
+def test_torchvision_vit(tmp_path, name):
+    torch = pytest.importorskip("torch")
+    torchvision = pytest.importorskip("torchvision")
+    model = make_golden.randomise_torch(getattr(torchvision.models, name)())
+    torch.save(model.state_dict(), tmp_path / "x.pth")
+    x = make_golden.images(2, 224, 224)
+    modules = ("encoder.dropout", *(f"encoder.layers.encoder_layer_{i}" for i in range(12)), "encoder.ln")
+    expected = make_golden.torch_endpoints(model, (*modules, "heads.head"), x, VIT_ENDPOINTS)
+    backbone = f"vit_base_patch{name.rsplit('_', 1)[1]}"
+    variables = assert_parity(tmp_path / "x.pth", "torchvision_vit", backbone, expected, x)
+    load.save(variables, tmp_path / "x.safetensors", scheme="torchvision_vit")
+    from safetensors.torch import load_file
+
+    fresh = getattr(torchvision.models, name)()
+    fresh.load_state_dict(load_file(tmp_path / "x.safetensors"), strict=True)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("ViT", 224), ("Dinov2", 140)])
+def test_vision_transformers_of_transformers(tmp_path, kind, size):
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, f"{kind}Config")(num_labels=1000)
+    network = getattr(transformers, f"{kind}ForImageClassification")(config)
+    model = make_golden.randomise_torch(network)
+    model.save_pretrained(tmp_path)
+    processor = {"image_processor_type": "ViTImageProcessor", "size": size, "resample": 2}
+    processor |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    read = load.load(str(tmp_path), drop_head=kind == "Dinov2")
+    x = make_golden.images(2, size, size)
+    expected = make_golden.hf_vit_outputs(model, x, 12)
+    with jax.default_matmul_precision("highest"):
+        found = jax.jit(read.model.apply)(read.variables, x)
+    for name, value in expected.items():
+        assert np.max(np.abs(found[name] - value)) <= TOLERANCE * np.max(np.abs(value)), name

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from experiments.benchmark.gpu_ours import Work
-from experiments.benchmark.peers import CLASSES, LEARNING_RATE, labels
+from experiments.benchmark.peers import CLASSES, LEARNING_RATE, labels, timm_model
 from experiments.benchmark.timing import Setting, Timing, first_line, sweep
 
 
@@ -21,13 +21,12 @@ def features(
       seconds: that a turn takes for each setting.
       mode: of `torch.compile`; '' for eager.
     """
-    import timm
     import torch
 
     def build(setting: Setting) -> Callable[[], Any]:
         dtype, batch_size = setting
         kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
-        model = timm.create_model(backbone, num_classes=0).eval()
+        model = timm_model(backbone, size, 0).eval()
         model = model.to(_device(), kind, memory_format=torch.channels_last)
         images = _images(batch_size, size).to(kind)
         forward = torch.compile(model, mode=mode, dynamic=False) if mode else model
@@ -48,12 +47,11 @@ def training(
 
     In bfloat16 they run under autocast, and parameters are float32, as are ours.
     """
-    import timm
     import torch
 
     def build(setting: Setting) -> Callable[[], Any]:
         dtype, batch_size = setting
-        model = timm.create_model(backbone, num_classes=CLASSES).train()
+        model = timm_model(backbone, size, CLASSES).train()
         model = model.to(_device(), memory_format=torch.channels_last)
         images = _images(batch_size, size)
         targets = torch.from_numpy(labels(batch_size)).long().to(_device())

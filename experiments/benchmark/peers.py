@@ -21,6 +21,19 @@ def warm(work: Work) -> Work:
     return work
 
 
+def timm_model(backbone: str, size: int, num_classes: int) -> Any:
+    """Returns timm's network of the same architecture, for images of one size."""
+    import timm
+
+    from tl.models import registry, vit
+    from tl.weights.hub_folder import timm_name
+
+    name = backbone if timm.is_model(backbone) else timm_name(backbone, {})[0]
+    has_positions = registry.get(backbone).module is vit.VisionTransformer
+    arguments = {"img_size": size} if has_positions else {}
+    return timm.create_model(name, num_classes=num_classes, **arguments)
+
+
 def flax_forward(backbone: str, size: int, batch_size: int, dtype: str) -> Work:
     """The same architecture as anybody would write it in Flax."""
     import jax
@@ -51,12 +64,11 @@ def keras_forward(backbone: str, size: int, batch_size: int, dtype: str) -> Work
 
 def torch_forward(backbone: str, size: int, batch_size: int, dtype: str) -> Work:
     """The model of timm, channels last."""
-    import timm
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = getattr(torch, dtype)
-    model = timm.create_model(backbone, num_classes=0).eval()
+    model = timm_model(backbone, size, 0).eval()
     model = model.to(device, kind, memory_format=torch.channels_last)
     images = torch.from_numpy(float_images(batch_size, size)).permute(0, 3, 1, 2)
     images = images.to(device, kind, memory_format=torch.channels_last)
@@ -70,10 +82,9 @@ def torch_forward(backbone: str, size: int, batch_size: int, dtype: str) -> Work
 
 def export_onnx(backbone: str, size: int, batch_size: int, path: str) -> None:
     """Writes the model of timm as ONNX, for batches of one size."""
-    import timm
     import torch
 
-    model = timm.create_model(backbone, num_classes=0).eval()
+    model = timm_model(backbone, size, 0).eval()
     torch.onnx.export(model, (torch.zeros(batch_size, 3, size, size),), path, verbose=False)
 
 
@@ -117,7 +128,7 @@ def flax_step(backbone: str, size: int, batch_size: int) -> Work:
                 variables, images, train=True, mutable=["batch_stats"]
             )
             losses = optax.softmax_cross_entropy_with_integer_labels(outputs["logits"], labels)
-            return losses.mean(), updated["batch_stats"]
+            return losses.mean(), updated.get("batch_stats", {})
 
         (loss, batch_stats), grads = jax.value_and_grad(mean_loss, has_aux=True)(params)
         updates, opt_state = tx.update(grads, opt_state, params)
@@ -134,11 +145,10 @@ def flax_step(backbone: str, size: int, batch_size: int) -> Work:
 
 def torch_step(backbone: str, size: int, batch_size: int) -> Work:
     """The loop body of any PyTorch script, channels last."""
-    import timm
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = timm.create_model(backbone, num_classes=CLASSES).train()
+    model = timm_model(backbone, size, CLASSES).train()
     model = model.to(device, memory_format=torch.channels_last)
     images = torch.from_numpy(float_images(batch_size, size)).permute(0, 3, 1, 2)
     images = images.to(device, memory_format=torch.channels_last)

@@ -52,7 +52,7 @@ def random_network(
         model_args=arguments,
         num_classes=num_classes,
     )
-    variables = tree.map_with_path(draw, shapes)
+    variables = {"batch_stats": {}} | tree.map_with_path(draw, shapes)
     return Pretrained(spec, registry.get(backbone), model, variables, sha256=f"{seed:064x}")
 
 

@@ -106,7 +106,7 @@ def randomise_torch(model, seed: int = 0):
         if isinstance(module, torch.nn.Linear):  # timm's are so small that attention is even
             torch.nn.init.normal_(module.weight, 0, module.in_features**-0.5)
             torch.nn.init.normal_(module.bias, 0, 0.2)
-        if isinstance(module, torch.nn.LayerNorm):
+        if isinstance(module, torch.nn.LayerNorm | torch.nn.GroupNorm):
             torch.nn.init.uniform_(module.weight, 0.2, 0.8)
             torch.nn.init.normal_(module.bias, 0, 0.2)
     return model.eval()

@@ -26,6 +26,21 @@ COUNTS = {
     "resnet50": (25_557_032, 267),
     "resnet101": (44_549_160, 522),
     "resnet152": (60_192_808, 777),
+    "resnext50_32x4d": (25_028_904, 267),
+    "resnext101_32x4d": (44_177_704, 522),
+    "resnext101_32x8d": (88_791_336, 522),
+    "resnext101_64x4d": (83_455_272, 522),
+    "wide_resnet50_2": (68_883_240, 267),
+    "wide_resnet101_2": (126_886_696, 522),
+    "resnet18d": (11_708_744, 112),
+    "resnet34d": (21_816_904, 192),
+    "resnet50d": (25_576_264, 277),
+    "resnet101d": (44_568_392, 532),
+    "resnet152d": (60_212_040, 787),
+    "resnetv2_50": (25_549_352, 251),
+    "resnetv2_101": (44_541_480, 506),
+    "resnetv2_50x1_bit": (25_549_352, 153),
+    "resnetv2_101x1_bit": (44_541_480, 306),
     "efficientnet_lite0": (4_652_008, 247),
     "efficientnet_lite1": (5_416_680, 322),
     "efficientnet_lite2": (6_092_072, 322),
@@ -45,8 +60,9 @@ COUNTS = {
 }
 FOREIGN = (foreign.GROUP_NET.name, foreign.VIT.name)
 ALL = (*COUNTS, *FOREIGN)
+KINDS = ("resnext50_32x4d", "resnet18d", "resnetv2_50", "resnetv2_50x1_bit")
 # One of each kind is computed.
-RUN = ("resnet18", "efficientnet_lite0", "vit_tiny_patch16", *FOREIGN)
+RUN = ("resnet18", *KINDS, "efficientnet_lite0", "vit_tiny_patch16", *FOREIGN)
 
 
 def slow(names, *which):
@@ -54,7 +70,10 @@ def slow(names, *which):
     return [pytest.param(n, marks=pytest.mark.slow) if n in which else n for n in names]
 
 
-DEEP = ("resnet101", "resnet152", "efficientnet_lite3", "efficientnet_lite4")
+DEEP = (
+    *(name for name in COUNTS if "101" in name or "152" in name),
+    *("wide_resnet50_2", "resnet34d", "resnet50d", "efficientnet_lite3", "efficientnet_lite4"),
+)
 
 
 def side(name):
@@ -129,7 +148,7 @@ def test_layers_divide_the_parameters(name):
     assert bool(variables["batch_stats"]) == backbone.batch_stats
 
 
-@pytest.mark.parametrize("name", RUN)
+@pytest.mark.parametrize("name", slow(RUN, *KINDS))
 def test_the_network_ends_and_goes_on_at_every_endpoint(name):
     backbone, model = registry.get(name), registry.build(name, num_classes=5)
     variables = random_variables(model, size=side(name))
@@ -179,7 +198,7 @@ def test_weights_come_and_go_in_every_scheme_bit_for_bit(name):
             np.testing.assert_array_equal(leaf, tree.named_leaves(variables)[path])
 
 
-@pytest.mark.parametrize("name", slow(RUN, "efficientnet_lite0"))
+@pytest.mark.parametrize("name", slow(RUN, *KINDS, "efficientnet_lite0"))
 def test_each_layer_can_be_frozen_and_the_rest_takes_a_step(name):
     backbone, model = registry.get(name), registry.build(name, num_classes=3)
     shapes = shapes_of(name, num_classes=3)
@@ -197,6 +216,7 @@ def test_each_layer_can_be_frozen_and_the_rest_takes_a_step(name):
         "resnet18": ("*",),
         "efficientnet_lite0": ("stem", "stage[1-6]"),
         "vit_tiny_patch16": ("embed", "block[1-9]", "block1[01]"),
+        **dict.fromkeys(KINDS, ("stem", "stage[1-3]")),
     }.get(name, ())
     frozen = freezing.make_freezing(shapes, stays, "train", ("head",))
     variables = {"batch_stats": {}} | random_variables(model, size=side(name))
@@ -234,7 +254,7 @@ def test_each_layer_can_be_frozen_and_the_rest_takes_a_step(name):
         assert stays == (path in frozen.statistics)
 
 
-@pytest.mark.parametrize("name", ["group_net", "vit"])
+@pytest.mark.parametrize("name", ["group_net", "vit", "resnetv2_50x1_bit"])
 def test_without_batch_normalisation_there_is_none_to_hold(name):
     shapes = shapes_of(name)
     for norm in ("affine", "recalibrate"):

@@ -325,6 +325,23 @@ def test_a_position_table_says_for_what_size_it_is(tmp_path):
         load.load(str(path), like="vit_tiny_patch16.deit")
 
 
+@pytest.mark.parametrize(
+    "backbone", ["resnet50", "resnext50_32x4d", "wide_resnet50_2", "resnetv2_50x1_bit"]
+)
+def test_shapes_and_statistics_tell_networks_with_the_same_names(backbone):
+    scheme = registry.get(backbone).schemes[0]
+    shapes = convert.source_shapes(convert.shapes(registry.build(backbone)), scheme)
+    tensors = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
+    assert load._backbone_of(tensors, scheme) == backbone
+    # As many weights in other groups: a ResNeXt of 8 groups of half the channels.
+    if backbone == "resnext50_32x4d":
+        for name, value in tensors.items():
+            if name.endswith("conv2.weight"):
+                features, channels = value.shape[:2]
+                tensors[name] = np.broadcast_to(value[:1, :1], (features // 2, channels * 2, 3, 3))
+        assert load._backbone_of(tensors, scheme) == "resnet50"  # by its names
+
+
 def test_a_network_that_is_no_backbone_here():
     with pytest.raises(UserError, match=r"kernels .*are those of no backbone here"):
         load.load(str(GOLDEN / "keras.keras"))

@@ -30,6 +30,35 @@ def test_resnet_names(module, leaf, torchvision, huggingface, keras):
     assert naming.source_name("keras", module, leaf) == keras
 
 
+@pytest.mark.parametrize(
+    ("module", "leaf", "name"),
+    [
+        ("stem/conv1/conv", "kernel", "conv1.0.weight"),
+        ("stem/conv1/bn", "scale", "conv1.1.weight"),
+        ("stem/conv2/conv", "kernel", "conv1.3.weight"),
+        ("stem/conv2/bn", "mean", "conv1.4.running_mean"),
+        ("stem/conv3/conv", "kernel", "conv1.6.weight"),
+        ("stem/conv3/bn", "var", "bn1.running_var"),
+        ("stage3/block12/conv2/bn", "bias", "layer3.11.bn2.bias"),
+        ("stage2/block1/downsample/conv", "kernel", "layer2.0.downsample.1.weight"),
+        ("stage2/block1/downsample/bn", "scale", "layer2.0.downsample.2.weight"),
+        ("head", "bias", "fc.bias"),
+    ],
+)
+def test_names_of_resnet_d(module, leaf, name):
+    assert naming.source_name("timm_resnet_d", module, leaf) == name
+
+
+def test_names_of_children_in_a_row():
+    names = {
+        "torchvision": ("0.weight", "conv1.weight"),
+        "timm_resnet_d": ("0.3.bias", "conv1.3.bias"),
+    }
+    for scheme, (short, name) in names.items():
+        assert naming.canonical_name(scheme, short) == name
+        assert naming.canonical_name(scheme, "6.11.bn2.bias") == "layer3.11.bn2.bias"
+
+
 def test_headless_huggingface_names_are_brought_to_the_full_ones():
     short = {"embedder.embedder.convolution.weight": 0, "encoder.stages.0.layers.0.x": 1}
     assert naming.canonical("huggingface", short) == {

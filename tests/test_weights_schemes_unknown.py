@@ -10,8 +10,8 @@ from tl.weights import naming
         ("stage2.0.branch1.0.weight", "a ShuffleNet"),
         ("features.3.squeeze.weight", "a SqueezeNet"),
         ("inception3a.branch1.conv.weight", "an Inception"),
-        ("model.conv1.0.weight", "a ResNet-C"),
-        ("conv2_block1_preact_bn/gamma", "ResNet-v2"),
+        ("conv2_block1_preact_bn/gamma", "Keras' ResNet-v2"),
+        ("stem.conv1.weight", "a ResNet-v2 with a stem of three"),
         ("layer1.0.convs.0.weight", "Res2Net"),
         ("layer1.0.conv2.conv.weight", "ResNeSt"),
         ("layer1.0.se_module.fc1.weight", "channel attention"),
@@ -42,5 +42,5 @@ from tl.weights import naming
 )
 def test_well_known_networks_are_named(name, network):
     for prefix in ("", "state_dict/module."):
-        with pytest.raises(UserError, match=rf"^it holds .*{network}.*; expected a plain"):
+        with pytest.raises(UserError, match=rf"^it holds .*{network}.*; expected a ResNet, "):
             naming.detect([prefix + name])

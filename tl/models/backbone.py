@@ -77,7 +77,8 @@ class Backbone:
         as `stem`, `stage1/block1`. Layer-wise learning rates and tables follow this order.
       schemes: keys of `tl.weights.naming.SCHEMES` that its weights come in; the first is written.
       batch_stats: whether it has batch normalisation; it is then built of
-        `tl.models.layers.ConvBN`, and has the attributes `norm_epsilon`, `norm_momentum`, `folded`.
+        `tl.models.layers.ConvBN` or such as `tl.models.resnet_v2.NormRelu`, whose normalisation is
+        called `bn`, and has the attributes `norm_epsilon`, `norm_momentum`, `folded`.
       multiple: the side of its images in pixels must be a multiple of this, such as a patch's side.
       any_size: whether weights for one image size work at other sizes; False if a position table
         has an entry for each patch.

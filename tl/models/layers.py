@@ -66,14 +66,18 @@ class ConvBN(nn.Module):
         )(x)
         if self.folded:
             return x
-        by_batch = train if isinstance(train, bool) else "/".join(self.path) in train
         return BatchNorm(
             momentum=self.norm_momentum,
             epsilon=self.norm_epsilon,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             name="bn",
-        )(x, use_running_average=not by_batch)
+        )(x, use_running_average=not by_batch(self, train))
+
+
+def by_batch(module: nn.Module, train: Train) -> bool:
+    """Returns whether a module that contains `bn` normalises by the batch's statistics."""
+    return train if isinstance(train, bool) else "/".join(module.path) in train
 
 
 class Stage(nn.Module):

@@ -8,12 +8,13 @@ the contract.
 from typing import Any
 
 from tl.errors import UserError, nearest
-from tl.models import efficientnet_lite, resnet, vit
+from tl.models import efficientnet_lite, resnet, resnet_v2, vit
 from tl.models.backbone import Backbone, Network
 
 _BACKBONES = {
     backbone.name: backbone
-    for backbone in (*resnet.BACKBONES, *efficientnet_lite.BACKBONES, *vit.BACKBONES)
+    for family in (resnet, resnet_v2, efficientnet_lite, vit)
+    for backbone in family.BACKBONES
 }
 
 

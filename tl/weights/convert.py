@@ -46,6 +46,22 @@ def source_names(
     }
 
 
+def source_shapes(shapes: Mapping[str, Any], scheme: str) -> dict[str, tuple[int, ...]]:
+    """Returns the name of each leaf in a scheme, to its shape in a file of that scheme.
+
+    Args:
+      shapes: variables as arrays or ShapeDtypeStruct, see `shapes`.
+      scheme: a key of `naming.SCHEMES`.
+    """
+    torch = naming.get(scheme).torch
+    return {
+        name: (*leaf.shape[:-3:-1], *leaf.shape[:-2])
+        if torch and path[-1] == "kernel"
+        else leaf.shape
+        for name, (path, leaf) in source_names(shapes, scheme).items()
+    }
+
+
 def to_variables(
     tensors: Mapping[str, np.ndarray],
     shapes: Mapping[str, Any],
@@ -140,9 +156,12 @@ def from_variables(variables: Mapping[str, Any], scheme: str) -> dict[str, np.nd
     if not naming.get(scheme).torch:
         raise UserError(f"weights are written in torch's layouts only, not in {scheme!r}")
     tensors = {}
+    conv_head = ("params", "head", "kernel") if naming.get(scheme).head_is_conv else None
     for name, (path, value) in source_names(variables, scheme).items():
         # safetensors writes the buffer of a view without its strides, so copy it in order.
         whole = _to_torch(path[-1], np.asarray(value, np.float32))
+        if path == conv_head:
+            whole = whole[..., None, None]
         parts = naming.parts(name)
         for part, values in zip(parts, np.split(whole, len(parts)) if parts[1:] else [whole]):
             tensors[part] = np.ascontiguousarray(values)

@@ -437,33 +437,37 @@ def _implied_set(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
 
 
 def _backbone_of(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
-    """Returns the backbone whose kernels, except the head's, have a file's names and sizes.
+    """Returns the backbone whose kernels, except the head's, have a file's names and shapes.
 
-    If none has both, it is the first one with the names.
+    Shapes, not sizes: a convolution of more groups may be as large as one of more channels. A
+    network with running statistics is no network without. If none has all, it is the first one
+    with the names.
     """
 
-    def sizes(leaves: Mapping[str, Any]) -> dict[str, int]:
+    def matched(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
         # Of three axes are tokens, and tables of positions, which follow the size of the images.
-        return {k: 0 if v.ndim == 3 else v.size for k, v in leaves.items() if v.ndim > 1}
+        return {k: () if len(v) == 3 else v for k, v in shapes.items() if len(v) > 1}
 
     head = naming.source_name(scheme, "head", "kernel")
     of_file = naming.canonical(scheme, tensors)
     of_file.pop(head, None)
+    var = naming.get(scheme).leaves["var"]
+    with_statistics = any(name.endswith(var) for name in of_file)
     alike = []
     known = [name for name in registry.names() if scheme in registry.get(name).schemes]
     for backbone in known:
         size = 64 * registry.get(backbone).multiple  # the names are the same at every size
         shapes = convert.shapes(registry.build(backbone, num_classes=0), size)
-        named = convert.source_names(shapes, scheme)
-        found = sizes({name: leaf for name, (_, leaf) in named.items()})
-        kernels = sizes(convert.joined(of_file, named))
-        if kernels == found:
+        found = matched(convert.source_shapes(shapes, scheme))
+        joined = convert.joined(of_file, found)
+        kernels = matched({name: value.shape for name, value in joined.items()})
+        if kernels == found and with_statistics == registry.get(backbone).batch_stats:
             return backbone
         if kernels.keys() == found.keys():
             alike.append(backbone)
     if alike:
         return alike[0]
     raise UserError(
-        f"its {len(sizes(of_file))} kernels ({scheme} names) are those of no backbone here; "
+        f"its {len(matched({k: v.shape for k, v in of_file.items()}))} kernels ({scheme} names) are those of no backbone here; "
         f"expected one of {', '.join(known)}"
     )

@@ -10,12 +10,17 @@ from typing import Any
 
 from tl.errors import UserError, nearest
 from tl.weights.prefixes import PREFIXES
-from tl.weights.schemes import efficientnet_lite, resnet, vit
+from tl.weights.schemes import efficientnet_lite, resnet, resnet_v2, vit
 from tl.weights.schemes.scheme import COUNTER, Scheme
 from tl.weights.schemes.unknown import EXPECTED, OTHER_NETWORKS
 
 # A file is of the first one that has its names.
-SCHEMES: dict[str, Scheme] = {**resnet.SCHEMES, **efficientnet_lite.SCHEMES, **vit.SCHEMES}
+SCHEMES: dict[str, Scheme] = {
+    **resnet.SCHEMES,
+    **resnet_v2.SCHEMES,
+    **efficientnet_lite.SCHEMES,
+    **vit.SCHEMES,
+}
 
 
 def get(name: str) -> Scheme:
@@ -71,12 +76,18 @@ def _first_match(rules: Iterable[tuple[str, Callable[..., str]]], path: str) -> 
 
 
 def canonical(scheme: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `tensors` with a scheme's aliases replaced by the names that it writes."""
+    """Returns `tensors` with a scheme's aliases replaced by the names that it writes.
+
+    A head that is a 1x1 convolution, [C, D, 1, 1], becomes the dense layer that it is, [C, D].
+    """
     renamed: dict[str, Any] = {}
+    head = source_name(scheme, "head", "kernel") if get(scheme).head_is_conv else None
     for name, value in tensors.items():
         new = canonical_name(scheme, name)
         if new in renamed:
             raise UserError(f"two tensors mean {new!r}; {name!r} is one of them")
+        if new == head and getattr(value, "shape", ())[2:] == (1, 1):
+            value = value.reshape(value.shape[:2])
         renamed[new] = value
     return renamed
 
@@ -135,14 +146,18 @@ def check_shapes(scheme: str, tensors: Mapping[str, Any]) -> None:
       tensors: name to array.
     """
     tensors = canonical(scheme, tensors)
-    if get(scheme).first != "stem/conv":
+    found = get(scheme)
+    module = found.second if found.second.startswith("stem") else found.first
+    if not module.startswith("stem"):
         return
-    stem = _filters(scheme, tensors, "stem/conv")
+    stem = _filters(scheme, tensors, module)
     if len(stem) == 4 and stem[1] != 3:
         raise UserError(f"it holds a network for images of {stem[1]} channels; expected 3 channels")
-    if get(scheme).second != "stage1/block1/conv1/conv":
+    if found.second != "stage1/block1/conv1/conv":
         return
-    if len(stem) == 4 and stem[2:] != (7, 7):
+    if found.first != "stem/conv":
+        _check_deep_stem(stem, tensors)
+    elif len(stem) == 4 and stem[2:] != (7, 7):
         raise UserError(
             f"it holds a ResNet for small images (a first convolution of {stem[2]} x {stem[3]}); "
             f"{EXPECTED}, whose first convolution is 7 x 7"
@@ -152,13 +167,30 @@ def check_shapes(scheme: str, tensors: Mapping[str, Any]) -> None:
     )
     if len(first) != 4 or len(second) != 4 or len(third) != 4:
         return  # basic blocks come in no other kind
-    if second[1] < first[0]:
+    groups, channels = second[0] // second[1], second[0]
+    if (groups == 1 and channels <= 64) or (groups, channels) in resnet.BLOCKS.get(scheme, ()):
+        return
+    kind = f"a ResNeXt of {groups} groups of" if groups > 1 else "a Wide ResNet with a block of"
+    raise UserError(
+        f"it holds {kind} {channels // groups} channels, which is not known in {scheme} names; "
+        f"{EXPECTED}"
+    )
+
+
+def _check_deep_stem(stem: tuple[int, ...], tensors: Mapping[str, Any]) -> None:
+    """Raises UserError for a ResNet with a stem of three convolutions other than ResNet-D.
+
+    Args:
+      stem: shape of the first convolution, (out, in, height, width).
+      tensors: under the names of timm. ResNet-D's shortcuts begin with a pooling, so their
+        convolution is number 1.
+    """
+    pooled = "layer2.0.downsample.0.weight" not in tensors
+    if not pooled or stem[:1] != (resnet.DEEP_STEM,):
         raise UserError(
-            f"it holds a ResNeXt (convolutions of {first[0] // second[1]} groups); {EXPECTED}"
-        )
-    if first[0] > 64:
-        raise UserError(
-            f"it holds a Wide ResNet (a first block of {first[0]} channels for 64); {EXPECTED}"
+            "it holds a ResNet-C, -S or -T (a stem of three convolutions, the first with filters "
+            f"{list(stem)}, and shortcuts with{'' if pooled else 'out'} a pooling); {EXPECTED}, of "
+            f"which ResNet-D begins with {resnet.DEEP_STEM} channels and pools"
         )
 
 

@@ -32,6 +32,7 @@ class Scheme:
       first, second: modules whose kernels a file must have to be in this scheme; '' for no second.
       backbone: pattern of the start of each name, except the head's. It tells what belongs to the
         network from what was built on it; '' if every name counts as the network's.
+      head_is_conv: the head is a 1x1 convolution, whose kernel is [C, D, 1, 1].
       torch: kernels are (out, in, ...) and every batch normalisation has a COUNTER.
       implies_preprocessing: whether all public weights with these names share their arithmetic
         and their preprocessing.
@@ -45,6 +46,7 @@ class Scheme:
     first: str = "stem/conv"
     second: str = ""
     backbone: str = ""
+    head_is_conv: bool = False
     torch: bool = True
     implies_preprocessing: bool = False
 

@@ -2,7 +2,10 @@
 
 import re
 
-EXPECTED = "expected a plain ResNet, EfficientNet-Lite or Vision Transformer"
+EXPECTED = (
+    "expected a ResNet, ResNeXt, Wide ResNet, ResNet-D, ResNet-v2, EfficientNet-Lite or plain Vision "
+    "Transformer"
+)
 # Pattern of one of the names, whatever stands before it, and what to call the network. The first
 # ones have names like a plain ResNet's or EfficientNet's and other arithmetic.
 OTHER_NETWORKS = tuple(
@@ -10,10 +13,10 @@ OTHER_NETWORKS = tuple(
     for pattern, network in (
         (r"stage2\.0\.branch1\..*", "a ShuffleNet"),
         (r"features\.3\.squeeze\.weight", "a SqueezeNet"),
-        (r"conv1\.0\.weight", "a ResNet-C, -D, -S or -T (a stem of three convolutions)"),
+        (r"conv2_block1_preact_bn/gamma", "Keras' ResNet-v2"),
         (
-            r"stages\.0\.blocks\.0\.norm1\.weight|conv2_block1_preact_bn/gamma",
-            "a pre-activation ResNet-v2",
+            r"stem\.conv1\.weight",
+            "a ResNet-v2 with a stem of three convolutions, a CoAtNet or a MaxViT",
         ),
         (r"layer1\.0\.convs\.0\.weight", "a Res2Net"),
         (r"layer1\.0\.conv2\.(conv|fc1)\.weight", "a ResNeSt or SK-ResNet"),

@@ -34,6 +34,33 @@ def test_the_sets_that_are_promised():
     assert {f"resnet50.{name}" for name in promised.split()} <= set(catalog.names())
     for depth in (18, 34, 50, 101, 152):
         assert {f"resnet{depth}.{name}" for name in ("tv1", "a1", "gluon")} <= set(catalog.names())
+    promised = {
+        "resnext50_32x4d": "tv1 tv2 a1 a1h ra gluon fb_ssl",
+        "resnext101_32x8d": "tv1 tv2 timm_tv2 fb_wsl",
+        "resnext101_64x4d": "tv1 c1",
+        "wide_resnet50_2": "tv1 tv2 racm",
+        "wide_resnet101_2": "tv1 tv2",
+        "resnet18d": "ra2 ra4",
+        "resnet50d": "a1 gluon ra2 ra4",
+        "resnet152d": "ra2 gluon",
+        "resnetv2_50": "a1h",
+        "resnetv2_50x1_bit": "goog_in21k goog_in21k_ft goog_distilled",
+        "resnetv2_101x1_bit": "goog_in21k goog_in21k_ft",
+    }
+    for backbone, sets in promised.items():
+        assert {f"{backbone}.{name}" for name in sets.split()} <= set(catalog.names())
+
+
+def test_published_rows_of_the_relatives():
+    bit = catalog.get("resnetv2_101x1_bit.goog_in21k_ft")
+    p = bit.preprocessing
+    assert (p.size, p.crop_pct, p.interpolation, p.mean) == (448, 1.0, "bilinear", (127.5,) * 3)
+    assert (bit.top1, bit.top5, bit.scheme) == (0.82332, 0.96524, "timm_resnet_v2")
+    of_21k = catalog.get("resnetv2_50x1_bit.goog_in21k")
+    assert (of_21k.num_classes, of_21k.top1, of_21k.measured) == (21843, None, "")
+    assert of_21k.notes == "its head has the 21,843 classes of ImageNet-21k"
+    assert catalog.get("resnet50d.a3").notes == "at size/crop_pct 224/0.95: 78.742 / 94.236 %"
+    assert catalog.get("resnext101_64x4d.tv1").preprocessing.crop_pct == 0.965
 
 
 @pytest.mark.parametrize(
@@ -77,8 +104,10 @@ def test_published_rows():
 
 def test_non_commercial_licences():
     found = {name for name in catalog.names() if catalog.get(name).non_commercial}
-    facebook = {f"resnet{d}.fb_{s}" for d in (18, 50) for s in ("ssl", "swsl")}
-    assert found == {*facebook, "vit_base_patch16.mae"}
+    resnext = ("resnext50_32x4d", "resnext101_32x4d", "resnext101_32x8d")
+    backbones = ("resnet18", "resnet50", *resnext)
+    expected = {f"{backbone}.fb_{s}" for backbone in backbones for s in ("ssl", "swsl")}
+    assert found == expected | {"resnext101_32x8d.fb_wsl", "vit_base_patch16.mae"}
 
 
 def test_a_misspelt_name_lists_the_near_ones():
@@ -104,6 +133,16 @@ def test_files_are_recognised_by_their_checksums():
     assert name() is None
 
 
+def test_a_published_file_that_only_seems_to_be_known_is_refused():
+    with pytest.raises(UserError, match=r"timm's resnetblur50\.bt_in1k, which has the tensors of"):
+        catalog.refuse("84f4748f" + "0" * 56)
+    with pytest.raises(
+        UserError, match=r"timm's resnetaa50\.a1h_in1k, .* filters where it strides"
+    ):
+        catalog.refuse("4cf422b3" + "0" * 56)
+    catalog.refuse("0676ba61" + "0" * 56)
+
+
 def test_a_known_sha256_needs_no_md5():
     def md5():
         raise AssertionError("the file is read a second time")
@@ -113,5 +152,6 @@ def test_a_known_sha256_needs_no_md5():
 
 def test_the_probabilities_of_a_published_head_follow_the_loss_it_was_trained_with():
     sigmoid = {name for name in catalog.names() if catalog.get(name).link == "sigmoid"}
-    depths = (18, 34, 50, 101, 152)
-    assert sigmoid == {f"resnet{depth}.a{number}" for depth in depths for number in (1, 2, 3)}
+    backbones = [f"resnet{depth}" for depth in (18, 34, 50, 101, 152)]
+    backbones += ["resnext50_32x4d", "resnet50d"]
+    assert sigmoid == {f"{backbone}.a{number}" for backbone in backbones for number in (1, 2, 3)}

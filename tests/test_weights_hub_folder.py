@@ -295,6 +295,35 @@ def test_a_folder_of_timm(tmp_path):
     assert timm(tmp_path, model_args=arguments).backbone == "resnet18"
 
 
+@pytest.mark.parametrize(
+    ("architecture", "scheme"),
+    [
+        ("resnext50_32x4d", "torchvision"),
+        ("wide_resnet101_2", "torchvision"),
+        ("resnet152d", "timm_resnet_d"),
+        ("resnetv2_50x1_bit", "timm_resnet_v2"),
+    ],
+)
+def test_timms_relatives_of_the_resnet(tmp_path, architecture, scheme):
+    spec = timm(tmp_path, architecture=architecture, scheme=scheme)
+    assert (spec.backbone, spec.scheme) == (architecture, scheme)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnetaa50", "resnetaa50d", "resnetaa101d", "resnetblur50", "resnetblur101d"]
+)
+def test_a_folder_whose_tensors_are_those_of_another_network(tmp_path, name):
+    write(tmp_path, {**TIMM, "architecture": name})
+    with pytest.raises(UserError, match=f"config.json says {name}, which has the tensors of ano"):
+        hub_folder.refuse(tmp_path)
+
+
+@pytest.mark.parametrize("config", [TIMM, RESNET18, {"weights": "efficientnet_lite0"}, []])
+def test_other_folders_are_not_refused(tmp_path, config):
+    write(tmp_path, config)
+    hub_folder.refuse(tmp_path)
+
+
 def test_timms_older_layout(tmp_path):
     config = {"architecture": "resnet18", **TIMM["pretrained_cfg"], "labels": ["a", "b"]}
     spec = described(tmp_path, config, scheme="torchvision")
@@ -308,6 +337,10 @@ def test_timms_older_layout(tmp_path):
         (
             {"architecture": "resnetblur50"},
             "it holds timm's resnetblur50; expected one of resnet18",
+        ),
+        (
+            {"architecture": "seresnet50"},
+            "it holds timm's seresnet50; expected one of resnet18",
         ),
         ({"model_args": {"output_stride": 8}}, "a resnet18 with output_stride=8"),
         ({"model_args": {"act_layer": "silu"}}, "a resnet18 with act_layer='silu'"),

@@ -14,7 +14,7 @@ from tests.networks import random_variables
 from tl import tree
 from tl.errors import UserError
 from tl.models import registry
-from tl.weights import catalog, convert, load, trained
+from tl.weights import catalog, convert, load, tables, trained
 from tl.weights.spec import Url
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -157,6 +157,23 @@ def test_a_folder_of_transformers_says_all_itself(variables, tmp_path):
     (tmp_path / "b.safetensors").unlink()
     with pytest.raises(UserError, match=r"no weight file at .*b\.safetensors"):
         load.load(str(tmp_path))
+
+
+def test_a_network_with_the_same_tensors_is_refused_although_a_set_is_named(variables, tmp_path):
+    load.save(variables, tmp_path / "model.safetensors")
+    config = {"architecture": "resnetblur18", "pretrained_cfg": {"input_size": [3, 224, 224]}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"config\.json says resnetblur18, .*not known here"):
+        load.load(str(tmp_path), like="resnet18.a1")
+
+
+def test_a_published_file_of_another_network_is_refused(file, monkeypatch):
+    start = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+    monkeypatch.setattr(tables, "SAME_TENSORS", f"resnetaa50.a1h_in1k {start}")
+    with pytest.raises(
+        UserError, match=r"model\.safetensors: it holds timm's resnetaa50\.a1h_in1k"
+    ):
+        load.load(str(file), like="resnet18.a1")
 
 
 def test_a_folder_of_a_headless_network_names_no_classes(variables, tmp_path):

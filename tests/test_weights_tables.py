@@ -38,7 +38,7 @@ def test_no_set_and_no_file_comes_twice(name):
 
 
 def test_the_fifth_highest_are_right_more_often_than_the_highest():
-    for header, *rows in TABLES.values():
+    for header, *rows in (table for table in TABLES.values() if "top-1" in table[0]):
         first = columns(header).index("top-1")
         for row in rows:
             if "-" not in row.split()[first : first + 2]:

@@ -19,9 +19,12 @@ FORMATS = ("torchvision", "timm", "transformers")
 # The naming schemes that each format has.
 _SCHEMES = {
     "torchvision": ("torchvision", "torchvision_vit"),
-    "timm": ("torchvision", "timm_efficientnet_lite", "timm_vit"),
+    "timm": (
+        "torchvision", "timm_resnet_d", "timm_resnet_v2", "timm_efficientnet_lite", "timm_vit"
+    ),
     "transformers": ("huggingface", "huggingface_vit"),
 }
+_NOT_IN_TORCHVISION = ("resnext101_32x4d",)  # which has the names of its ResNets
 _TORCHVISION_VITS = {"vit_base_patch16": "vit_b_16", "vit_base_patch32": "vit_b_32"}
 _CONFIG = "config.json"
 
@@ -109,6 +112,8 @@ def _called(network: Pretrained, kind: str) -> tuple[str, dict[str, Any]]:
     name, arguments = network.spec.backbone, dict(network.spec.model_args)
     if kind == "timm":
         return hub_folder.timm_name(name, arguments)
+    if kind == "torchvision" and name in _NOT_IN_TORCHVISION:
+        return "", arguments
     if isinstance(network.model, vit.VisionTransformer):
         if kind == "torchvision":
             return _TORCHVISION_VITS.get(name, ""), arguments

@@ -47,6 +47,20 @@ def recognise(sha256: str, md5: Callable[[], str]) -> WeightSpec | None:
     return by_md5.get(md5())
 
 
+def refuse(sha256: str) -> None:
+    """Raises UserError for a published file that only seems to be a network known here.
+
+    Args:
+      sha256: of the file, in hex.
+    """
+    for model, start in _rows(tables.SAME_TENSORS):
+        if sha256.startswith(start):
+            raise UserError(
+                f"it holds timm's {model}, which has the tensors of another network and other "
+                "arithmetic: it filters where it strides; it is not known here"
+            )
+
+
 def _torchvision() -> Iterator[WeightSpec]:
     for name, size, crop, top1, top5, sha256, older in _rows(tables.TORCHVISION):
         backbone = name.split(".")[0]
@@ -59,7 +73,7 @@ def _torchvision() -> Iterator[WeightSpec]:
             licence="BSD-3-Clause",
             top1=_fraction(top1),
             top5=_fraction(top5),
-            measured="torchvision.models, 0.28",
+            measured="torchvision.models, 0.29",
             other_files=() if older == "-" else (older,),
         )
 
@@ -69,20 +83,25 @@ _TIMM_SETS = {
     "tv2": "timm_tv2",
     "fb_ssl_yfcc100m_ft": "fb_ssl",
     "fb_swsl_ig1b_ft": "fb_swsl",
+    "fb_wsl_ig1b_ft": "fb_wsl",
     "ra4_e3600_r224": "ra4",
 }
 # Trained with a binary cross-entropy for each class (Wightman et al. 2021, arXiv:2110.00476).
 _BINARY = ("a1", "a2", "a3")
 _HALF = (127.5, 127.5, 127.5)
+_IN21K = 21843  # classes of Google's ImageNet-21k
 
 
 def _timm() -> Iterator[WeightSpec]:
-    for model, size, crop, interpolation, top1, top5, *also, sha256 in _rows(tables.TIMM):
+    of_all = tables.TIMM + tables.TIMM_RELATIVES + tables.TIMM_RELATIVES_ONCE
+    for model, size, crop, interpolation, top1, top5, *also, sha256 in _rows(of_all):
         backbone, tag = model.split(".")
         tag = tag.removesuffix("_in1k")
         preprocessing = Preprocessing(int(size), float(crop), interpolation=interpolation)
-        if tag.startswith("ra4"):
+        if tag.startswith("ra4") or backbone.startswith("resnetv2"):
             preprocessing = dataclasses.replace(preprocessing, mean=_HALF, std=_HALF)
+        of_21k = tag.endswith("in21k")
+        note = "" if also in ([], ["-"] * 3) else "at size/crop_pct {}: {} / {} %".format(*also)
         licence = "Apache-2.0"
         if tag.startswith("tv"):
             licence = "BSD-3-Clause"
@@ -92,13 +111,14 @@ def _timm() -> Iterator[WeightSpec]:
             name=f"{backbone}.{_TIMM_SETS.get(tag, tag)}",
             backbone=backbone,
             source=HubFile(f"timm/{model}"),
-            scheme="torchvision",
+            scheme=registry.get(backbone).schemes[0],
             preprocessing=preprocessing,
             licence=licence,
+            num_classes=_IN21K if of_21k else 1000,
             top1=_fraction(top1),
             top5=_fraction(top5),
-            measured="timm 1.0.31, results/results-imagenet.csv",
-            notes="" if also[0] == "-" else "at size/crop_pct {}: {} / {} %".format(*also),
+            measured="" if top1 == "-" else "timm 1.0.31, results/results-imagenet.csv",
+            notes=f"its head has the {_IN21K:,} classes of ImageNet-21k" if of_21k else note,
             other_files=() if sha256 == "-" else (sha256,),
             link="sigmoid" if tag in _BINARY else "softmax",
         )
@@ -237,8 +257,8 @@ def _rows(table: str) -> list[list[str]]:
     return [line.split() for line in table.split("\n") if line and not line.startswith("#")]
 
 
-def _fraction(percent: str) -> float:
-    return round(float(percent) / 100, 5)
+def _fraction(percent: str) -> float | None:
+    return None if percent == "-" else round(float(percent) / 100, 5)
 
 
 _CATALOG = {

@@ -3,6 +3,7 @@
 import collections
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ _TIMM_ARGUMENTS = {
 # timm's own EfficientNet-Lites, beside those of TensorFlow's weights, which are called `tf_`.
 TIMM_OWN_LITE = {"padding": "torch", "norm_epsilon": 1e-5}
 _TIMM_NETWORKS = {
-    **{name: name for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")},
+    **{name: name for name in registry.names() if "resne" in name},
     **{
         f"{kind}efficientnet_lite{i}": f"efficientnet_lite{i}"
         for kind in ("tf_", "")
@@ -58,6 +59,23 @@ _TIMM_NETWORKS = {
         for registers in ("", "_reg4")
     },
 }
+
+# timm's networks that have the tensors of one that is known here, and another arithmetic.
+_SAME_TENSORS = re.compile(r"resnet(aa|blur)\d+d?")
+
+
+def refuse(directory: Path) -> None:
+    """Raises UserError if a folder's network has the tensors of one known here and is another.
+
+    Args:
+      directory: with a `config.json` of timm, or without.
+    """
+    architecture = str(_config(directory).get("architecture", ""))
+    if _SAME_TENSORS.fullmatch(architecture):
+        raise UserError(
+            f"its {_CONFIG} says {architecture}, which has the tensors of another network and "
+            "other arithmetic: it filters where it strides; it is not known here"
+        )
 
 
 def timm_name(backbone: str, model_args: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

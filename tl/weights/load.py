@@ -122,6 +122,7 @@ def load(
     else:
         path, spec, tensors, sha256 = _read(name_or_path, like, cache_dir)
     try:
+        catalog.refuse(sha256)
         if average and spec:
             raise UserError("leave `weights_average` out: it holds one network")
         reading = None
@@ -138,6 +139,7 @@ def load(
             naming.check_shapes(scheme, tensors)
             told = None
             if path in (folder, *hub_folder.weight_files(folder)):
+                hub_folder.refuse(folder)
                 named = hub_folder.class_names(folder)
                 told = None if like else hub_folder.describe(folder, str(path), scheme)
             spec = told or _local_spec(path, tensors, scheme, like)

@@ -6,18 +6,27 @@ input, and again at the input under `also` (px/crop); sha256, the first digits o
 the publisher's file, which are part of the file's name. `-`: not stated.
 """
 
-# torchvision/models/resnet.py, 0.28. `older` is the same set's earlier file: the same values in the
+# torchvision/models/resnet.py, 0.29. `older` is the same set's earlier file: the same values in the
 # legacy container.
 TORCHVISION = """
-# name         px  crop   top-1  top-5  sha256   older
-resnet18.tv1   224 0.875  69.758 89.078 f37072fd 5c106cde
-resnet34.tv1   224 0.875  73.314 91.420 b627a593 333f7ec4
-resnet50.tv1   224 0.875  76.130 92.862 0676ba61 19c8e357
-resnet50.tv2   224 0.965  80.858 95.434 11ad3fa6 -
-resnet101.tv1  224 0.875  77.374 93.546 63fe2227 5d3b4d8f
-resnet101.tv2  224 0.965  81.886 95.780 cd907fc2 -
-resnet152.tv1  224 0.875  78.312 94.046 394f9c45 b121ed2d
-resnet152.tv2  224 0.965  82.284 96.002 f82ba261 -
+# name               px  crop  top-1  top-5  sha256   older
+resnet18.tv1         224 0.875 69.758 89.078 f37072fd 5c106cde
+resnet34.tv1         224 0.875 73.314 91.420 b627a593 333f7ec4
+resnet50.tv1         224 0.875 76.130 92.862 0676ba61 19c8e357
+resnet50.tv2         224 0.965 80.858 95.434 11ad3fa6 -
+resnet101.tv1        224 0.875 77.374 93.546 63fe2227 5d3b4d8f
+resnet101.tv2        224 0.965 81.886 95.780 cd907fc2 -
+resnet152.tv1        224 0.875 78.312 94.046 394f9c45 b121ed2d
+resnet152.tv2        224 0.965 82.284 96.002 f82ba261 -
+resnext50_32x4d.tv1  224 0.875 77.618 93.698 7cdf4587 -
+resnext50_32x4d.tv2  224 0.965 81.198 95.340 1a0047aa -
+resnext101_32x8d.tv1 224 0.875 79.312 94.526 8ba56ff5 -
+resnext101_32x8d.tv2 224 0.965 82.834 96.228 110c445d -
+resnext101_64x4d.tv1 224 0.965 83.246 96.454 173b62eb -
+wide_resnet50_2.tv1  224 0.875 78.468 94.086 95faca4d -
+wide_resnet50_2.tv2  224 0.965 81.602 95.758 9ba9bcbe -
+wide_resnet101_2.tv1 224 0.875 78.848 94.284 32ee1156 -
+wide_resnet101_2.tv2 224 0.965 82.510 96.020 d733dc28 -
 """
 
 # timm 1.0.31: models/resnet.py for the inputs, results/results-imagenet.csv for the accuracies.
@@ -69,6 +78,68 @@ resnet152.a3_in1k                160 0.95  bicubic  78.896 94.140 224/0.95  80.5
 resnet152.tv_in1k                224 0.875 bilinear 78.330 94.046 -         -      -      -
 resnet152.tv2_in1k               176 0.875 bilinear 80.222 94.650 224/0.965 82.294 96.000 -
 resnet152.gluon_in1k             224 0.875 bicubic  79.712 94.720 -         -      -      c1edb0dd
+"""
+
+# The same, of the plain ResNet's relatives; their files whose inputs have accuracies twice.
+TIMM_RELATIVES = """
+# model                       px  crop  filter   top-1  top-5  also      top-1  top-5  sha256
+resnext50_32x4d.a1_in1k       224 0.95  bicubic  80.526 94.458 288/1.0   81.480 95.152 b5a91a1d
+resnext50_32x4d.a1h_in1k      224 0.95  bicubic  81.140 95.320 288/1.0   82.016 95.934 0146ab0a
+resnext50_32x4d.a2_in1k       224 0.95  bicubic  80.444 94.630 288/1.0   81.304 95.114 efc76add
+resnext50_32x4d.a3_in1k       160 0.95  bicubic  77.732 93.314 224/0.95  79.258 94.308 3e450271
+resnext50_32x4d.ra_in1k       224 0.875 bicubic  79.800 94.608 288/0.95  80.720 95.344 d733960d
+resnext50_32x4d.tv2_in1k      176 0.875 bilinear 79.384 94.302 224/0.965 81.190 95.344 -
+resnext101_32x8d.tv2_in1k     176 0.875 bilinear 81.990 95.716 224/0.965 82.832 96.234 -
+resnext101_64x4d.c1_in1k      224 0.95  bicubic  82.446 95.920 288/1.0   83.158 96.370 0d0e0cc0
+wide_resnet50_2.racm_in1k     224 0.875 bicubic  81.466 95.544 288/0.95  82.260 96.062 8234f177
+wide_resnet50_2.tv2_in1k      176 0.875 bilinear 80.442 95.076 224/0.965 81.612 95.766 -
+wide_resnet101_2.tv2_in1k     176 0.875 bilinear 80.494 94.978 224/0.965 82.514 96.012 -
+resnet18d.ra2_in1k            224 0.875 bicubic  72.296 90.682 288/0.95  73.790 91.834 48a79e06
+resnet18d.ra4_e3600_r224_in1k 224 0.9   bicubic  74.356 91.826 288/1.0   76.012 92.784 -
+resnet34d.ra2_in1k            224 0.875 bicubic  77.108 93.372 288/0.95  78.440 94.348 f8dcfcaf
+resnet50d.a1_in1k             224 0.95  bicubic  80.730 94.678 288/1.0   81.466 95.218 e20cff14
+resnet50d.a2_in1k             224 0.95  bicubic  80.268 94.642 288/1.0   81.164 95.100 a3adc64d
+resnet50d.a3_in1k             160 0.95  bicubic  77.222 93.256 224/0.95  78.742 94.236 403fdfad
+resnet50d.ra2_in1k            224 0.875 bicubic  80.546 95.160 288/0.95  81.354 95.742 464e36ba
+resnet50d.ra4_e3600_r224_in1k 224 0.95  bicubic  80.956 95.380 288/1.0   81.840 95.926 -
+resnet101d.ra2_in1k           256 0.95  bicubic  82.254 96.070 320/1.0   83.020 96.456 2803ffab
+resnet152d.ra2_in1k           256 0.95  bicubic  83.160 96.370 320/1.0   83.684 96.750 5cac0439
+resnetv2_50.a1h_in1k          224 0.95  bicubic  80.410 95.082 288/1.0   81.406 95.712 -
+resnetv2_101.a1h_in1k         224 0.95  bicubic  82.042 95.866 288/1.0   83.002 96.444 -
+"""
+# And those that have accuracies once, or none: Google's 21,843 classes are not those of ImageNet.
+TIMM_RELATIVES_ONCE = """
+# model                                  px  crop  filter   top-1  top-5  sha256
+resnext50_32x4d.fb_ssl_yfcc100m_ft_in1k  224 0.875 bilinear 80.316 95.386 ddb3e555
+resnext50_32x4d.fb_swsl_ig1b_ft_in1k     224 0.875 bilinear 82.162 96.224 72679e44
+resnext50_32x4d.gluon_in1k               224 0.875 bicubic  79.354 94.424 e6a097c1
+resnext50_32x4d.tv_in1k                  224 0.875 bilinear 77.632 93.674 -
+resnext101_32x4d.fb_ssl_yfcc100m_ft_in1k 224 0.875 bilinear 80.936 95.732 dc43570a
+resnext101_32x4d.fb_swsl_ig1b_ft_in1k    224 0.875 bilinear 83.268 96.760 3f87e46b
+resnext101_32x4d.gluon_in1k              224 0.875 bicubic  80.336 94.908 b253c8c4
+resnext101_32x8d.fb_ssl_yfcc100m_ft_in1k 224 0.875 bilinear 81.620 96.036 2cfe2f8b
+resnext101_32x8d.fb_swsl_ig1b_ft_in1k    224 0.875 bilinear 84.276 97.188 b4712904
+resnext101_32x8d.fb_wsl_ig1b_ft_in1k     224 0.875 bilinear 82.720 96.624 c38310e5
+resnext101_32x8d.tv_in1k                 224 0.875 bilinear 79.308 94.530 -
+resnext101_64x4d.gluon_in1k              224 0.875 bicubic  80.640 95.000 f9a8e184
+resnext101_64x4d.tv_in1k                 224 0.875 bilinear 82.978 96.252 -
+wide_resnet50_2.tv_in1k                  224 0.875 bilinear 78.486 94.084 -
+wide_resnet101_2.tv_in1k                 224 0.875 bilinear 78.862 94.312 -
+resnet50d.gluon_in1k                     224 0.875 bicubic  79.080 94.458 818a1b1b
+resnet101d.gluon_in1k                    224 0.875 bicubic  80.466 95.034 0f9c8644
+resnet152d.gluon_in1k                    224 0.875 bicubic  80.476 95.194 bd354e12
+resnetv2_50x1_bit.goog_distilled_in1k    224 0.875 bicubic  82.820 96.526 -
+resnetv2_50x1_bit.goog_in21k             224 0.875 bilinear -      -      -
+resnetv2_50x1_bit.goog_in21k_ft_in1k     448 1.0   bilinear 80.386 95.694 -
+resnetv2_101x1_bit.goog_in21k            224 0.875 bilinear -      -      -
+resnetv2_101x1_bit.goog_in21k_ft_in1k    448 1.0   bilinear 82.332 96.524 -
+"""
+# Files of timm whose tensors have the names and shapes of a network that is known here, and whose
+# arithmetic is another: a blurring or averaging filter, which has no weights, where they stride.
+SAME_TENSORS = """
+# model              sha256
+resnetaa50.a1h_in1k  4cf422b3
+resnetblur50.bt_in1k 84f4748f
 """
 
 # keras/src/applications/resnet.py (3.15) for the MD5s; the accuracies from the README of

@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from tests.lowered import operations
 from tl.models.cpu import lowering
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -138,6 +139,35 @@ def test_few_products_are_the_convolution_forward_and_backward(case, few):
     traced = ours.trace(*operands).lower(lowering_platforms=("cpu",)).as_text()
     assert traced.count("stablehlo.convolution") == 2  # the gradients
     assert_close(ours(*operands), native(*operands), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups", "features", "strides", "padding"),
+    [
+        (4, 2, 6, (2, 2), TORCH[3]),  # each group by itself
+        (4, 3, 9, (1, 1), "SAME"),  # three do not divide into blocks of two
+        pytest.param(4, 6, 6, (2, 1), "SAME", marks=pytest.mark.slow),  # two groups in a block
+        pytest.param(32, 6, 12, (1, 1), TORCH[3], marks=pytest.mark.slow),  # all in one
+    ],
+)
+def test_groups_are_the_convolution_forward_and_backward(
+    channels, groups, features, strides, padding, monkeypatch
+):
+    monkeypatch.setattr(lowering, "GROUPED_CHANNELS", channels)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 7, 8, 2 * groups)).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, 2, features)).astype(np.float32)
+    options = {"feature_group_count": groups, "dimension_numbers": DIMENSIONS}
+
+    def outputs(conv, x, kernel):
+        out, pull = jax.vjp(lambda *both: conv(*both, strides, padding, **options), x, kernel)
+        return out, *pull(jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape))
+
+    ours = jax.jit(functools.partial(outputs, lowering.conv))
+    native = jax.jit(functools.partial(outputs, lax.conv_general_dilated))
+    assert_close(ours(x, kernel), native(x, kernel), 1e-5)
+    assert operations(ours, x, kernel, platform="cpu")[1] == []  # no groups are left
+    assert operations(ours, x, kernel)[1] != []  # on a GPU they are
 
 
 def test_few_products_in_bfloat16_sharded_and_mapped(few):

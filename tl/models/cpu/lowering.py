@@ -21,6 +21,10 @@ BFLOAT16_CHANNELS = 16
 # Multiply-adds are faster up to this many products for an output value: 3x3 of three colours.
 FEW_PRODUCTS = 27
 
+# A convolution of groups is cut into dense ones of whole groups with up to this many channels. 16
+# is as fast or up to 1.5 times faster, and has twice as many operations to compile.
+GROUPED_CHANNELS = 32
+
 # The kernel gradient of a depthwise convolution adds the products of at most this many pixels in
 # one pass. With 8, EfficientNet-Lite0 trained 7 % slower; more pixels lengthen compilation.
 PIXELS = 16
@@ -61,6 +65,8 @@ def conv(
       - a map is smaller than the kernel, such as 2x2 under 3x3: matrix products, 60 times as fast;
       - every channel has its own kernel: shifted multiply-adds, vectorised over channels, 9 times
         as fast forward over EfficientNet-Lite0; `_depthwise` describes the gradient;
+      - channels come in groups, as in ResNeXt: dense convolutions of 32 channels each, 2 to 5 times
+        as fast, and more than 40 times with the gradients (`_grouped`);
       - an output value has few products, as in an image of three colours: multiply-adds again,
         forward only, 4 times as fast for EfficientNet-Lite0's first layer;
       - the type is bfloat16: products of bfloat16 summed in float32 run on the matrix units, which
@@ -108,6 +114,12 @@ def conv(
     def depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return _depthwise(x, kernel, strides, pads)
 
+    def grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        dense = functools.partial(
+            lax.conv_general_dilated, window_strides=strides, padding=pads, **options
+        )
+        return _grouped(x, kernel, feature_group_count, dense)
+
     def few(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return _few_products(x, kernel, strides, pads)
 
@@ -124,7 +136,7 @@ def conv(
     if feature_group_count == x.shape[-1] == features > 1:
         lowered = depthwise
     elif feature_group_count != 1:
-        lowered = native
+        lowered = grouped
     elif sides != (1, 1) and math.prod(sides) * channels <= FEW_PRODUCTS:
         lowered = few
     elif sides == (1, 1) or narrow or any(n < k for n, k in zip(shape, sides)):
@@ -260,6 +272,32 @@ def _depthwise_backward(
 
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _grouped(x: jax.Array, kernel: jax.Array, groups: int, dense: Callable) -> jax.Array:
+    """The convolution of `[N, h, w, c]` with `[kh, kw, c / groups, features]`, in dense blocks.
+
+    A block is as many whole groups as have `GROUPED_CHANNELS`; between groups its kernel is 0. XLA
+    computes one dense convolution after the other faster than one of groups, whose gradients it
+    computes with loops: at 16 x 56 x 56 x 128, 3x3, 32 groups, forward 330 ms became 60 (PyTorch
+    takes 70), with both gradients 37,000 became 310; at 28 x 28 x 256 and as many groups 144 became
+    30; at 7 x 7 x 1024 22 became 10 (two cores).
+
+    Args:
+      x, kernel: see above.
+      groups: of consecutive channels and features.
+      dense: the convolution of (x, kernel) with one group.
+    """
+    channels, features = kernel.shape[2], kernel.shape[3] // groups
+    together = _largest_divisor(groups, max(1, GROUPED_CHANNELS // channels))
+    sides, blocks = kernel.shape[:2], groups // together
+    # From group m of a block to group k there are weights where m is k.
+    weights = kernel.reshape(*sides, channels, blocks, together, features)
+    own = jnp.eye(together, dtype=kernel.dtype)
+    weights = jnp.einsum("hwcbkf,mk->bhwmckf", weights, own)
+    weights = weights.reshape(blocks, *sides, together * channels, together * features)
+    parts = jnp.split(x, blocks, axis=-1)
+    return jnp.concatenate([dense(*pair) for pair in zip(parts, weights)], axis=-1)
 
 
 def _largest_divisor(number: int, limit: int) -> int:

@@ -95,7 +95,8 @@ def test_relatives_of_the_resnet(tmp_path, name, size):
     assert load._backbone_of(tensors, scheme) == name
     case = (tmp_path / "x.pth", scheme, name, expected, x)
     variables = assert_parity(*case, exactly=exactly)
-    for wrong in next(wrong for names, wrong in WRONG.items() if name in names):
+    deep = len(registry.get(name).layers) > 20  # which take as long as ten of the others
+    for wrong in () if deep else next(wrong for names, wrong in WRONG.items() if name in names):
         with pytest.raises(AssertionError):
             assert_parity(*case, exactly=exactly, **wrong)
 

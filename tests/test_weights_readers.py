@@ -118,3 +118,9 @@ def test_other_files(tmp_path, data, message):
 def test_a_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"no weight file at .*nothing"):
         WeightFile(tmp_path / "nothing").tensors()
+
+
+def test_an_npz_names_where_its_weights_are_to_be_had(tmp_path):
+    np.savez(tmp_path / "BiT-M-R50x1.npz", kernel=np.zeros(2))
+    with pytest.raises(UserError, match=r"R50x1\.npz is an npz of NumPy, .*timm has Google's BiT"):
+        WeightFile(tmp_path / "BiT-M-R50x1.npz").tensors()

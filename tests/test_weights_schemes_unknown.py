@@ -11,6 +11,7 @@ from tl.weights import naming
         ("features.3.squeeze.weight", "a SqueezeNet"),
         ("inception3a.branch1.conv.weight", "an Inception"),
         ("conv2_block1_preact_bn/gamma", "Keras' ResNet-v2"),
+        ("bit.encoder.stages.0.layers.0.norm1.weight", "transformers' BiT or FocalNet"),
         ("stem.conv1.weight", "a ResNet-v2 with a stem of three"),
         ("layer1.0.convs.0.weight", "Res2Net"),
         ("layer1.0.conv2.conv.weight", "ResNeSt"),

@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from tl.models.backbone import FINAL, Backbone, Endpoint, blocks
@@ -79,8 +80,16 @@ def mean_pool(x: Float[Array, "n h w c"], stride: int) -> Float[Array, "n h2 w2 
     Returns:
       `[N, ceil(h / stride), ceil(w / stride), c]`.
     """
-    pads = [(0, -n % stride) for n in x.shape[1:3]]
-    return nn.avg_pool(x, (stride,) * 2, (stride,) * 2, pads, count_include_pad=False)
+    images, *sides, channels = x.shape
+    counts = [-(-side // stride) for side in sides]
+    # Not a pooling, whose padding jax2onnx would leave out: see `tl.models.cpu.pooling`.
+    padded = jnp.pad(x, ((0, 0), *((0, -side % stride) for side in sides), (0, 0)))
+    squares = padded.reshape(images, counts[0], stride, counts[1], stride, channels)
+    inside = [
+        np.minimum(stride, side - stride * np.arange(count)) for side, count in zip(sides, counts)
+    ]
+    pixels = np.multiply.outer(*inside)[..., None].astype(x.dtype)
+    return squares.sum((2, 4)) / pixels
 
 
 class DeepStem(nn.Module):

@@ -99,7 +99,13 @@ class WeightFile:
             return torch_pickle.read
         if start.startswith(keras_h5.ZIP_START):
             with zipfile.ZipFile(io.BytesIO(self._data)) as archive:
-                is_keras = keras_h5.ARCHIVE_MEMBER in archive.namelist()
+                members = archive.namelist()
+            if any(name.endswith(".npy") for name in members):
+                raise UserError(
+                    f"{self.path} is an npz of NumPy, which is not read here; timm has Google's "
+                    "BiT as safetensors, such as resnetv2_50x1_bit.goog_in21k"
+                )
+            is_keras = keras_h5.ARCHIVE_MEMBER in members
             return keras_h5.read if is_keras else torch_pickle.read
         if _is_safetensors(start):
             return _read_safetensors

@@ -15,6 +15,10 @@ OTHER_NETWORKS = tuple(
         (r"features\.3\.squeeze\.weight", "a SqueezeNet"),
         (r"conv2_block1_preact_bn/gamma", "Keras' ResNet-v2"),
         (
+            r"encoder\.stages\.0\.layers\.0\.norm1\.weight",
+            "transformers' BiT or FocalNet (timm's BiT is known)",
+        ),
+        (
             r"stem\.conv1\.weight",
             "a ResNet-v2 with a stem of three convolutions, a CoAtNet or a MaxViT",
         ),

@@ -286,7 +286,11 @@ def test_torchvision_vit(tmp_path, name):
     model = make_golden.randomise_torch(getattr(torchvision.models, name)())
     torch.save(model.state_dict(), tmp_path / "x.pth")
     x = make_golden.images(2, 224, 224)
-    modules = ("encoder.dropout", *(f"encoder.layers.encoder_layer_{i}" for i in range(12)), "encoder.ln")
+    modules = (
+        "encoder.dropout",
+        *(f"encoder.layers.encoder_layer_{i}" for i in range(12)),
+        "encoder.ln",
+    )
     expected = make_golden.torch_endpoints(model, (*modules, "heads.head"), x, VIT_ENDPOINTS)
     backbone = f"vit_base_patch{name.rsplit('_', 1)[1]}"
     variables = assert_parity(tmp_path / "x.pth", "torchvision_vit", backbone, expected, x)

@@ -20,7 +20,11 @@ FORMATS = ("torchvision", "timm", "transformers")
 _SCHEMES = {
     "torchvision": ("torchvision", "torchvision_vit"),
     "timm": (
-        "torchvision", "timm_resnet_d", "timm_resnet_v2", "timm_efficientnet_lite", "timm_vit"
+        "torchvision",
+        "timm_resnet_d",
+        "timm_resnet_v2",
+        "timm_efficientnet_lite",
+        "timm_vit",
     ),
     "transformers": ("huggingface", "huggingface_vit"),
 }

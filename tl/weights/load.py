@@ -469,7 +469,8 @@ def _backbone_of(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
             alike.append(backbone)
     if alike:
         return alike[0]
+    count = len(matched({name: value.shape for name, value in of_file.items()}))
     raise UserError(
-        f"its {len(matched({k: v.shape for k, v in of_file.items()}))} kernels ({scheme} names) are those of no backbone here; "
+        f"its {count} kernels ({scheme} names) are those of no backbone here; "
         f"expected one of {', '.join(known)}"
     )

@@ -3,8 +3,8 @@
 import re
 
 EXPECTED = (
-    "expected a ResNet, ResNeXt, Wide ResNet, ResNet-D, ResNet-v2, EfficientNet-Lite or plain Vision "
-    "Transformer"
+    "expected a ResNet, ResNeXt, Wide ResNet, ResNet-D, ResNet-v2, EfficientNet-Lite or plain "
+    "Vision Transformer"
 )
 # Pattern of one of the names, whatever stands before it, and what to call the network. The first
 # ones have names like a plain ResNet's or EfficientNet's and other arithmetic.

@@ -57,6 +57,8 @@ COUNTS = {
     "vit_base_patch14": (87_348_712, 176),
     "vit_small_patch14_reg4": (22_442_344, 177),
     "vit_base_patch14_reg4": (87_351_016, 177),
+    "vit_base_patch16_clip": (86_568_424, 153),
+    "vit_base_patch32_clip": (88_225_000, 153),
 }
 FOREIGN = (foreign.GROUP_NET.name, foreign.VIT.name)
 ALL = (*COUNTS, *FOREIGN)
@@ -70,10 +72,10 @@ def slow(names, *which):
     return [pytest.param(n, marks=pytest.mark.slow) if n in which else n for n in names]
 
 
-DEEP = (
-    *(name for name in COUNTS if "101" in name or "152" in name),
-    *("wide_resnet50_2", "resnet34d", "resnet50d", "efficientnet_lite3", "efficientnet_lite4"),
-)
+# What the others add is their number of blocks or of channels.
+DISTINCT = ("resnet50", "wide_resnet50_2", "efficientnet_lite1", "vit_small_patch14_reg4")
+DISTINCT += ("vit_base_patch32_clip",)
+ALIKE = tuple(name for name in COUNTS if name not in (*RUN, *DISTINCT))
 
 
 def side(name):
@@ -97,14 +99,14 @@ def test_every_backbone_is_counted():
     assert set(registry.names()) == set(ALL)
 
 
-@pytest.mark.parametrize("name", slow(COUNTS, *DEEP))
+@pytest.mark.parametrize("name", slow(COUNTS, *ALIKE))
 def test_counts(name):
     variables = shapes_of(name)
     assert sum(p.size for p in jax.tree.leaves(variables["params"])) == COUNTS[name][0]
     assert len(jax.tree.leaves(variables)) == COUNTS[name][1]
 
 
-@pytest.mark.parametrize("name", slow(ALL, *DEEP))
+@pytest.mark.parametrize("name", slow(ALL, *ALIKE))
 def test_endpoints_are_what_the_contract_says(name):
     backbone, model = registry.get(name), registry.build(name)
     order = []
@@ -132,7 +134,7 @@ def test_endpoints_are_what_the_contract_says(name):
     assert "head" not in shapes_of(name, num_classes=0)["params"]
 
 
-@pytest.mark.parametrize("name", slow(ALL, *DEEP))
+@pytest.mark.parametrize("name", slow(ALL, *ALIKE))
 def test_layers_divide_the_parameters(name):
     backbone = registry.get(name)
     variables = shapes_of(name)

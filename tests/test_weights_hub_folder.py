@@ -1,5 +1,4 @@
 import json
-import math
 
 import pytest
 
@@ -97,58 +96,6 @@ def test_a_folder_of_transformers(tmp_path):
     assert (spec.model_args, spec.link, spec.classes) == ({}, "softmax", ())
 
 
-def test_depths_and_blocks_tell_the_network(tmp_path):
-    for backbone, depths in (("resnet50", [3, 4, 6, 3]), ("resnet101", [3, 4, 23, 3])):
-        config = {"model_type": "resnet", "depths": depths}  # the others are transformers' own
-        assert described(tmp_path, config, CONVNEXT).backbone == backbone
-    config = {**RESNET18, "depths": [3, 4, 6, 3]}
-    assert described(tmp_path, config, CONVNEXT).backbone == "resnet34"
-    spec = described(tmp_path, {"model_type": "resnet", "downsample_in_bottleneck": True}, CONVNEXT)
-    assert spec.model_args == {"stride_in": "1x1"}
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"model_type": "beit"}, "a network of the type 'beit'; expected resnet, vit, dinov2"),
-        (
-            {"model_type": "vit", "hidden_size": 100},
-            "transformer of width 100, depth 12, heads 12, patch 16; expected one of vit_",
-        ),
-        ({"model_type": "vit", "hidden_act": "relu"}, "patch 16, hidden_act='relu'; expected one"),
-        ({"model_type": "dinov2", "use_swiglu_ffn": True}, "patch 14, use_swiglu_ffn=True; exp"),
-        ({"model_type": "vit", "intermediate_size": 9}, "patch 16, intermediate_size=9; expected"),
-        ({"depths": [2, 2, 2, 3]}, r"ResNet of basic blocks with depths \(2, 2, 2, 3\), widths"),
-        ({"hidden_sizes": [8, 16, 32, 64]}, r"widths \[8, 16, 32, 64\]; expected ResNet-18, 34"),
-        ({"embedding_size": 32}, "embedding_size=32; expected ResNet-18"),
-        ({"num_channels": 1}, "num_channels=1; expected"),
-        ({"hidden_act": "gelu"}, "hidden_act='gelu'; expected"),
-        ({"downsample_in_first_stage": True}, "downsample_in_first_stage=True; expected"),
-        ({"depths": 4}, r"config\.json or preprocessor_config\.json is damaged"),
-    ],
-)
-def test_other_networks_of_transformers(tmp_path, fields, message):
-    with pytest.raises(UserError, match=message):
-        described(tmp_path, {**RESNET18, **fields}, CONVNEXT)
-
-
-VIT = {"image_processor_type": "ViTImageProcessor", "size": 224}
-VIT |= {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
-
-
-def test_vision_transformers_of_transformers(tmp_path):
-    spec = described(tmp_path, {"model_type": "vit"}, VIT, "huggingface_vit")
-    assert spec.backbone == "vit_base_patch16"
-    assert spec.model_args == {"norm_epsilon": 1e-12, "resize": "plain"}
-    assert spec.preprocessing == Preprocessing(
-        224, 1.0, "whole", "bilinear", (127.5,) * 3, (127.5,) * 3
-    )
-    small = {"model_type": "dinov2", "hidden_size": 384, "num_attention_heads": 6}
-    spec = described(tmp_path, small, VIT, "huggingface_dinov2")
-    assert spec.backbone == "vit_small_patch14"
-    assert spec.model_args == {"norm_epsilon": 1e-6, "resize": "plain"}
-
-
 def test_vision_transformers_of_timm(tmp_path):
     for architecture, backbone in (
         ("vit_small_patch16_384", "vit_small_patch16"),
@@ -161,119 +108,6 @@ def test_vision_transformers_of_timm(tmp_path):
         assert (spec.backbone, spec.model_args) == (backbone, {})
         with pytest.raises(UserError, match=f"a {architecture} with global_pool='avg'; expected"):
             timm(tmp_path, "timm_vit", **{**fields, "global_pool": "avg"})
-    assert "vit_tiny_patch8_224" not in hub_folder._TIMM_NETWORKS
-
-
-def test_names_of_timm():
-    assert hub_folder.timm_name("resnet50", {"stride_in": "1x1"}) == (
-        "resnet50", {"stride_in": "1x1"},
-    )  # fmt: skip
-    assert hub_folder.timm_name("efficientnet_lite3", {}) == ("tf_efficientnet_lite3", {})
-    own = hub_folder.timm_name("efficientnet_lite0", hub_folder.TIMM_OWN_LITE)
-    assert own == ("efficientnet_lite0", {})
-    assert hub_folder.timm_name("vit_small_patch32", {}) == ("vit_small_patch32_224", {})
-    assert hub_folder.timm_name("vit_base_patch14", {}) == ("vit_base_patch14_dinov2", {})
-    assert hub_folder.timm_name("resnet_tiny", {"a": 1}) == ("resnet_tiny", {"a": 1})
-
-
-# (fields of the processor, size, crop_pct, geometry).
-PROCESSORS = [
-    ({"size": {"shortest_edge": 224}}, 224, 0.875, "resize_crop"),
-    ({"size": 224, "crop_pct": None}, 224, 0.875, "resize_crop"),
-    ({"size": 224, "crop_pct": 0.95}, 224, 0.95, "resize_crop"),
-    ({"size": {"shortest_edge": 384}}, 384, 1.0, "whole"),
-    (
-        {"size": 224, "do_center_crop": True, "crop_size": {"height": 224, "width": 224}},
-        224,
-        0.875,
-        "resize_crop",
-    ),
-    (
-        {"image_processor_type": "ViTImageProcessor", "size": {"height": 96, "width": 96}},
-        96,
-        1.0,
-        "whole",
-    ),
-    ({"image_processor_type": "ViTImageProcessorFast", "size": 96}, 96, 1.0, "whole"),
-    (
-        {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 256}}
-        | {"crop_size": {"height": 224, "width": 224}},
-        224,
-        0.875,
-        "resize_crop",
-    ),
-    (
-        {"image_processor_type": "CLIPFeatureExtractor", "size": 232, "crop_size": 224},
-        224,
-        224 / 232,
-        "resize_crop",
-    ),
-]
-
-
-@pytest.mark.parametrize(("fields", "size", "crop_pct", "geometry"), PROCESSORS)
-def test_processors(tmp_path, fields, size, crop_pct, geometry):
-    found = described(tmp_path, RESNET18, {**CONVNEXT, **fields}).preprocessing
-    assert (found.size, found.geometry) == (size, geometry)
-    assert found.crop_pct == pytest.approx(crop_pct)
-
-
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [("ViT", "bilinear"), ("Bit", "bicubic"), ("CLIP", "bicubic"), ("ConvNext", None)],
-)
-def test_interpolation_that_is_not_given_is_that_of_the_processor(tmp_path, kind, expected):
-    processor = {**CONVNEXT, "image_processor_type": f"{kind}ImageProcessor"}
-    processor |= {"size": {"shortest_edge": 224}, "crop_size": 224}
-    del processor["resample"]
-    if expected:
-        assert described(tmp_path, RESNET18, processor).preprocessing.interpolation == expected
-    else:
-        with pytest.raises(UserError, match="resample=None, which is not supported here"):
-            described(tmp_path, RESNET18, processor)
-
-
-def test_the_resized_side_is_exact():
-    for shorter in range(1, 600):
-        for crop in {1, shorter // 3 + 1, shorter}:
-            assert math.floor(crop / hub_folder._share(crop, shorter)) == shorter
-
-
-@pytest.mark.parametrize(
-    ("fields", "mean", "std"),
-    [
-        ({"rescale_factor": 1 / 127.5}, (61.8375, 58.14, 51.765), (29.1975, 28.56, 28.6875)),
-        ({"do_rescale": False}, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        ({"do_normalize": False}, (0, 0, 0), (255, 255, 255)),
-        ({"do_normalize": False, "do_rescale": False}, (0, 0, 0), (1, 1, 1)),
-        ({"image_mean": 0.5, "image_std": 0.5}, (127.5,) * 3, (127.5,) * 3),
-    ],
-)
-def test_normalisation(tmp_path, fields, mean, std):
-    found = described(tmp_path, RESNET18, {**CONVNEXT, **fields}).preprocessing
-    assert found.mean == pytest.approx(mean) and found.std == pytest.approx(std)
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"image_processor_type": "LevitImageProcessor"}, "asks for LevitImageProcessor with size"),
-        ({"size": {"height": 96, "width": 64}}, r"ConvNextFeatureExtractor with size \{'height'"),
-        ({"crop_size": 200}, "a crop of 200, which is not supported here; name .*`weights_like`"),
-        ({"do_resize": False}, "do_resize=False"),
-        ({"resample": 4}, "resample=4"),
-        ({"resample": None}, "resample=None"),
-        (
-            {"image_processor_type": "ViTImageProcessor", "size": {"shortest_edge": 9}},
-            "crop of not",
-        ),
-        ({"image_mean": [1, 2]}, "damaged"),
-        ({"rescale_factor": 0}, "damaged"),
-    ],
-)
-def test_processors_that_are_not_supported(tmp_path, fields, message):
-    with pytest.raises(UserError, match=message):
-        described(tmp_path, RESNET18, {**CONVNEXT, **fields})
 
 
 def test_several_labels_for_an_image(tmp_path):

@@ -343,7 +343,14 @@ def test_a_position_table_says_for_what_size_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "backbone", ["resnet50", "resnext50_32x4d", "wide_resnet50_2", "resnetv2_50x1_bit"]
+    "backbone",
+    [
+        "resnet50",
+        "resnext50_32x4d",
+        "wide_resnet50_2",
+        "resnetv2_50x1_bit",
+        "vit_base_patch16_clip",
+    ],
 )
 def test_shapes_and_statistics_tell_networks_with_the_same_names(backbone):
     scheme = registry.get(backbone).schemes[0]
@@ -357,6 +364,20 @@ def test_shapes_and_statistics_tell_networks_with_the_same_names(backbone):
                 features, channels = value.shape[:2]
                 tensors[name] = np.broadcast_to(value[:1, :1], (features // 2, channels * 2, 3, 3))
         assert load._backbone_of(tensors, scheme) == "resnet50"  # by its names
+
+
+def test_a_head_that_is_no_classifier_is_left_out(tmp_path, monkeypatch):
+    """As CLIP's projection in its published file; a file of one's own keeps its head."""
+    model = registry.build("vit_tiny_patch16", num_classes=7, grid=2)
+    variables = jax.device_get(random_variables(model, size=32))
+    path = tmp_path / "model.safetensors"
+    load.save(variables, path, "timm_vit")
+    public = dataclasses.replace(catalog.get("vit_tiny_patch16.deit"), num_classes=0)
+    assert load.load(str(path), like="vit_tiny_patch16.deit").spec.num_classes == 7
+    monkeypatch.setattr(catalog, "recognise", lambda sha256, md5: public)
+    network = load.load(str(path))
+    assert (network.spec.num_classes, network.model.num_classes) == (0, 0)
+    assert "head" not in network.variables["params"]
 
 
 def test_a_network_that_is_no_backbone_here():

@@ -10,8 +10,8 @@ import pytest
 from tests import make_golden
 from tl.models import registry, resnet, resnet_v2
 from tl.weights import catalog, convert, load, naming
-from tl.weights.hub_folder import TIMM_OWN_LITE
 from tl.weights.readers import WeightFile
+from tl.weights.timm_names import OWN_LITE
 
 pytestmark = pytest.mark.peers
 TOLERANCE = 1e-5
@@ -154,7 +154,7 @@ def test_timm_lite(tmp_path, name, size):
     timm = pytest.importorskip("timm")
     _, x, expected = written(tmp_path / "x.pth", name, size, LITE_MODULES, LITE_ENDPOINTS)
     backbone = name.removeprefix("tf_")
-    arguments = {} if name.startswith("tf_") else dict(TIMM_OWN_LITE)
+    arguments = {} if name.startswith("tf_") else dict(OWN_LITE)
     case = (tmp_path / "x.pth", "timm_efficientnet_lite", backbone, expected, x)
     variables = assert_parity(*case, **arguments)
     assert load._backbone_of(WeightFile(case[0]).tensors(), case[1]) == backbone
@@ -202,27 +202,33 @@ VIT_MODULES = ("norm_pre", *(f"blocks.{i}" for i in range(12)), "norm", "head")
         ("vit_base_patch16_224", "vit_base_patch16"),
         ("vit_small_patch14_dinov2", "vit_small_patch14"),
         ("vit_small_patch14_reg4_dinov2", "vit_small_patch14_reg4"),
+        ("vit_base_patch32_clip_224", "vit_base_patch32_clip"),
+        ("vit_base_patch16_clip_quickgelu_224", "vit_base_patch16_clip"),
     ],
 )
-@pytest.mark.parametrize("pixels", [224, 112])
-def test_timm_vit(tmp_path, name, backbone, pixels):
+@pytest.mark.parametrize("shape", [(), (5, 3)])
+def test_timm_vit(tmp_path, name, backbone, shape):
+    """At the size of the positions, or of other rows and columns of patches."""
     torch = pytest.importorskip("torch")
     timm = pytest.importorskip("timm")
     given = {"num_classes": 1000, "dynamic_img_size": True}
     model = make_golden.randomise_torch(timm.create_model(name, pretrained=False, **given))
     torch.save(model.state_dict(), tmp_path / "x.pth")
-    x = make_golden.images(2, pixels, pixels)
+    known = registry.get(backbone).arguments
+    rows, columns = shape or (known["grid"],) * 2
+    x = make_golden.images(1, rows * known["patch"], columns * known["patch"])
     expected = make_golden.torch_endpoints(model, VIT_MODULES, x, VIT_ENDPOINTS)
     case = (tmp_path / "x.pth", "timm_vit", backbone, expected, x)
-    variables = assert_parity(*case)
+    arguments = {"activation": "quick_gelu"} if "quickgelu" in name else {}
+    variables = assert_parity(*case, **arguments)
     assert load._backbone_of(WeightFile(case[0]).tensors(), case[1]) == backbone
-    wrong = [{"norm_epsilon": 1e-4}, {"activation": "quick_gelu"}, {"heads": 2}]
-    arguments = registry.get(backbone).arguments
-    if pixels != arguments["grid"] * arguments["patch"]:
+    wrong = [{"norm_epsilon": 1e-4}, {"heads": 2}]
+    wrong += [{"activation": "gelu" if arguments else "quick_gelu"}]
+    if shape:
         wrong += [{"resize": "plain"}, {"resize": "offset"}]
     for variant in wrong:
         with pytest.raises(AssertionError):
-            assert_parity(*case, **variant)
+            assert_parity(*case, **{**arguments, **variant})
 
     load.save(variables, tmp_path / "x.safetensors", scheme="timm_vit")
     from safetensors.torch import load_file

@@ -29,7 +29,6 @@ from tl.weights import naming
         ("vision_model.head.probe", "a SigLIP"),
         ("visual.transformer.resblocks.0.attn.in_proj_weight", "a CLIP"),
         ("vision_model.encoder.layers.0.self_attn.k_proj.weight", "a CLIP"),
-        ("norm_pre.weight", "a CLIP"),
         ("blocks.0.attn.q_norm.weight", "a Vision Transformer that normalises"),
         ("layers.0.blocks.0.attn.qkv.weight", "a Swin"),
         ("stages.0.blocks.0.conv_dw.weight", "a ConvNeXt"),

@@ -26,9 +26,9 @@ def timm_model(backbone: str, size: int, num_classes: int) -> Any:
     import timm
 
     from tl.models import registry, vit
-    from tl.weights.hub_folder import timm_name
+    from tl.weights import timm_names
 
-    name = backbone if timm.is_model(backbone) else timm_name(backbone, {})[0]
+    name = backbone if timm.is_model(backbone) else timm_names.name_of(backbone, {})[0]
     has_positions = registry.get(backbone).module is vit.VisionTransformer
     arguments = {"img_size": size} if has_positions else {}
     return timm.create_model(name, num_classes=num_classes, **arguments)

@@ -12,7 +12,7 @@ from tl.inference.model import Model
 from tl.models import vit
 from tl.models.backbone import FINAL
 from tl.probes.heads import Linear
-from tl.weights import convert, hub_folder, trained
+from tl.weights import convert, timm_names, trained
 from tl.weights.load import Pretrained
 
 FORMATS = ("torchvision", "timm", "transformers")
@@ -115,7 +115,7 @@ def _called(network: Pretrained, kind: str) -> tuple[str, dict[str, Any]]:
     """Returns the network's name in a format, '' for none, and arguments that it does not say."""
     name, arguments = network.spec.backbone, dict(network.spec.model_args)
     if kind == "timm":
-        return hub_folder.timm_name(name, arguments)
+        return timm_names.name_of(name, arguments)
     if kind == "torchvision" and name in _NOT_IN_TORCHVISION:
         return "", arguments
     if isinstance(network.model, vit.VisionTransformer):

@@ -349,6 +349,7 @@ def _vit(name: str, width: int, schemes: tuple[str, ...], **arguments: Any) -> B
 _TINY, _SMALL, _BASE = 192, 384, 768  # widths
 _PLAIN = ("timm_vit", "torchvision_vit", "huggingface_vit")
 _DINOV2: dict[str, Any] = {"patch": 14, "grid": 37, "layer_scale": True}
+_CLIP: dict[str, Any] = {"pre_norm": True, "norm_epsilon": 1e-5}
 
 BACKBONES = (
     _vit("vit_tiny_patch16", _TINY, _PLAIN),
@@ -364,4 +365,6 @@ BACKBONES = (
         "vit_small_patch14_reg4", _SMALL, ("timm_vit",), registers=4, cls_position=False, **_DINOV2
     ),
     _vit("vit_base_patch14_reg4", _BASE, ("timm_vit",), registers=4, cls_position=False, **_DINOV2),
+    _vit("vit_base_patch16_clip", _BASE, ("timm_vit",), **_CLIP),
+    _vit("vit_base_patch32_clip", _BASE, ("timm_vit",), patch=32, grid=7, **_CLIP),
 )

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 
 from tl.errors import UserError, nearest
 from tl.models import registry
-from tl.weights import tables
-from tl.weights.hub_folder import TIMM_OWN_LITE
+from tl.weights import tables, timm_names
 from tl.weights.spec import HubFile, PackageFile, Preprocessing, Url, WeightSpec
 
 
@@ -218,7 +217,7 @@ def _efficientnet_lite() -> Iterator[WeightSpec]:
         backbone="efficientnet_lite0",
         source=HubFile("timm/efficientnet_lite0.ra_in1k"),
         preprocessing=Preprocessing(interpolation="bicubic"),
-        model_args=TIMM_OWN_LITE,
+        model_args=timm_names.OWN_LITE,
         top1=0.75488,
         top5=0.92508,
         notes="timm's own training",
@@ -226,6 +225,8 @@ def _efficientnet_lite() -> Iterator[WeightSpec]:
     )
 
 
+_CLIP_MEAN = (122.7709383, 116.7460125, 104.09373615)
+_CLIP_STD = (68.5005327, 66.6321579, 70.3231630)
 _VIT_TAGS = {"fb_in1k": "deit", "lvd142m": "dinov2"}
 
 
@@ -253,6 +254,35 @@ def _vit() -> Iterator[WeightSpec]:
         )
 
 
+def _clip() -> Iterator[WeightSpec]:
+    for row in _rows(tables.TIMM_CLIP):
+        patch, tag, size, crop, mode, top1, top5, classes, activation, licence = row
+        backbone = f"vit_base_patch{patch}_clip"
+        projection = classes == "512"
+        at_size = "" if size == "224" else f"_{size}"
+        yield WeightSpec(
+            name=f"{backbone}.{tag.replace('_ft_in1k', '_ft')}{at_size}",
+            backbone=backbone,
+            source=HubFile(f"timm/{backbone}_{size}.{tag}"),
+            scheme="timm_vit",
+            preprocessing=Preprocessing(
+                int(size),
+                float(crop),
+                "whole" if mode == "squash" else "resize_crop",
+                "bicubic",
+                _CLIP_MEAN,
+                _CLIP_STD,
+            ),
+            licence=licence,
+            model_args={} if activation == "gelu" else timm_names.QUICK_GELU,
+            num_classes=0 if projection else int(classes),
+            top1=None if top1 == "-" else _fraction(top1),
+            top5=None if top5 == "-" else _fraction(top5),
+            measured="" if top1 == "-" else "timm 1.0.31, results/results-imagenet.csv",
+            notes="without the projection to the space of the texts" if projection else "",
+        )
+
+
 def _rows(table: str) -> list[list[str]]:
     return [line.split() for line in table.split("\n") if line and not line.startswith("#")]
 
@@ -261,8 +291,9 @@ def _fraction(percent: str) -> float | None:
     return None if percent == "-" else round(float(percent) / 100, 5)
 
 
-_CATALOG = {
-    spec.name: spec
-    for builder in (_efficientnet_lite, _torchvision, _timm, _microsoft, _keras, _vit)
+_SETS = [
+    spec
+    for builder in (_efficientnet_lite, _torchvision, _timm, _microsoft, _keras, _vit, _clip)
     for spec in builder()
-}
+]
+_CATALOG = {spec.name: spec for spec in _SETS}

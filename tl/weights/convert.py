@@ -18,7 +18,7 @@ _EXACT_IN_FLOAT32 = ("float32", "float16", "bfloat16")
 _SHOWN = 8  # most names of each kind that an error lists
 
 
-@functools.lru_cache(maxsize=16)  # a run asks several times, and a network takes a second
+@functools.lru_cache(maxsize=64)  # a run asks several times, and a network takes a second
 def shapes(model: Network, size: int = 64) -> dict[str, Any]:
     """Returns the variables of a model as `jax.ShapeDtypeStruct`, without computing them.
 

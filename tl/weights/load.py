@@ -33,6 +33,7 @@ from tl.weights import (
 from tl.weights import classes as class_files
 from tl.weights.probe_head import ProbeHead
 from tl.weights.readers import WeightFile
+from tl.weights.schemes.scheme import COUNTER
 from tl.weights.spec import LocalFile, WeightSpec
 
 _log = logging.getLogger(__name__)
@@ -182,6 +183,8 @@ def _build(
     dtype: Any,
 ) -> tuple[WeightSpec, Network, dict[str, Any]]:
     spec = _with_grid(spec, tensors, scheme)
+    if not spec.num_classes and not isinstance(spec.source, LocalFile):
+        drop_head = True  # what its file has is no classifier
     found = _head_classes(tensors, scheme)
     if spec.classes and found != len(spec.classes):
         raise UserError(f"its head has {found} classes, expected the {len(spec.classes)} it names")
@@ -441,34 +444,38 @@ def _implied_set(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
 def _backbone_of(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
     """Returns the backbone whose kernels, except the head's, have a file's names and shapes.
 
-    Shapes, not sizes: a convolution of more groups may be as large as one of more channels. A
-    network with running statistics is no network without. If none has all, it is the first one
-    with the names.
+    Shapes, not sizes: a convolution of more groups may be as large as one of more channels. Of
+    several it is the one that the other tensors' names fit best, such as those of running
+    statistics. If none has all shapes, it is the first one with the names.
     """
 
     def matched(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
         # Of three axes are tokens, and tables of positions, which follow the size of the images.
         return {k: () if len(v) == 3 else v for k, v in shapes.items() if len(v) > 1}
 
-    head = naming.source_name(scheme, "head", "kernel")
     of_file = naming.canonical(scheme, tensors)
-    of_file.pop(head, None)
-    var = naming.get(scheme).leaves["var"]
-    with_statistics = any(name.endswith(var) for name in of_file)
-    alike = []
+    of_file.pop(naming.source_name(scheme, "head", "kernel"), None)
+    of_file.pop(naming.source_name(scheme, "head", "bias"), None)
+    alike: dict[str, int] = {}  # how many other names differ
+    same_names = []
     known = [name for name in registry.names() if scheme in registry.get(name).schemes]
     for backbone in known:
         size = 64 * registry.get(backbone).multiple  # the names are the same at every size
         shapes = convert.shapes(registry.build(backbone, num_classes=0), size)
-        found = matched(convert.source_shapes(shapes, scheme))
-        joined = convert.joined(of_file, found)
-        kernels = matched({name: value.shape for name, value in joined.items()})
-        if kernels == found and with_statistics == registry.get(backbone).batch_stats:
-            return backbone
-        if kernels.keys() == found.keys():
-            alike.append(backbone)
+        wanted = convert.source_shapes(shapes, scheme)
+        joined = convert.joined(of_file, wanted)
+        found = matched({name: value.shape for name, value in joined.items()})
+        if found == matched(wanted):
+            names = {name for name in joined if not name.endswith(COUNTER)}
+            alike[backbone] = len(names ^ wanted.keys())
+            if not alike[backbone]:
+                return backbone
+        elif found.keys() == matched(wanted).keys():
+            same_names.append(backbone)
     if alike:
-        return alike[0]
+        return min(alike, key=alike.__getitem__)
+    if same_names:
+        return same_names[0]
     count = len(matched({name: value.shape for name, value in of_file.items()}))
     raise UserError(
         f"its {count} kernels ({scheme} names) are those of no backbone here; "

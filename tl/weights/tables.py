@@ -222,3 +222,36 @@ deit_base_patch16_384.fb_in1k               384  1.0   83.108  96.376  1000     
 deit_small_patch16_224.fb_in1k              224  0.9   79.856  95.056  1000     imagenet  cd65a155
 deit_tiny_patch16_224.fb_in1k               224  0.9   72.190  91.100  1000     imagenet  a1311bcf
 """
+
+# CLIP's ViT-B in timm, as above. `classes`: 512 is the projection to the space of the texts, which
+# is no classifier and is left out. `activation`: of their training. `mode`: how timm crops.
+TIMM_CLIP = """
+# patch tag                   px  crop mode   top-1  top-5  classes activation licence
+16      datacompxl            224 1.0  center -      -      512     gelu       Apache-2.0
+16      laion2b               224 1.0  center -      -      512     gelu       Apache-2.0
+16      laion2b_ft_in1k       224 1.0  center 85.488 97.586 1000    gelu       Apache-2.0
+16      laion2b_ft_in12k      224 0.9  center -      -      11821   gelu       Apache-2.0
+16      laion2b_ft_in12k_in1k 224 0.95 center 86.204 97.762 1000    gelu       Apache-2.0
+16      laion400m_e32         224 1.0  center -      -      512     gelu       MIT
+16      metaclip_2pt5b        224 1.0  center -      -      512     quick_gelu CC-BY-NC-4.0
+16      metaclip_400m         224 1.0  center -      -      512     quick_gelu CC-BY-NC-4.0
+16      openai                224 0.9  center -      -      512     quick_gelu Apache-2.0
+16      openai_ft_in1k        224 0.9  center 85.282 97.448 1000    gelu       Apache-2.0
+16      openai_ft_in12k       224 0.9  center -      -      11821   gelu       Apache-2.0
+16      openai_ft_in12k_in1k  224 0.95 center 85.954 97.724 1000    gelu       Apache-2.0
+16      laion2b_ft_in1k       384 1.0  squash 86.638 98.008 1000    gelu       Apache-2.0
+16      laion2b_ft_in12k_in1k 384 1.0  squash 87.210 98.032 1000    gelu       Apache-2.0
+16      openai_ft_in1k        384 1.0  squash 86.210 97.894 1000    gelu       Apache-2.0
+32      datacompxl            224 1.0  center -      -      512     gelu       Apache-2.0
+32      laion2b               224 0.9  center -      -      512     gelu       Apache-2.0
+32      laion2b_ft_in1k       224 0.9  center 82.614 96.206 1000    gelu       Apache-2.0
+32      laion2b_ft_in12k_in1k 224 0.9  center 83.304 96.528 1000    gelu       Apache-2.0
+32      laion400m_e32         224 0.9  center -      -      512     quick_gelu MIT
+32      metaclip_2pt5b        224 1.0  center -      -      512     quick_gelu CC-BY-NC-4.0
+32      metaclip_400m         224 1.0  center -      -      512     quick_gelu CC-BY-NC-4.0
+32      openai                224 0.9  center -      -      512     quick_gelu Apache-2.0
+32      openai_ft_in1k        224 0.9  center 81.944 95.972 1000    gelu       Apache-2.0
+32      datacompxl            256 1.0  center -      -      512     gelu       Apache-2.0
+32      laion2b_ft_in12k_in1k 384 1.0  center 85.398 97.664 1000    gelu       Apache-2.0
+32      laion2b_ft_in12k_in1k 448 1.0  center 85.792 97.634 1000    gelu       Apache-2.0
+"""

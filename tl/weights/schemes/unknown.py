@@ -43,8 +43,8 @@ OTHER_NETWORKS = tuple(
         (r"embeddings\.register_tokens", "a DINOv2 with registers of transformers; timm's is read"),
         (r"attn_pool\.latent|vision_model\.head\.probe", "a SigLIP"),
         (
-            r"resblocks\.0\.attn\..*|encoder\.layers\.0\.self_attn\.k_proj\.weight|norm_pre\.weight",
-            "a CLIP",
+            r"resblocks\.0\.attn\..*|encoder\.layers\.0\.self_attn\.k_proj\.weight",
+            "a CLIP of OpenAI's or transformers' names, where timm's are read",
         ),
         (r"blocks\.0\.attn\.q_norm\.weight", "a Vision Transformer that normalises its queries"),
         (

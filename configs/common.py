@@ -57,7 +57,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.endpoints = ("pooled",)
 
     config.extract = ml_collections.ConfigDict()
-    config.extract.pooling = "mean"  # of spatial endpoints: mean, max, grid2 for 2 x 2, cls
+    config.extract.pooling = "mean"  # or max, none, grid2 for 2 x 2; of tokens cls, cls_mean
     config.extract.dtype = "float32"  # or bfloat16: the type of compute; features are float32
     config.extract.batch_size = 64  # over all devices
     config.extract.fold_batch_norm = True

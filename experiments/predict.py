@@ -33,7 +33,7 @@ OUTPUT = flags.DEFINE_string(
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace --output, or the run in --workdir")
 FEATURES = flags.DEFINE_list("features", [], "endpoints whose features to write instead of classes")
 POOLING = flags.DEFINE_string(
-    "pooling", "mean", "of spatial endpoints: mean, max, gridN, cls or none"
+    "pooling", "mean", "mean, max, gridN or none; of tokens cls, cls_mean"
 )
 LABELS = flags.DEFINE_bool(
     "labels", False, "score against labels: a folder for each class, or the column of a table"

@@ -102,8 +102,10 @@ def convert(name_or_path: str) -> None:
     network = _load(name_or_path)
     load.save(network.variables, OUTPUT.value, SCHEME.value)
     print(f"wrote {OUTPUT.value} ({SCHEME.value} names)")
-    if arguments := network.spec.model_args:  # which no tensor's name or shape tells
-        print(f"note: it computes the same only in a network with {dict(arguments)}")
+    arguments = dict(network.spec.model_args)
+    arguments.pop("grid", None)  # the others no tensor's name or shape tells
+    if arguments:
+        print(f"note: it computes the same only in a network with {arguments}")
 
 
 def _reference(num_classes: int) -> "tuple[np.ndarray, np.ndarray]":

@@ -37,7 +37,8 @@ def finish(module, *arguments):
         )
         process.start()
         process.join()
-        out.seek(0), err.seek(0)
+        for file in (out, err):
+            file.seek(0)
         return subprocess.CompletedProcess(command, process.exitcode, out.read(), err.read())
 
 
@@ -56,4 +57,4 @@ def _main(command, environment, out, err):
     try:
         runpy.run_module(command[0], run_name="__main__", alter_sys=True)
     finally:
-        atexit._run_exitfuncs()
+        atexit._run_exitfuncs()  # which a process that was forked leaves out

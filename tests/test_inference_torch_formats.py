@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +13,11 @@ from tests.networks import random_variables
 from tests.test_inference_export import probe_of
 from tl.data.transforms import host_transform, normalise
 from tl.errors import UserError
-from tl.inference import export
+from tl.inference import export, torch_formats
 from tl.inference import model as inference
 from tl.models import registry
 from tl.models.backbone import FINAL
-from tl.weights import load, trained
+from tl.weights import load, trained, transformers_config
 from tl.weights.load import load as load_weights
 
 
@@ -72,11 +73,31 @@ def test_transformers_config_describes_the_network(tmp_path):
     assert config["id2label"] == {"0": "cat", "1": "dog", "2": "emu"}
     assert config["depths"] == [2, 2, 2, 2] and config["hidden_sizes"] == [64, 128, 256, 512]
     processor = json.loads((tmp_path / "out/preprocessor_config.json").read_text())
-    assert processor["size"] == {"shortest_edge": 224} and processor["resample"] == 2
+    assert processor["size"] == {"shortest_edge": 256} and processor["resample"] == 2
+    assert processor["crop_size"] == {"height": 224, "width": 224}
     again = load_weights(str(tmp_path / "out/model.safetensors"), like="resnet18.tv1")
     np.testing.assert_array_equal(
         again.variables["params"]["head"]["bias"], variables["params"]["head"]["bias"]
     )
+
+
+@pytest.mark.parametrize(
+    ("geometry", "size", "crop_pct"),
+    [
+        ("whole", 224, 1.0),
+        ("whole", 384, 1.0),
+        ("resize_crop", 224, 0.9),
+        ("resize_crop", 384, 1.0),
+    ],
+)
+def test_the_processor_of_transformers_prepares_the_same_images(geometry, size, crop_pct, model):
+    p = dataclasses.replace(model.preprocessing, geometry=geometry, size=size, crop_pct=crop_pct)
+    written = torch_formats._image_processor(dataclasses.replace(model, preprocessing=p))
+    read = transformers_config.preprocessing(written)
+    assert (read.geometry, read.size) == (geometry, size)
+    assert math.floor(size / read.crop_pct) == math.floor(size / crop_pct)
+    assert read.interpolation == p.interpolation
+    np.testing.assert_allclose((read.mean, read.std), (p.mean, p.std), rtol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +132,7 @@ def test_a_vision_transformer_is_written_with_positions_of_its_images(vision_tra
         assert (again.model.grid, again.spec.classes) == (4, ("cat", "dog", "emu"))
         found = jax.jit(again.model.apply)(again.variables, pixels)["logits"]
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    with pytest.raises(UserError, match="torchvision has no vit_tiny_patch16; export it as stable"):
+    with pytest.raises(UserError, match="vit_tiny_patch16 cannot be written for torchvision; exp"):
         export.write(vision_transformer, "torchvision", tmp_path / "torchvision")
 
 
@@ -163,6 +184,6 @@ def test_timm_reads_a_fine_tuned_lite0_and_transformers_has_none(tmp_path):
     with torch.no_grad():
         found = torch.softmax(network(torch.from_numpy(inputs.copy())), 1).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
-    with pytest.raises(UserError, match="transformers has no efficientnet_lite0; export it as"):
+    with pytest.raises(UserError, match="efficientnet_lite0 cannot be written for transformers"):
         export.write(model, "transformers", tmp_path / "transformers")
     assert not (tmp_path / "transformers").exists()

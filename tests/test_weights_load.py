@@ -380,6 +380,64 @@ def test_a_head_that_is_no_classifier_is_left_out(tmp_path, monkeypatch):
     assert "head" not in network.variables["params"]
 
 
+@pytest.fixture(scope="module")
+def vit_tensors():
+    """Tensors of a ViT-Ti/16 with timm's names."""
+    model = registry.build("vit_tiny_patch16", num_classes=3, grid=2)
+    variables = jax.device_get(random_variables(model, size=32))
+    return convert.from_variables(variables, "timm_vit")
+
+
+@pytest.mark.parametrize(
+    ("token", "network"),
+    [
+        ("register_tokens", "a DINOv2 with registers of transformers or of its authors"),
+        ("dist_token", "a distilled DeiT"),
+        ("attn_pool.latent", "a SigLIP"),
+    ],
+)
+def test_vision_transformers_with_more_tokens_are_no_plain_ones(
+    vit_tensors, tmp_path, token, network
+):
+    more = {**vit_tensors, token: np.ones((1, 1, 192), np.float32)}
+    safetensors.numpy.save_file(more, tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match=f"it holds {network}.*; expected a ResNet"):
+        load.load(str(tmp_path / "x.safetensors"), like="vit_tiny_patch16.deit")
+
+
+def test_heads_that_no_tensor_tells(vit_tensors, tmp_path):
+    named = {f"module.base_encoder.{k}": v for k, v in vit_tensors.items()}
+    safetensors.numpy.save_file(named, tmp_path / "x.safetensors")
+    prefix = "module.base_encoder."
+    with pytest.raises(UserError, match=r"it holds a vision transformer of MoCo v3, whose heads"):
+        load.load(str(tmp_path / "x.safetensors"), like="vit_tiny_patch16.deit", prefix=prefix)
+
+
+def test_the_file_of_dinov2s_authors_resizes_positions_as_their_code(tmp_path):
+    shapes = convert.shapes(registry.build("vit_small_patch14", num_classes=0, grid=2), 28)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+    tensors = convert.from_variables(zeros, "timm_vit")
+    path = tmp_path / "x.safetensors"
+    for extra, expected in (({}, {}), ({"mask_token": np.ones((1, 384), np.float32)}, "offset")):
+        safetensors.numpy.save_file({**tensors, **extra}, path)
+        network = load.load(str(path), like="vit_small_patch14.dinov2")
+        assert network.spec.model_args.get("resize", {}) == expected
+
+
+def test_clips_projection_is_no_head(tmp_path):
+    def loaded(classes, bias):
+        model = registry.build("vit_base_patch32_clip", num_classes=classes, grid=1)
+        shapes = convert.shapes(model, 32)
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+        zeros["params"]["head"]["bias"] += bias
+        load.save(zeros, tmp_path / "x.safetensors", "timm_vit")
+        like = "vit_base_patch32_clip.openai"
+        return load.load(str(tmp_path / "x.safetensors"), like=like).spec.num_classes
+
+    assert loaded(512, 0) == 0
+    assert (loaded(512, 1), loaded(3, 0)) == (512, 3)  # classifiers
+
+
 def test_a_network_that_is_no_backbone_here():
     with pytest.raises(UserError, match=r"kernels .*are those of no backbone here"):
         load.load(str(GOLDEN / "keras.keras"))

@@ -25,6 +25,7 @@ from tl.weights import naming
         ("dist_token", "a distilled DeiT"),
         ("deit.embeddings.distillation_token", "a distilled DeiT"),
         ("embeddings.register_tokens", "a DINOv2 with registers of transformers"),
+        ("register_tokens", "a DINOv2 with registers of transformers or of its authors"),
         ("attn_pool.latent", "a SigLIP"),
         ("vision_model.head.probe", "a SigLIP"),
         ("visual.transformer.resblocks.0.attn.in_proj_weight", "a CLIP"),

@@ -57,7 +57,7 @@ def test_vision_transformers_of_transformers(tmp_path):
     small = {"model_type": "dinov2", "hidden_size": 384, "num_attention_heads": 6}
     spec = described(tmp_path, small, VIT, "huggingface_dinov2")
     assert spec.backbone == "vit_small_patch14"
-    assert spec.model_args == {"norm_epsilon": 1e-6, "resize": "plain"}
+    assert spec.model_args == {"resize": "plain"}
 
 
 # (fields of the processor, size, crop_pct, geometry).

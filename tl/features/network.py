@@ -46,7 +46,7 @@ class Extraction:
       endpoints: names of the network's outputs; `pixels` is the source's uint8 image, flattened.
       pooling: how spatial endpoints become vectors: `mean`, `max`, `gridN` (means over an N x N
         grid of cells) or `none` (every value); of tokens also `cls` (the class token) or `cls_mean`
-        (the class token, then the mean of the patches, as DINOv2's linear probe has them).
+        (the class token, then the mean of the patches).
       dtype: type that the network computes in: `float32`, in full precision on every platform, or
         `bfloat16`. Features are always float32.
       batch_size: images on all devices together, rounded up to a multiple of their number.
@@ -388,9 +388,9 @@ def pool(values: Shaped[Array, "n ..."], pooling: str, leading: int = 0) -> Floa
       pooling: see `Extraction`. Cell i of `gridN` covers the rows from floor(i h / N) to
         ceil((i + 1) h / N), as in PyTorch's adaptive average pooling; D = N * N * C. `none` gives
         every value of a map or of all tokens.
-      leading: number of class and register tokens, the class token first, which other pooling
-        leaves out. The tokens after them belong to patches, and are pooled as a square map, row by
-        row.
+      leading: number of class and register tokens, the class token first; only `none`, `cls` and
+        `cls_mean` use them. The tokens after them belong to patches, and are pooled as a square
+        map, row by row.
     """
     values = values.astype(jnp.float32)
     if values.ndim == 2:

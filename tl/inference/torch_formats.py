@@ -1,6 +1,7 @@
 """Writes a classifier as the files of torchvision, timm and transformers."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tl.models.backbone import FINAL
 from tl.probes.heads import Linear
 from tl.weights import convert, timm_names, trained
 from tl.weights.load import Pretrained
+from tl.weights.transformers_config import RESAMPLE
 
 FORMATS = ("torchvision", "timm", "transformers")
 # The naming schemes that each format has.
@@ -28,7 +30,8 @@ _SCHEMES = {
     ),
     "transformers": ("huggingface", "huggingface_vit"),
 }
-_NOT_IN_TORCHVISION = ("resnext101_32x4d",)  # which has the names of its ResNets
+# Its tensors have torchvision's names, but torchvision has no such network.
+_NOT_IN_TORCHVISION = ("resnext101_32x4d",)
 _TORCHVISION_VITS = {"vit_base_patch16": "vit_b_16", "vit_base_patch32": "vit_b_32"}
 _CONFIG = "config.json"
 
@@ -52,10 +55,10 @@ def write(model: Model, kind: str, folder: Path) -> list[Path]:
     name, arguments = _called(network, kind)
     schemes = [scheme for scheme in network.backbone.schemes if scheme in _SCHEMES[kind]]
     if not schemes or not name or arguments:
-        why = f"with {arguments}" if arguments else ""
+        why = f" with {arguments}" if arguments else ""
         raise UserError(
-            f"{kind} has no {network.spec.backbone} {why}".rstrip()
-            + "; export it as stablehlo or onnx"
+            f"{network.spec.backbone}{why} cannot be written for {kind}; export it as stablehlo or "
+            "onnx"
         )
     described: dict[str, dict[str, Any]] = {}  # before a file is written, since they may be refused
     match kind:
@@ -208,16 +211,24 @@ def _transformers_resnet(module: Any) -> dict[str, Any]:
 
 
 def _image_processor(model: Model) -> dict[str, Any]:
-    """Returns the settings of transformers' ConvNextImageProcessor, which resizes, then crops."""
+    """Returns the settings of transformers' processor that squashes, or resizes and then crops."""
     p = model.preprocessing
     mean, std = _unit_scale(model)
-    resample = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}[p.interpolation]
+    square = {"height": p.size, "width": p.size}
+    shape: dict[str, Any]
+    if p.geometry == "whole":
+        shape = {"image_processor_type": "ViTImageProcessor", "size": square}
+    else:
+        shape = {
+            "image_processor_type": "BitImageProcessor",
+            "size": {"shortest_edge": math.floor(p.size / p.crop_pct)},
+            "do_center_crop": True,
+            "crop_size": square,
+        }
     return {
-        "image_processor_type": "ConvNextImageProcessor",
+        **shape,
         "do_resize": True,
-        "size": {"shortest_edge": p.size},
-        "crop_pct": p.crop_pct,
-        "resample": resample,
+        "resample": {name: number for number, name in RESAMPLE.items()}[p.interpolation],
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,

@@ -81,7 +81,7 @@ class Backbone:
         called `bn`, and has the attributes `norm_epsilon`, `norm_momentum`, `folded`.
       multiple: the side of its images in pixels must be a multiple of this, such as a patch's side.
       any_size: whether weights for one image size work at other sizes; False if a position table
-        has an entry for each patch.
+        has an entry for each patch and is not resized.
       stride: input pixels for each pixel or token of the last map; smaller images still run if
         `multiple` allows them.
       step_cost: time to train on an image, divided by the time to extract its features, on a CPU.

@@ -133,7 +133,7 @@ def resize_positions(
 def fit_positions(
     params: Mapping[str, Any], module: "VisionTransformer", size: int
 ) -> dict[str, Any]:
-    """Returns the parameters with a position table for images of one size, as the module makes it.
+    """Returns the parameters with the position table that the module computes for images of a size.
 
     Args:
       params: of a `VisionTransformer`.

@@ -51,8 +51,8 @@ def make_freezing(
       freeze: patterns, see `tl.tree.matches`. If one matches the mean or the var of a module, both
         are frozen; so 'stage1' and '*/bn' freeze statistics too, 'stem/bn/scale' does not.
       norm: `train` freezes nothing more; `affine` all statistics; `frozen` and `recalibrate` all
-        statistics and all scales and biases of batch normalisation. A network without it, of which
-        `frozen` asks nothing, takes that as `train`.
+        statistics and all scales and biases of batch normalisation. Without batch normalisation
+        `frozen` is the same as `train`.
       unfrozen: patterns of leaves that `freeze` no longer freezes; `norm` still does.
 
     Raises:

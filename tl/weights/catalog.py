@@ -1,8 +1,8 @@
 """Catalogue of public weight sets: source, checksum, preprocessing, licence and accuracy of each.
 
 Names are `<backbone>.<set>`. `tv1` and `tv2` are torchvision's own files. timm's sets keep timm's
-tag without `_in1k`; its copies of torchvision's weights are `timm_tv` and `timm_tv2`, since their
-inputs differ from the originals'.
+tag, mostly without `_in1k`; its copies of torchvision's weights are `timm_tv` and `timm_tv2`, since
+their inputs differ from the originals'.
 """
 
 import dataclasses
@@ -247,8 +247,8 @@ def _vit() -> Iterator[WeightSpec]:
             preprocessing=preprocessing,
             licence="CC-BY-NC-4.0" if tag == "mae" else "Apache-2.0",
             num_classes=int(classes),
-            top1=None if top1 == "-" else _fraction(top1),
-            top5=None if top5 == "-" else _fraction(top5),
+            top1=_fraction(top1),
+            top5=_fraction(top5),
             measured="" if top1 == "-" else "timm 1.0.31, results/results-imagenet.csv",
             other_files=() if sha256 == "-" else (sha256,),
         )
@@ -276,8 +276,8 @@ def _clip() -> Iterator[WeightSpec]:
             licence=licence,
             model_args={} if activation == "gelu" else timm_names.QUICK_GELU,
             num_classes=0 if projection else int(classes),
-            top1=None if top1 == "-" else _fraction(top1),
-            top5=None if top5 == "-" else _fraction(top5),
+            top1=_fraction(top1),
+            top5=_fraction(top5),
             measured="" if top1 == "-" else "timm 1.0.31, results/results-imagenet.csv",
             notes="without the projection to the space of the texts" if projection else "",
         )

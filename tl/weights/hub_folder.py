@@ -149,8 +149,9 @@ def _of_timm(config: Mapping[str, Any], name: str, scheme: str) -> WeightSpec:
     ):
         raise UserError(
             f"it wants images of {channels} x {height} x {width}, {interpolation}, crop_mode "
-            f"{mode!r}; expected 3 channels, a square, {', '.join(RESAMPLE.values())}, 'center'. "
-            "Name the set whose preprocessing it takes with `weights_like`"
+            f"{mode!r}; expected 3 channels, a square, {', '.join(RESAMPLE.values())}, 'center', "
+            "or 'squash' with crop_pct 1. Name the set whose preprocessing it takes with "
+            "`weights_like`"
         )
     preprocessing = Preprocessing(
         size=height,

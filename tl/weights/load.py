@@ -5,6 +5,7 @@ import hashlib
 import logging
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,11 @@ from tl.weights import classes as class_files
 from tl.weights.probe_head import ProbeHead
 from tl.weights.readers import WeightFile
 from tl.weights.schemes.scheme import COUNTER
+from tl.weights.schemes.vit import CLIP_PROJECTION
 from tl.weights.spec import LocalFile, WeightSpec
 
 _log = logging.getLogger(__name__)
+_DINOV2 = ("vit_small_patch14", "vit_base_patch14")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +137,12 @@ def load(
             reading = readings.find(tensors, average, prefix)
             tensors = reading.tensors if reading else tensors
         scheme = spec.scheme if spec else naming.detect(tensors)
+        found_at = prefix or (reading.prefix if reading else "")
+        if scheme == "timm_vit" and re.search("moco_v3|base_encoder", found_at):
+            raise UserError(
+                "it holds a vision transformer of MoCo v3, whose heads no tensor tells: its ViT-S "
+                "has 12 of them, where others have 6; it is not known here"
+            )
         folder = path if os.path.isdir(path) else path.parent
         named: tuple[str, ...] = ()
         if spec is None or like:
@@ -150,6 +159,9 @@ def load(
             if said := readings.described(reading, head):
                 choice = head or reading.average
                 _log.log(logging.WARNING if choice else logging.INFO, "%s: %s", path, said)
+        if reading and spec.backbone in _DINOV2 and "mask_token" in reading.foreign:
+            # Of DINOv2's authors, whose code resizes positions so; timm's file has no such token.
+            spec = dataclasses.replace(spec, model_args={**spec.model_args, "resize": "offset"})
         if named and _head_classes(tensors, scheme):
             spec = dataclasses.replace(spec, classes=named)
         spec, model, variables = _build(spec, tensors, scheme, num_classes, drop_head, dtype)
@@ -183,8 +195,7 @@ def _build(
     dtype: Any,
 ) -> tuple[WeightSpec, Network, dict[str, Any]]:
     spec = _with_grid(spec, tensors, scheme)
-    if not spec.num_classes and not isinstance(spec.source, LocalFile):
-        drop_head = True  # what its file has is no classifier
+    tensors = _without_projection(spec, tensors, scheme)
     found = _head_classes(tensors, scheme)
     if spec.classes and found != len(spec.classes):
         raise UserError(f"its head has {found} classes, expected the {len(spec.classes)} it names")
@@ -199,6 +210,24 @@ def _build(
         variables["params"]["head"] = {k: np.zeros(v.shape, np.float32) for k, v in head.items()}
     classes = () if drop_head else spec.classes
     return dataclasses.replace(spec, num_classes=wanted, classes=classes), model, variables
+
+
+def _without_projection(
+    spec: WeightSpec, tensors: Mapping[str, np.ndarray], scheme: str
+) -> Mapping[str, np.ndarray]:
+    """Returns the tensors without a head that is no classifier.
+
+    Such are the heads of public sets without classes. CLIP's is a projection without a bias, which
+    timm writes as zeros.
+    """
+    names = [naming.source_name(scheme, "head", leaf) for leaf in ("kernel", "bias")]
+    bias = tensors.get(names[1])
+    public = not spec.num_classes and not isinstance(spec.source, LocalFile)
+    size = 0 if bias is None or bias.any() else bias.size
+    clip = spec.backbone.endswith("_clip") and size == CLIP_PROJECTION
+    if not (public or clip):
+        return tensors
+    return {name: value for name, value in tensors.items() if name not in names}
 
 
 def _with_grid(spec: WeightSpec, tensors: Mapping[str, np.ndarray], scheme: str) -> WeightSpec:
@@ -450,7 +479,7 @@ def _backbone_of(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
     """
 
     def matched(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        # Of three axes are tokens, and tables of positions, which follow the size of the images.
+        # Tokens and position tables have three axes; the tables follow the size of the images.
         return {k: () if len(v) == 3 else v for k, v in shapes.items() if len(v) > 1}
 
     of_file = naming.canonical(scheme, tensors)

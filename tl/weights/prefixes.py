@@ -34,7 +34,7 @@ PREFIXES: dict[str, Prefix] = {
     "moco_v3": Prefix(
         r"state_dict/module\.base_encoder\.",
         r"(optimizer|scaler)/|"
-        r"state_dict/module\.(base_encoder\.fc\.|momentum_encoder\.|predictor\.)",
+        r"state_dict/module\.(base_encoder\.(fc|head)\.|momentum_encoder\.|predictor\.)",
     ),
     "dino": Prefix(
         r"teacher/(module\.)?(backbone\.)?",

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tl.errors import UserError
+from tl.errors import UserError, nearest
 from tl.models import registry
 
 # Arguments of timm's models: values with which a network is the one known here; None for any value.
@@ -72,7 +72,10 @@ def network(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """
     architecture = config["architecture"]
     if architecture not in _NETWORKS:
-        raise UserError(f"it holds timm's {architecture}; expected one of {', '.join(_NETWORKS)}")
+        raise UserError(
+            f"it holds timm's {architecture}, which is not known here"
+            + nearest(architecture, _NETWORKS, "docs/weights.md lists the networks")
+        )
     backbone, model_args = _NETWORKS[architecture]
     pool = "token" if backbone.startswith("vit") else "avg"
     arguments = {**_ARGUMENTS, "global_pool": pool}

@@ -6,6 +6,7 @@ from typing import Any
 
 from tl.errors import UserError
 from tl.models import registry
+from tl.models.vit import VisionTransformer
 from tl.weights.spec import Preprocessing
 
 RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # as Pillow numbers them
@@ -89,7 +90,11 @@ def _vit(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             + f"; expected one of {', '.join(known)}"
         )
     epsilon = config.get("layer_norm_eps", 1e-12 if kind == "vit" else 1e-6)
-    return found[0], {"norm_epsilon": epsilon, "resize": "plain"}
+    usual_epsilon = VisionTransformer.norm_epsilon
+    return found[0], {
+        **({} if epsilon == usual_epsilon else {"norm_epsilon": epsilon}),
+        "resize": "plain",
+    }
 
 
 _KINDS = {

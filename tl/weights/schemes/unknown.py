@@ -3,8 +3,8 @@
 import re
 
 EXPECTED = (
-    "expected a ResNet, ResNeXt, Wide ResNet, ResNet-D, ResNet-v2, EfficientNet-Lite or plain "
-    "Vision Transformer"
+    "expected a ResNet, ResNeXt, Wide ResNet, ResNet-D, ResNet-v2, EfficientNet-Lite or Vision "
+    "Transformer (ViT, DeiT, MAE, DINO, DINOv2, CLIP)"
 )
 # Pattern of one of the names, whatever stands before it, and what to call the network. The first
 # ones have names like a plain ResNet's or EfficientNet's and other arithmetic.
@@ -40,7 +40,10 @@ OTHER_NETWORKS = tuple(
             "a BEiT, EVA or DINOv3",
         ),
         (r"dist_token|(embeddings\.)?distillation_token", "a distilled DeiT, which has two heads"),
-        (r"embeddings\.register_tokens", "a DINOv2 with registers of transformers; timm's is read"),
+        (
+            r"(embeddings\.)?register_tokens",
+            "a DINOv2 with registers of transformers or of its authors, where timm's file is read",
+        ),
         (r"attn_pool\.latent|vision_model\.head\.probe", "a SigLIP"),
         (
             r"resblocks\.0\.attn\..*|encoder\.layers\.0\.self_attn\.k_proj\.weight",

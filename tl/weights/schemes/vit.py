@@ -1,12 +1,14 @@
 """Names of a vision transformer's tensors in timm, torchvision and transformers.
 
-timm's names are also those of the files that DeiT, DINO, MAE and DINOv2 were published in.
+timm's names are also those of the files that DeiT, DINO, MAE and DINOv2 without registers were
+published in.
 """
 
 from collections.abc import Callable
 
 from tl.weights.schemes.scheme import TORCH_LEAVES, Scheme
 
+CLIP_PROJECTION = 512  # outputs of the layer that takes the place of a head in ViT-B
 _BLOCK = r"block(\d+)/"
 # transformers has a layer for each of queries, keys and values.
 _SPLIT = "{query,key,value}"
@@ -94,7 +96,9 @@ SCHEMES = {
         leaves={**TORCH_LEAVES, "gamma": "gamma"},
         first="embed/patch",
         second="block1/attn/qkv",
-        backbone=r"(cls_token|reg_token|pos_embed|patch_embed|norm_pre|blocks|norm)\b",
+        # With the tokens and the pooling of other networks, so that these are refused by name.
+        backbone=r"(cls_token|reg_token|register_tokens|dist_token|pos_embed|patch_embed|norm_pre|"
+        r"blocks|norm|attn_pool)\b",
     ),
     "torchvision_vit": Scheme(
         rules=(

@@ -148,3 +148,13 @@ def test_bfloat16_compute_keeps_float32_parameters(bit):
     exact = apply(model.clone(dtype=jnp.float32), variables, images)["pooled"]
     found = out["pooled"].astype(jnp.float32)
     np.testing.assert_allclose(found, exact, atol=3e-2 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("bit", [False, True])
+def test_a_batch_of_any_size_can_be_exported(bit):
+    model = ResNetV2((1, 1), bit=bit, stem_width=32, widths=(8, 16), num_classes=3)
+    (count,) = jax.export.symbolic_shape("count")
+    images = jax.ShapeDtypeStruct((count, 32, 32, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    exported = jax.export.export(jax.jit(model.apply))(variables, images)
+    assert str(exported.out_avals[0].shape[0]) == "count"

@@ -136,3 +136,12 @@ def test_sizes_of_the_named_networks():
             assert f"_patch{backbone.multiple}" in name
             assert backbone.arguments["grid"] == (518 if "14" in name else 224) // backbone.multiple
             assert backbone.outputs["block12"].leading == (5 if name.endswith("reg4") else 1)
+
+
+def test_a_batch_of_any_size_can_be_exported():
+    model = tiny(registers=1)
+    (count,) = jax.export.symbolic_shape("count")
+    images = jax.ShapeDtypeStruct((count, 8, 12, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), noise(1, 16, 16, 3))
+    exported = jax.export.export(jax.jit(model.apply))(variables, images)
+    assert str(exported.out_avals[0].shape[0]) == "count"

@@ -88,7 +88,7 @@ class GroupNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
 
         def group_mean(values: jax.Array) -> jax.Array:
-            of_channels = values.mean((1, 2)).reshape(len(x), self.groups, -1)
+            of_channels = values.mean((1, 2)).reshape(x.shape[0], self.groups, -1)
             means = jnp.repeat(of_channels.mean(2), channels // self.groups, axis=1)
             return means[:, None, None]
 

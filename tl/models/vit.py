@@ -260,14 +260,7 @@ class VisionTransformer(nn.Module):
     def __call__(
         self, images: jax.Array, train: Train = False, start: str = "", stop: str = ""
     ) -> dict[str, Float[Array, "n ..."]]:
-        """Runs the network.
-
-        Args:
-          images: float `[N, H, W, 3]`, normalised as the weights' preprocessing says; or, with
-            `start`, the output of that endpoint.
-          train: has no effect: there is no batch normalisation.
-          start: an endpoint, whose output the network goes on from; '' to begin with the images.
-          stop: the last endpoint to compute, other than `logits`; '' to compute all.
+        """Runs the network; arguments as in `tl.models.resnet.ResNet`, but `train` has no effect.
 
         Returns:
           Each endpoint after `start` to its output: tokens `[N, 1 + registers + patches, D]`,

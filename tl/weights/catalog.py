@@ -7,6 +7,7 @@ their inputs differ from the originals'.
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from tl.errors import UserError, nearest
 from tl.models import registry
@@ -54,10 +55,7 @@ def refuse(sha256: str) -> None:
     """
     for model, start in _rows(tables.SAME_TENSORS):
         if sha256.startswith(start):
-            raise UserError(
-                f"it holds timm's {model}, which has the tensors of another network and other "
-                "arithmetic: it filters where it strides; it is not known here"
-            )
+            raise UserError(f"it holds timm's {model}, which {timm_names.OTHER_ARITHMETIC}")
 
 
 def _torchvision() -> Iterator[WeightSpec]:
@@ -114,9 +112,7 @@ def _timm() -> Iterator[WeightSpec]:
             preprocessing=preprocessing,
             licence=licence,
             num_classes=_IN21K if of_21k else 1000,
-            top1=_fraction(top1),
-            top5=_fraction(top5),
-            measured="" if top1 == "-" else "timm 1.0.31, results/results-imagenet.csv",
+            **_by_timm(top1, top5),
             notes=f"its head has the {_IN21K:,} classes of ImageNet-21k" if of_21k else note,
             other_files=() if sha256 == "-" else (sha256,),
             link="sigmoid" if tag in _BINARY else "softmax",
@@ -204,9 +200,7 @@ def _efficientnet_lite() -> Iterator[WeightSpec]:
                 int(size), float(crop), interpolation=interpolation, mean=_HALF, std=_HALF
             ),
             licence="Apache-2.0",
-            top1=_fraction(top1),
-            top5=_fraction(top5),
-            measured="timm 1.0.31, results/results-imagenet.csv",
+            **_by_timm(top1, top5),
             notes="the same TensorFlow weights" if number in "012" else "TensorFlow's weights",
             other_files=(sha256,),
         )
@@ -240,16 +234,14 @@ def _vit() -> Iterator[WeightSpec]:
         if pixels == "half":
             preprocessing = dataclasses.replace(preprocessing, mean=_HALF, std=_HALF)
         yield WeightSpec(
-            name=f"{backbone}.{tag}{'_384' if size == '384' else ''}",
+            name=f"{backbone}.{tag}{_at_size(size)}",
             backbone=backbone,
             source=HubFile(f"timm/{model}"),
             scheme="timm_vit",
             preprocessing=preprocessing,
             licence="CC-BY-NC-4.0" if tag == "mae" else "Apache-2.0",
             num_classes=int(classes),
-            top1=_fraction(top1),
-            top5=_fraction(top5),
-            measured="" if top1 == "-" else "timm 1.0.31, results/results-imagenet.csv",
+            **_by_timm(top1, top5),
             other_files=() if sha256 == "-" else (sha256,),
         )
 
@@ -259,9 +251,8 @@ def _clip() -> Iterator[WeightSpec]:
         patch, tag, size, crop, mode, top1, top5, classes, activation, licence = row
         backbone = f"vit_base_patch{patch}_clip"
         projection = classes == "512"
-        at_size = "" if size == "224" else f"_{size}"
         yield WeightSpec(
-            name=f"{backbone}.{tag.replace('_ft_in1k', '_ft')}{at_size}",
+            name=f"{backbone}.{tag.replace('_ft_in1k', '_ft')}{_at_size(size)}",
             backbone=backbone,
             source=HubFile(f"timm/{backbone}_{size}.{tag}"),
             scheme="timm_vit",
@@ -276,11 +267,20 @@ def _clip() -> Iterator[WeightSpec]:
             licence=licence,
             model_args={} if activation == "gelu" else timm_names.QUICK_GELU,
             num_classes=0 if projection else int(classes),
-            top1=_fraction(top1),
-            top5=_fraction(top5),
-            measured="" if top1 == "-" else "timm 1.0.31, results/results-imagenet.csv",
+            **_by_timm(top1, top5),
             notes="without the projection to the space of the texts" if projection else "",
         )
+
+
+def _by_timm(top1: str, top5: str) -> dict[str, Any]:
+    """Returns the fields of a set whose accuracy timm has measured, or not ('-')."""
+    measured = "" if top1 == "-" else "timm 1.0.31, results/results-imagenet.csv"
+    return {"top1": _fraction(top1), "top5": _fraction(top5), "measured": measured}
+
+
+def _at_size(size: str) -> str:
+    """Returns what a set's name ends with for images of another size than the network's usual."""
+    return "" if size in ("224", "518") else f"_{size}"
 
 
 def _rows(table: str) -> list[list[str]]:

@@ -167,8 +167,8 @@ def _of_timm(config: Mapping[str, Any], name: str, scheme: str) -> WeightSpec:
         backbone,
         scheme,
         preprocessing,
+        model_args,
         licence if "-NC" in licence else "",
-        model_args=model_args,
     )
 
 
@@ -182,7 +182,7 @@ def _of_transformers(
         backbone,
         scheme,
         transformers_config.preprocessing(processor),
-        model_args=model_args,
+        model_args,
         link="sigmoid" if several else "softmax",
     )
 
@@ -192,8 +192,8 @@ def _spec(
     backbone: str,
     scheme: str,
     preprocessing: Preprocessing,
+    model_args: Mapping[str, Any],
     licence: str = "",
-    model_args: Mapping[str, Any] | None = None,
     link: Link = "softmax",
 ) -> WeightSpec:
     known = registry.get(backbone)
@@ -206,7 +206,7 @@ def _spec(
         scheme=scheme,
         preprocessing=preprocessing,
         licence=licence,
-        model_args=dict(model_args or {}),
+        model_args=dict(model_args),
         notes="architecture and preprocessing of its folder",
         link=link,
     )

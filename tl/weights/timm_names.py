@@ -48,7 +48,11 @@ _NETWORKS: dict[str, tuple[str, Mapping[str, Any]]] = {
         for pixels in (224, 256, 384, 448)
     },
 }
-# Networks that have the tensors of one that is known here, and another arithmetic.
+OTHER_ARITHMETIC = (
+    "has the tensors of another network and other arithmetic: it filters where it strides; it is "
+    "not known here"
+)
+# Networks of which that is true.
 _SAME_TENSORS = re.compile(r"resnet(aa|blur)\d+d?")
 
 
@@ -58,10 +62,7 @@ def refuse(architecture: str) -> None:
     They differ in arithmetic, so its weights would be read without a word and be wrong.
     """
     if _SAME_TENSORS.fullmatch(architecture):
-        raise UserError(
-            f"its config.json says {architecture}, which has the tensors of another network and "
-            "other arithmetic: it filters where it strides; it is not known here"
-        )
+        raise UserError(f"its config.json says {architecture}, which {OTHER_ARITHMETIC}")
 
 
 def network(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -42,6 +42,12 @@ def test_torchvision_loads_again_here(model, tmp_path):
     np.testing.assert_array_equal(tensors["fc.weight"], probed.head.kernel.T / 2)  # temperature 2
     np.testing.assert_array_equal(tensors["fc.bias"], probed.head.bias / 2)
     assert described["temperature"] == 1
+    again = inference.load(str(tmp_path))
+    assert (again.classes, again.preprocessing) == (probed.classes, probed.preprocessing)
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    np.testing.assert_allclose(
+        again.predict(image).probabilities, probed.predict(image).probabilities, atol=1e-6
+    )
 
 
 def test_timms_config_has_classes_and_preprocessing(tmp_path):

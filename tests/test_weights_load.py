@@ -302,25 +302,6 @@ def test_non_commercial_weights_say_so(file, caplog):
     assert spec.non_commercial
 
 
-def test_keras_files_tell_what_they_are():
-    shapes = convert.shapes(registry.build("resnet50", num_classes=0))
-    names = convert.source_names(shapes, "keras")
-    tensors = {name: np.zeros((1,) * leaf.ndim) for name, (_, leaf) in names.items()}
-    spec = load._local_spec(pathlib.Path("x.h5"), tensors, "keras", "")
-    assert spec.model_args["stride_in"] == "1x1" and spec.preprocessing.channels == "BGR"
-    assert spec.backbone == "resnet50" and spec.name == "x.h5"
-    with pytest.raises(UserError, match=r"Keras weights.*such as resnet50\.keras"):
-        load._local_spec(pathlib.Path("x.h5"), tensors, "keras", "resnet50.tv1")
-
-
-def test_timms_efficientnet_lite_may_be_of_either_padding():
-    shapes = convert.shapes(registry.build("efficientnet_lite0"))
-    names = convert.source_names(shapes, "timm_efficientnet_lite")
-    tensors = {name: np.zeros((1,) * leaf.ndim) for name, (_, leaf) in names.items()}
-    with pytest.raises(UserError, match=r"weights_like=efficientnet_lite0\.timm` .*lite0\.ra, "):
-        load._local_spec(pathlib.Path("x"), tensors, "timm_efficientnet_lite", "")
-
-
 def test_a_position_table_says_for_what_size_it_is(tmp_path):
     model = registry.build("vit_tiny_patch16", num_classes=3, grid=6)
     variables = jax.device_get(random_variables(model, size=96))
@@ -342,30 +323,6 @@ def test_a_position_table_says_for_what_size_it_is(tmp_path):
         load.load(str(path), like="vit_tiny_patch16.deit")
 
 
-@pytest.mark.parametrize(
-    "backbone",
-    [
-        "resnet50",
-        "resnext50_32x4d",
-        "wide_resnet50_2",
-        "resnetv2_50x1_bit",
-        "vit_base_patch16_clip",
-    ],
-)
-def test_shapes_and_statistics_tell_networks_with_the_same_names(backbone):
-    scheme = registry.get(backbone).schemes[0]
-    shapes = convert.source_shapes(convert.shapes(registry.build(backbone)), scheme)
-    tensors = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
-    assert load._backbone_of(tensors, scheme) == backbone
-    # As many weights in other groups: a ResNeXt of 8 groups of half the channels.
-    if backbone == "resnext50_32x4d":
-        for name, value in tensors.items():
-            if name.endswith("conv2.weight"):
-                features, channels = value.shape[:2]
-                tensors[name] = np.broadcast_to(value[:1, :1], (features // 2, channels * 2, 3, 3))
-        assert load._backbone_of(tensors, scheme) == "resnet50"  # by its names
-
-
 def test_a_head_that_is_no_classifier_is_left_out(tmp_path, monkeypatch):
     """As CLIP's projection in its published file; a file of one's own keeps its head."""
     model = registry.build("vit_tiny_patch16", num_classes=7, grid=2)
@@ -378,50 +335,6 @@ def test_a_head_that_is_no_classifier_is_left_out(tmp_path, monkeypatch):
     network = load.load(str(path))
     assert (network.spec.num_classes, network.model.num_classes) == (0, 0)
     assert "head" not in network.variables["params"]
-
-
-@pytest.fixture(scope="module")
-def vit_tensors():
-    """Tensors of a ViT-Ti/16 with timm's names."""
-    model = registry.build("vit_tiny_patch16", num_classes=3, grid=2)
-    variables = jax.device_get(random_variables(model, size=32))
-    return convert.from_variables(variables, "timm_vit")
-
-
-@pytest.mark.parametrize(
-    ("token", "network"),
-    [
-        ("register_tokens", "a DINOv2 with registers of transformers or of its authors"),
-        ("dist_token", "a distilled DeiT"),
-        ("attn_pool.latent", "a SigLIP"),
-    ],
-)
-def test_vision_transformers_with_more_tokens_are_no_plain_ones(
-    vit_tensors, tmp_path, token, network
-):
-    more = {**vit_tensors, token: np.ones((1, 1, 192), np.float32)}
-    safetensors.numpy.save_file(more, tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match=f"it holds {network}.*; expected a ResNet"):
-        load.load(str(tmp_path / "x.safetensors"), like="vit_tiny_patch16.deit")
-
-
-def test_heads_that_no_tensor_tells(vit_tensors, tmp_path):
-    named = {f"module.base_encoder.{k}": v for k, v in vit_tensors.items()}
-    safetensors.numpy.save_file(named, tmp_path / "x.safetensors")
-    prefix = "module.base_encoder."
-    with pytest.raises(UserError, match=r"it holds a vision transformer of MoCo v3, whose heads"):
-        load.load(str(tmp_path / "x.safetensors"), like="vit_tiny_patch16.deit", prefix=prefix)
-
-
-def test_the_file_of_dinov2s_authors_resizes_positions_as_their_code(tmp_path):
-    shapes = convert.shapes(registry.build("vit_small_patch14", num_classes=0, grid=2), 28)
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
-    tensors = convert.from_variables(zeros, "timm_vit")
-    path = tmp_path / "x.safetensors"
-    for extra, expected in (({}, {}), ({"mask_token": np.ones((1, 384), np.float32)}, "offset")):
-        safetensors.numpy.save_file({**tensors, **extra}, path)
-        network = load.load(str(path), like="vit_small_patch14.dinov2")
-        assert network.spec.model_args.get("resize", {}) == expected
 
 
 def test_clips_projection_is_no_head(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from tests import make_golden
 from tl.models import registry, resnet, resnet_v2
-from tl.weights import catalog, convert, load, naming
+from tl.weights import catalog, convert, identify, load, naming
 from tl.weights.readers import WeightFile
 from tl.weights.timm_names import OWN_LITE
 
@@ -92,7 +92,7 @@ def test_relatives_of_the_resnet(tmp_path, name, size):
     tensors = WeightFile(tmp_path / "x.pth").tensors()
     scheme = naming.detect(tensors)
     naming.check_shapes(scheme, tensors)
-    assert load._backbone_of(tensors, scheme) == name
+    assert identify._backbone_of(tensors, scheme) == name
     case = (tmp_path / "x.pth", scheme, name, expected, x)
     variables = assert_parity(*case, exactly=exactly)
     deep = len(registry.get(name).layers) > 20  # which take as long as ten of the others
@@ -157,7 +157,7 @@ def test_timm_lite(tmp_path, name, size):
     arguments = {} if name.startswith("tf_") else dict(OWN_LITE)
     case = (tmp_path / "x.pth", "timm_efficientnet_lite", backbone, expected, x)
     variables = assert_parity(*case, **arguments)
-    assert load._backbone_of(WeightFile(case[0]).tensors(), case[1]) == backbone
+    assert identify._backbone_of(WeightFile(case[0]).tensors(), case[1]) == backbone
     for wrong in ({"norm_epsilon": 1e-4}, {"padding": "torch" if not arguments else "same"}):
         with pytest.raises(AssertionError):
             assert_parity(*case, **{**arguments, **wrong})
@@ -221,7 +221,7 @@ def test_timm_vit(tmp_path, name, backbone, shape):
     case = (tmp_path / "x.pth", "timm_vit", backbone, expected, x)
     arguments = {"activation": "quick_gelu"} if "quickgelu" in name else {}
     variables = assert_parity(*case, **arguments)
-    assert load._backbone_of(WeightFile(case[0]).tensors(), case[1]) == backbone
+    assert identify._backbone_of(WeightFile(case[0]).tensors(), case[1]) == backbone
     wrong = [{"norm_epsilon": 1e-4}, {"heads": 2}]
     wrong += [{"activation": "gelu" if arguments else "quick_gelu"}]
     if shape:

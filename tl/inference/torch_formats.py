@@ -14,6 +14,7 @@ from tl.models import vit
 from tl.models.backbone import FINAL
 from tl.probes.heads import Linear
 from tl.weights import convert, timm_names, trained
+from tl.weights.hub_folder import TORCHVISION
 from tl.weights.load import Pretrained
 from tl.weights.transformers_config import RESAMPLE
 
@@ -32,7 +33,7 @@ _SCHEMES = {
 }
 # Its tensors have torchvision's names, but torchvision has no such network.
 _NOT_IN_TORCHVISION = ("resnext101_32x4d",)
-_TORCHVISION_VITS = {"vit_base_patch16": "vit_b_16", "vit_base_patch32": "vit_b_32"}
+_IN_TORCHVISION = {ours: theirs for theirs, ours in TORCHVISION.items()}
 _CONFIG = "config.json"
 
 
@@ -123,7 +124,7 @@ def _called(network: Pretrained, kind: str) -> tuple[str, dict[str, Any]]:
         return "", arguments
     if isinstance(network.model, vit.VisionTransformer):
         if kind == "torchvision":
-            return _TORCHVISION_VITS.get(name, ""), arguments
+            return _IN_TORCHVISION.get(name, ""), arguments
         arguments.pop("norm_epsilon", None)  # which transformers' config says
     return name, arguments
 

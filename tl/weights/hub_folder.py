@@ -1,14 +1,15 @@
-"""Model folders as transformers and timm save them: their files, preprocessing and class names."""
+"""Model folders as transformers, timm and our exports have them: files, preprocessing, classes."""
 
 import collections
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tl.errors import UserError
 from tl.models import registry
-from tl.weights import timm_names, transformers_config
+from tl.weights import timm_names, trained, transformers_config
 from tl.weights.spec import Link, LocalFile, Preprocessing, WeightSpec
 from tl.weights.transformers_config import RESAMPLE
 
@@ -16,6 +17,8 @@ from tl.weights.transformers_config import RESAMPLE
 _FILES = ("model.safetensors", "pytorch_model.bin")
 _INDEX = ".index.json"
 _CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
+# torchvision's names of networks that have another one here.
+TORCHVISION = {"vit_b_16": "vit_base_patch16", "vit_b_32": "vit_base_patch32"}
 
 
 def refuse(directory: Path) -> None:
@@ -55,8 +58,8 @@ def describe(directory: Path, name: str, scheme: str) -> WeightSpec | None:
     """Returns the network in a folder with its preprocessing, or None if the folder does not say.
 
     Args:
-      directory: with a `config.json` of transformers or timm. transformers writes the preprocessing
-        into `preprocessor_config.json`.
+      directory: with a `config.json` of transformers, timm or our torchvision export. transformers
+        writes the preprocessing into `preprocessor_config.json`.
       name: of the set.
       scheme: of the tensors, a key of `naming.SCHEMES`.
 
@@ -66,12 +69,46 @@ def describe(directory: Path, name: str, scheme: str) -> WeightSpec | None:
     config = _config(directory)
     if not config:
         return None
-    try:
+    with _damage():
         if "pretrained_cfg" in config:
             return _of_timm(config, name, scheme)
+        if "model_type" not in config:
+            return _of_export(config, name, scheme)
         if not (directory / _PROCESSOR).is_file():
             return None
         return _of_transformers(config, _json(directory / _PROCESSOR), name, scheme)
+
+
+def network(directory: Path) -> tuple[str, dict[str, Any]] | None:
+    """Returns (backbone, its unusual arguments) of a folder's config, or None if there is none.
+
+    Args:
+      directory: see `describe`.
+
+    Raises:
+      UserError: the config is damaged, or describes something that is not supported here.
+    """
+    config = _config(directory)
+    if not config:
+        return None
+    with _damage():
+        return _network(config)
+
+
+def _network(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    if "pretrained_cfg" in config:
+        return timm_names.network(config)
+    if "model_type" in config:
+        return transformers_config.network(config)
+    name = config["architecture"]
+    return registry.get(TORCHVISION.get(name, name)).name, {}
+
+
+@contextlib.contextmanager
+def _damage() -> Iterator[None]:
+    """Turns what the content of a folder's files sets off into a UserError."""
+    try:
+        yield
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -91,7 +128,8 @@ def class_names(directory: Path) -> tuple[str, ...]:
     """
     config = _config(directory)
     within = config.get("pretrained_cfg") or {}
-    names = config.get("id2label") or config.get("label_names") or within.get("label_names") or ()
+    names = config.get("id2label") or config.get("label_names") or within.get("label_names")
+    names = names or config.get("classes") or ()
     if isinstance(names, Mapping):
         numbers = [str(number) for number in range(len(names))]
         if set(map(str, names)) != set(numbers):
@@ -109,7 +147,7 @@ def class_names(directory: Path) -> tuple[str, ...]:
 
 
 def _config(directory: Path) -> dict[str, Any]:
-    """Returns the folder's config; empty if it has none of transformers or timm.
+    """Returns the folder's config; empty if it has none of transformers, timm or our export.
 
     Raises:
       UserError: the file cannot be read, or is no JSON.
@@ -122,6 +160,8 @@ def _config(directory: Path) -> dict[str, Any]:
         raise UserError(f"its {_CONFIG} is damaged ({error}); restore it, or remove it") from error
     if not isinstance(config, dict):
         return {}
+    if {"architecture", "preprocessing"} <= config.keys():
+        return config
     if "architecture" in config and "pretrained_cfg" not in config:  # timm's older layout
         named = config.get("label_names", config.get("labels"))
         return {**config, "pretrained_cfg": config, "label_names": named}
@@ -136,7 +176,7 @@ def _json(path: Path) -> Any:
 
 
 def _of_timm(config: Mapping[str, Any], name: str, scheme: str) -> WeightSpec:
-    backbone, model_args = timm_names.network(config)
+    backbone, model_args = _network(config)
     cfg = config["pretrained_cfg"]
     channels, height, width = cfg["input_size"]
     crop_pct, mode = float(cfg["crop_pct"]), cfg.get("crop_mode", "center")
@@ -172,10 +212,23 @@ def _of_timm(config: Mapping[str, Any], name: str, scheme: str) -> WeightSpec:
     )
 
 
+def _of_export(config: Mapping[str, Any], name: str, scheme: str) -> WeightSpec:
+    backbone, model_args = _network(config)
+    return _spec(
+        name,
+        backbone,
+        scheme,
+        trained.preprocessing(config["preprocessing"]),
+        model_args,
+        str(config["licence"]),
+        config["link"],
+    )
+
+
 def _of_transformers(
     config: Mapping[str, Any], processor: Mapping[str, Any], name: str, scheme: str
 ) -> WeightSpec:
-    backbone, model_args = transformers_config.network(config)
+    backbone, model_args = _network(config)
     several = config.get("problem_type") == "multi_label_classification"
     return _spec(
         name,

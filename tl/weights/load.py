@@ -5,7 +5,6 @@ import hashlib
 import logging
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,8 @@ from tl.weights import (
     convert,
     fetch,
     hub_folder,
+    identify,
     naming,
-    prefixes,
     probe_head,
     readings,
     trained,
@@ -34,12 +33,10 @@ from tl.weights import (
 from tl.weights import classes as class_files
 from tl.weights.probe_head import ProbeHead
 from tl.weights.readers import WeightFile
-from tl.weights.schemes.scheme import COUNTER
 from tl.weights.schemes.vit import CLIP_PROJECTION
 from tl.weights.spec import LocalFile, WeightSpec
 
 _log = logging.getLogger(__name__)
-_DINOV2 = ("vit_small_patch14", "vit_base_patch14")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,44 +124,8 @@ def load(
         path, spec, tensors, sha256 = _read(name_or_path, like, cache_dir)
     try:
         catalog.refuse(sha256)
-        if average and spec:
-            raise UserError("leave `weights_average` out: it holds one network")
-        reading = None
-        literal = prefix.endswith((".", "/"))
-        if prefix and not literal:
-            tensors = prefixes.strip(tensors, prefix)
-        elif spec is None or literal:
-            reading = readings.find(tensors, average, prefix)
-            tensors = reading.tensors if reading else tensors
-        scheme = spec.scheme if spec else naming.detect(tensors)
-        found_at = prefix or (reading.prefix if reading else "")
-        if scheme == "timm_vit" and re.search("moco_v3|base_encoder", found_at):
-            raise UserError(
-                "it holds a vision transformer of MoCo v3, whose heads no tensor tells: its ViT-S "
-                "has 12 of them, where others have 6; it is not known here"
-            )
-        folder = path if os.path.isdir(path) else path.parent
-        named: tuple[str, ...] = ()
-        if spec is None or like:
-            naming.check_shapes(scheme, tensors)
-            told = None
-            if path in (folder, *hub_folder.weight_files(folder)):
-                hub_folder.refuse(folder)
-                named = hub_folder.class_names(folder)
-                told = None if like else hub_folder.describe(folder, str(path), scheme)
-            spec = told or _local_spec(path, tensors, scheme, like)
-        if reading:
-            width = registry.get(spec.backbone).outputs[FINAL].width
-            tensors, head = readings.with_head(reading, width)
-            if said := readings.described(reading, head):
-                choice = head or reading.average
-                _log.log(logging.WARNING if choice else logging.INFO, "%s: %s", path, said)
-        if reading and spec.backbone in _DINOV2 and "mask_token" in reading.foreign:
-            # Of DINOv2's authors, whose code resizes positions so; timm's file has no such token.
-            spec = dataclasses.replace(spec, model_args={**spec.model_args, "resize": "offset"})
-        if named and _head_classes(tensors, scheme):
-            spec = dataclasses.replace(spec, classes=named)
-        spec, model, variables = _build(spec, tensors, scheme, num_classes, drop_head, dtype)
+        spec, tensors = identify.identify(path, spec, tensors, like, prefix, average)
+        spec, model, variables = _build(spec, tensors, num_classes, drop_head, dtype)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if average:
@@ -189,14 +150,13 @@ def _named(file: str, spec: WeightSpec) -> tuple[str, ...]:
 def _build(
     spec: WeightSpec,
     tensors: Mapping[str, np.ndarray],
-    scheme: str,
     num_classes: int | None,
     drop_head: bool,
     dtype: Any,
 ) -> tuple[WeightSpec, Network, dict[str, Any]]:
-    spec = _with_grid(spec, tensors, scheme)
-    tensors = _without_projection(spec, tensors, scheme)
-    found = _head_classes(tensors, scheme)
+    spec = _with_grid(spec, tensors)
+    tensors = _without_projection(spec, tensors)
+    found = identify.head_classes(tensors, spec.scheme)
     if spec.classes and found != len(spec.classes):
         raise UserError(f"its head has {found} classes, expected the {len(spec.classes)} it names")
     if not drop_head:
@@ -204,7 +164,7 @@ def _build(
     wanted = (num_classes or 0) if drop_head else found
     model = registry.build(spec.backbone, num_classes=wanted, dtype=dtype, **spec.model_args)
     shapes = convert.shapes(model, spec.preprocessing.size)
-    variables = convert.to_variables(tensors, shapes, scheme, drop_head=drop_head)
+    variables = convert.to_variables(tensors, shapes, spec.scheme, drop_head=drop_head)
     if drop_head and wanted:
         head = shapes["params"]["head"]
         variables["params"]["head"] = {k: np.zeros(v.shape, np.float32) for k, v in head.items()}
@@ -213,14 +173,14 @@ def _build(
 
 
 def _without_projection(
-    spec: WeightSpec, tensors: Mapping[str, np.ndarray], scheme: str
+    spec: WeightSpec, tensors: Mapping[str, np.ndarray]
 ) -> Mapping[str, np.ndarray]:
     """Returns the tensors without a head that is no classifier.
 
     Such are the heads of public sets without classes. CLIP's is a projection without a bias, which
     timm writes as zeros.
     """
-    names = [naming.source_name(scheme, "head", leaf) for leaf in ("kernel", "bias")]
+    names = [naming.source_name(spec.scheme, "head", leaf) for leaf in ("kernel", "bias")]
     bias = tensors.get(names[1])
     public = not spec.num_classes and not isinstance(spec.source, LocalFile)
     size = 0 if bias is None or bias.any() else bias.size
@@ -230,12 +190,13 @@ def _without_projection(
     return {name: value for name, value in tensors.items() if name not in names}
 
 
-def _with_grid(spec: WeightSpec, tensors: Mapping[str, np.ndarray], scheme: str) -> WeightSpec:
+def _with_grid(spec: WeightSpec, tensors: Mapping[str, np.ndarray]) -> WeightSpec:
     """Returns the set with the side of the file's position table, if its network has one."""
     arguments = {**registry.get(spec.backbone).arguments, **spec.model_args}
     if "grid" not in arguments:
         return spec
-    table = naming.canonical(scheme, tensors).get(naming.source_name(scheme, "embed", "positions"))
+    name = naming.source_name(spec.scheme, "embed", "positions")
+    table = naming.canonical(spec.scheme, tensors).get(name)
     if table is None or table.ndim != 3:
         return spec  # which the conversion says
     grid = math.isqrt(table.shape[1] - arguments["cls_position"])
@@ -417,96 +378,3 @@ def _read_parts(files: Sequence[Path]) -> tuple[dict[str, np.ndarray], str]:
             raise UserError(f"{path}: another part of the model holds {twice[0]!r} too")
         tensors |= part
     return tensors, sha256.hexdigest()
-
-
-def _head_classes(tensors: Mapping[str, np.ndarray], scheme: str) -> int:
-    bias = naming.canonical(scheme, tensors).get(naming.source_name(scheme, "head", "bias"))
-    return 0 if bias is None else bias.size
-
-
-def _local_spec(
-    path: Path, tensors: Mapping[str, np.ndarray], scheme: str, like: str
-) -> WeightSpec:
-    like = like or _implied_set(tensors, scheme)
-    known = catalog.get(like)
-    if scheme == "keras" and known.scheme != "keras":
-        raise UserError(
-            f"it holds Keras weights (v1, BGR) and {like} is another network; expected the name "
-            f"of a Keras set, such as {known.backbone}.keras"
-        )
-    return dataclasses.replace(
-        known,
-        name=str(path),
-        source=LocalFile(str(path)),
-        scheme=scheme,
-        licence=known.licence if known.non_commercial else "",
-        top1=None,
-        top5=None,
-        measured="",
-        notes=f"architecture and preprocessing of {like}",
-        other_files=(),
-        link="softmax",  # a file that only resembles the set may have any head
-    )
-
-
-def _implied_set(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
-    """Returns the catalogue's name that follows from the names of a file's tensors alone."""
-    backbone = _backbone_of(tensors, scheme)
-    of_backbone = [s for s in map(catalog.get, catalog.names()) if s.backbone == backbone]
-    if not of_backbone:
-        raise UserError(
-            f"it holds a {backbone} and does not say how its images were made, and the catalogue "
-            f"has no {backbone}; expected a file or run that was trained here"
-        )
-    same_scheme = [spec.name for spec in of_backbone if spec.scheme == scheme]
-    if same_scheme and naming.get(scheme).implies_preprocessing:
-        return same_scheme[0]
-    others = [spec.name for spec in of_backbone if naming.get(spec.scheme).torch]
-    sets = [*same_scheme, *(name for name in others if name not in same_scheme)]
-    raise UserError(
-        f"it holds a {backbone} and does not say how its images were made; name the set whose "
-        f"architecture and preprocessing it takes, such as `weights_like={sets[0]}` (there are "
-        f"{', '.join(sets)})"
-    )
-
-
-def _backbone_of(tensors: Mapping[str, np.ndarray], scheme: str) -> str:
-    """Returns the backbone whose kernels, except the head's, have a file's names and shapes.
-
-    Shapes, not sizes: a convolution of more groups may be as large as one of more channels. Of
-    several it is the one that the other tensors' names fit best, such as those of running
-    statistics. If none has all shapes, it is the first one with the names.
-    """
-
-    def matched(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        # Tokens and position tables have three axes; the tables follow the size of the images.
-        return {k: () if len(v) == 3 else v for k, v in shapes.items() if len(v) > 1}
-
-    of_file = naming.canonical(scheme, tensors)
-    of_file.pop(naming.source_name(scheme, "head", "kernel"), None)
-    of_file.pop(naming.source_name(scheme, "head", "bias"), None)
-    alike: dict[str, int] = {}  # how many other names differ
-    same_names = []
-    known = [name for name in registry.names() if scheme in registry.get(name).schemes]
-    for backbone in known:
-        size = 64 * registry.get(backbone).multiple  # the names are the same at every size
-        shapes = convert.shapes(registry.build(backbone, num_classes=0), size)
-        wanted = convert.source_shapes(shapes, scheme)
-        joined = convert.joined(of_file, wanted)
-        found = matched({name: value.shape for name, value in joined.items()})
-        if found == matched(wanted):
-            names = {name for name in joined if not name.endswith(COUNTER)}
-            alike[backbone] = len(names ^ wanted.keys())
-            if not alike[backbone]:
-                return backbone
-        elif found.keys() == matched(wanted).keys():
-            same_names.append(backbone)
-    if alike:
-        return min(alike, key=alike.__getitem__)
-    if same_names:
-        return same_names[0]
-    count = len(matched({name: value.shape for name, value in of_file.items()}))
-    raise UserError(
-        f"its {count} kernels ({scheme} names) are those of no backbone here; "
-        f"expected one of {', '.join(known)}"
-    )

@@ -1,6 +1,6 @@
 """Public weights: what there is, and whether a file is what it should be.
 
-python -m experiments.weights list
+python -m experiments.weights list [--family=vit] [--licence=commercial] [--published]
 python -m experiments.weights show NAME
 python -m experiments.weights fetch NAME
 python -m experiments.weights verify NAME_OR_PATH [--reference=x_and_y.npz]
@@ -8,8 +8,9 @@ python -m experiments.weights convert NAME_OR_PATH --output=FILE [--scheme=huggi
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # importing them takes seconds, and `list` needs none
     import numpy as np
 
     from tl.weights.load import Pretrained
+    from tl.weights.spec import WeightSpec
 
 LIKE = flags.DEFINE_string("like", "", "weight set whose preprocessing a local file takes")
 PREFIX = flags.DEFINE_string("prefix", "", "prefix rule of a self-supervised checkpoint")
@@ -29,36 +31,83 @@ REFERENCE = flags.DEFINE_string(
     "reference", "", "verify: npz with x, normalised images [N, 3, H, W], and y, logits [N, C]"
 )
 OUTPUT = flags.DEFINE_string("output", "", "convert: the safetensors file to write")
-SCHEME = flags.DEFINE_string("scheme", "torchvision", "convert: whose tensor names to write")
+SCHEME = flags.DEFINE_string(
+    "scheme", "", "convert: whose tensor names to write, instead of the network's usual ones"
+)
+FAMILY = flags.DEFINE_string("family", "", "list: a part of the sets' names, such as vit")
+COMMERCIAL = "commercial"
+LICENCE = flags.DEFINE_string(
+    "licence", "", f"list: only sets with it, or {COMMERCIAL} for all that allow such use"
+)
+PUBLISHED = flags.DEFINE_bool("published", False, "list: only sets with a published accuracy")
 
 
 def list_sets() -> None:
-    """Prints every weight set of the catalogue."""
+    """Prints the sets of the catalogue that the flags leave, with a line between families."""
     import tabulate
 
-    from tl.weights import catalog, fetch
+    from tl.models import registry
+    from tl.weights import costs, fetch
 
-    rows = [
-        [
-            spec.name,
-            spec.preprocessing.size,
-            spec.top1 and 100 * spec.top1,
-            spec.top5 and 100 * spec.top5,
-            spec.licence,
-            "yes" if fetch.is_cached(spec, CACHE_DIR.value) else "",
-        ]
-        for spec in map(catalog.get, catalog.names())
+    rows: list[Any] = []
+    for _, family in itertools.groupby(_chosen(), lambda spec: registry.family(spec.backbone)):
+        rows += [
+            [
+                spec.name,
+                spec.preprocessing.size,
+                costs.parameters(spec) / 1e6,
+                costs.multiply_adds(spec),
+                spec.top1 and 100 * spec.top1,
+                spec.top5 and 100 * spec.top5,
+                spec.licence,
+                "yes" if fetch.is_cached(spec, CACHE_DIR.value) else "",
+            ]
+            for spec in family
+        ] + [tabulate.SEPARATING_LINE]
+    headers = ["name", "px", "params M", "GMAC", "top-1 %", "top-5 %", "licence", "here"]
+    formats = ("", "", ".1f", ".2f", ".3f", ".3f", "", "")
+    print(tabulate.tabulate(rows[:-1], headers, floatfmt=formats, missingval="-"))
+
+
+def _chosen() -> "list[WeightSpec]":
+    """Returns the sets that `list` prints, by family and network, the most accurate first.
+
+    Raises:
+      UserError: there are none.
+    """
+    from tl.models import registry
+    from tl.weights import catalog
+
+    specs = [catalog.get(name) for name in catalog.names()]
+    licences = dict.fromkeys(spec.licence for spec in specs)
+    if LICENCE.value not in ("", COMMERCIAL, *licences):
+        raise UserError(
+            f"--licence expected {COMMERCIAL}, for all that allow it, or one of "
+            f"{', '.join(licences)}, got {LICENCE.value}"
+        )
+    chosen = [
+        spec
+        for spec in specs
+        if FAMILY.value.lower() in spec.name
+        and LICENCE.value in ("", spec.licence, "" if spec.non_commercial else COMMERCIAL)
+        and not (PUBLISHED.value and spec.top1 is None)
     ]
-    headers = ["name", "px", "top-1 %", "top-5 %", "licence", "here"]
-    print(tabulate.tabulate(rows, headers, floatfmt=".3f", missingval="-"))
+    if not chosen:
+        raise UserError(
+            "no set is left; --family takes a part of a set's name, such as vit, resnext50, dinov2"
+        )
+    networks = registry.names()
+    return sorted(chosen, key=lambda s: (networks.index(s.backbone), -(s.top1 or 0)))
 
 
 def show(name: str) -> None:
     """Prints what the catalogue knows of a weight set."""
-    from tl.weights import catalog
+    from tl.weights import catalog, costs
     from tl.weights.spec import LocalFile
 
     spec = catalog.get(name)
+    print(f"{'parameters':14} {costs.parameters(spec):,}")
+    print(f"{'multiply-adds':14} {costs.multiply_adds(spec):.2f} billion for an image")
     for field in dataclasses.fields(spec):
         if value := getattr(spec, field.name):
             print(f"{field.name:14} {value}")
@@ -100,8 +149,9 @@ def convert(name_or_path: str) -> None:
     if not OUTPUT.value:
         raise UserError("convert needs --output=FILE")
     network = _load(name_or_path)
-    load.save(network.variables, OUTPUT.value, SCHEME.value)
-    print(f"wrote {OUTPUT.value} ({SCHEME.value} names)")
+    scheme = SCHEME.value or network.backbone.schemes[0]
+    load.save(network.variables, OUTPUT.value, scheme)
+    print(f"wrote {OUTPUT.value} ({scheme} names)")
     arguments = dict(network.spec.model_args)
     arguments.pop("grid", None)  # the others no tensor's name or shape tells
     if arguments:

@@ -10,6 +10,8 @@ from absl.testing import flagsaver
 from experiments import weights
 from tests import commands
 from tl.errors import UserError
+from tl.models import registry
+from tl.weights import catalog
 
 REFERENCE = commands.ROOT.parent / "shared" / "golden" / "lite0_ref.npz"
 
@@ -19,9 +21,30 @@ run = functools.partial(commands.run, "experiments.weights")
 def test_list_shows_every_set(tmp_path):
     lines = run("list", f"--cache_dir={tmp_path}").splitlines()
     (lite,) = [line for line in lines if line.startswith("efficientnet_lite0 ")]
-    assert lite.split() == ["efficientnet_lite0", "224", "75.100", "-", "Apache-2.0", "yes"]
+    expected = ["efficientnet_lite0", "224", "4.7", "0.38", "75.100", "-", "Apache-2.0", "yes"]
+    assert lite.split() == expected
     (swsl,) = [line for line in lines if line.startswith("resnet50.fb_swsl ")]
-    assert swsl.split() == ["resnet50.fb_swsl", "224", "81.146", "95.980", "CC-BY-NC-4.0"]
+    expected = ["resnet50.fb_swsl", "224", "25.6", "4.09", "81.146", "95.980", "CC-BY-NC-4.0"]
+    assert swsl.split() == expected
+    families = [line for line in lines if line.startswith("---")]
+    assert len(families) == len(set(map(registry.family, registry.names())))
+    names = [line.split()[0] for line in lines[2:] if not line.startswith("---")]
+    assert sorted(names) == sorted(catalog.names())
+
+
+def test_list_leaves_what_the_flags_ask_for():
+    def listed(*flags):
+        return [line.split()[0] for line in run("list", *flags).splitlines()[2:]]
+
+    names = listed("--family=DINOv2")
+    assert names[0] == "vit_small_patch14.dinov2" and len(names) == 4
+    commercial = listed("--family=resnet18", "--licence=commercial")
+    assert "resnet18.tv1" in commercial and "resnet18.fb_swsl" not in commercial
+    assert listed("--family=resnet18", "--licence=CC-BY-NC-4.0") == [
+        "resnet18.fb_swsl", "resnet18.fb_ssl"
+    ]  # fmt: skip
+    assert "vit_base_patch16.mae" in listed("--family=vit_base_patch16")
+    assert "vit_base_patch16.mae" not in listed("--family=vit_base_patch16", "--published")
 
 
 def test_show():
@@ -82,6 +105,8 @@ def test_a_reference_that_does_not_fit(tmp_path, content):
     [
         ([], "no command is called ''; there are 'convert', 'fetch'"),
         (["lsit"], "no command is called 'lsit'; the nearest are 'list'"),
+        (["list", "--family=swin"], "no set is left; --family takes a part of a set's name"),
+        (["list", "--licence=GPL"], "--licence expected commercial, for all that allow it, or one"),
         (["show"], "show takes 1 argument(s), got 0"),
         (["show", "resnet50.tv3"], "the nearest are 'resnet50.tv2'"),
         (["convert", "efficientnet_lite0"], "convert needs --output=FILE"),

@@ -34,6 +34,15 @@ def get(name: str) -> Backbone:
     return _BACKBONES[name]
 
 
+def family(name: str) -> str:
+    """Returns the name of the file that a network is in, such as 'resnet'.
+
+    Raises:
+      UserError: no such backbone.
+    """
+    return get(name).module.__module__.rpartition(".")[2]
+
+
 def build(name: str, **arguments: Any) -> Network:
     """Returns the Flax module of the backbone with this name.
 

@@ -52,8 +52,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.preprocess.geometry = ""  # resize_crop, crop_resize, whole
     config.preprocess.interpolation = ""  # nearest, bilinear, bicubic, lanczos
 
-    # Endpoints of the backbone to probe, each by itself; 'a+b' concatenates, `pixels` is the raw
-    # image. The network runs once for all of them.
+    # Endpoints of the backbone to probe, each by itself; 'a+b' concatenates, `earlier` stands for
+    # all stages or blocks but the last, `pixels` is the raw image. The network runs once for all.
     config.endpoints = ("pooled",)
 
     config.extract = ml_collections.ConfigDict()
@@ -92,10 +92,16 @@ def get_config() -> ml_collections.ConfigDict:
     # that the weights come with.
     config.train.head = "zero"
     # What does not move, by stage ('stem', 'stage1') or pattern ('stage[1-3]', '*/bn'): no
-    # gradient, no optimizer state, no weight decay, no batch statistics. 'stage4@100' under
-    # unfreeze takes stage4 out of it from step 100 on.
+    # gradient, no optimizer state, no weight decay, no batch statistics. 'earlier' is all before
+    # the last stage or block, '!head' takes the head out of what others froze: ('*', '!head').
+    # 'stage4@100' under unfreeze takes stage4 out from step 100 on.
     config.train.freeze = ()
     config.train.unfreeze = ()
+    # Low-rank adaptation: patterns of the kernels that get a trained product of two matrices. All
+    # else but the head is frozen, unless freeze says what is.
+    config.train.lora = ()
+    config.train.lora_rank = 8
+    config.train.wise_ft = False  # at the end, choose on val between the start and the end weights
     config.train.cache_prefix = False  # run the frozen stages once and train from their outputs
     # Batch normalisation: train; affine (scale and bias train, statistics stay); frozen (nothing
     # of it moves); recalibrate (as frozen, after its statistics were estimated on train).

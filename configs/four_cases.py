@@ -54,17 +54,22 @@ CIFAR = {
 SMALL = {"train.batch_size": 16, "train.steps": 150, "train.eval_every": 25}
 LARGE = {"train.batch_size": 48, "train.steps": 200, "train.eval_every": 40}
 
-# Where 'activations from earlier in the network' are chosen, on val: all stages but the last.
-# Averaged over a 2 x 2 grid, as in configs/quickstart.py; the final features have no grid.
-EARLIER = tuple(f"stage{i}" for i in range(1, 7))
+CASES = {
+    "small_similar": {**CIFAR, **SMALL, "data.examples_per_class": (20,)},
+    "small_different": {**DIGITS, **SMALL, "data.examples_per_class": (10,)},
+    "large_similar": {**CIFAR, **LARGE},
+    "large_different": {**DIGITS, **LARGE},
+}
 
 METHODS = {
     "final_probe": {"run": "probe", "endpoints": ("pooled",)},
-    "earlier_probe": {"run": "probe", "endpoints": EARLIER},
+    # Which of the earlier endpoints is chosen on val. They are averaged over a 2 x 2 grid, as in
+    # configs/quickstart.py; the final features have no grid.
+    "earlier_probe": {"run": "probe", "endpoints": ("earlier",)},
     "fine_tune_all": {},
     # Images are not augmented, so what is frozen runs once.
     "fine_tune_last": {
-        "train.freeze": ("stem", *EARLIER),
+        "train.freeze": ("earlier",),
         "train.cache_prefix": True,
         "augment.flip": 0.0,
         "augment.shift": 0.0,
@@ -81,7 +86,8 @@ METHODS = {
 }
 
 
-def get_config() -> ConfigDict:
+def get_base() -> ConfigDict:
+    """Returns the config that all runs start from."""
     base = common.get_config()
     base.preprocess.geometry = "whole"
     base.preprocess.interpolation = "bicubic"
@@ -93,16 +99,15 @@ def get_config() -> ConfigDict:
     base.optim.learning_rate = 1e-3
     base.optim.warmup = 0.1
     base.optim.weight_decay = 0.01
+    return base
+
+
+def get_config() -> ConfigDict:
     return study(
         "The four cases: six ways to use a pre-trained network",
-        base,
+        get_base(),
         axes={
-            "case": {
-                "small_similar": {**CIFAR, **SMALL, "data.examples_per_class": (20,)},
-                "small_different": {**DIGITS, **SMALL, "data.examples_per_class": (10,)},
-                "large_similar": {**CIFAR, **LARGE},
-                "large_different": {**DIGITS, **LARGE},
-            },
+            "case": CASES,
             "method": METHODS,
             "seed": (0, 1, 2, 3, 4),
         },

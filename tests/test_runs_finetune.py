@@ -389,6 +389,48 @@ def test_statistics_of_new_images_and_nothing_else(config, weights, tmp_path):
     assert result["steps"] == {"planned": 0, "done": 0}
 
 
+def test_low_rank_matrices_and_the_head_alone_train(config, weights, tmp_path):
+    """They become part of the kernels wherever the run is read."""
+    fields = {"train.lora": ("stage1",), "train.lora_rank": 2, "train.max_to_keep": 2}
+    result, _ = tiny.run(config(**fields), tmp_path)
+    before, state = begun(weights), kept(tmp_path)
+    head = {"params/head/kernel", "params/head/bias"}
+    kernels = {p for p in before if p.startswith("params/stage1") and p.endswith("/kernel")}
+    matrices = {p.replace("kernel", name) for p in kernels for name in ("lora_a", "lora_b")}
+    assert kernels and state.keys() - before.keys() == matrices
+    assert not moved(before, {path: state[path] for path in before})
+    assert moved(before, tree.leaves(load(str(tmp_path)).variables)) == kernels
+    sizes = sum(state[path].size for path in (*matrices, *head))
+    assert result["parameters"]["trained"] == sizes
+    again, _ = tiny.run(
+        config(weights=str(tmp_path), **{"train.head": "keep", "train.epochs": 0.0}), tmp_path / "x"
+    )
+    assert again["test"]["top1"] == result["test"]["top1"]
+
+
+def test_weights_between_start_and_end(config, weights, tmp_path):
+    fields = {"train.wise_ft": True, "train.head": "probe", "train.norm": "frozen"}
+    result, log = tiny.run(config(**fields), tmp_path)
+    rows = result["wise_ft"]
+    assert [row["share"] for row in rows] == [i / 10 for i in range(11)]
+    assert rows[10]["val_top1"] == max(row["val_top1"] for row in result["curve"])
+    best = max(row["val_top1"] for row in rows)
+    share = result["selected"]["wise_ft"]
+    assert result["val"]["top1"] == best == rows[round(10 * share)]["val_top1"]
+    assert f"{share:g} of the way from the start" in log
+    # The file holds what was chosen.
+    read, start, end = (
+        load(str(tmp_path / "model.safetensors")).variables,
+        begun(weights),
+        kept(tmp_path),
+    )
+    path = "params/stem/conv/kernel"
+    expected = start[path] + share * (end[path] - start[path])
+    np.testing.assert_allclose(tree.leaves(read)[path], expected, atol=1e-6)
+    built = page.build(tmp_path).read_text()
+    assert "Between start and end" in built and "as WiSE-FT" in built
+
+
 def test_early_stopping(config, tmp_path):
     fields = {
         "train.norm": "frozen",

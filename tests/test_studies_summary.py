@@ -47,6 +47,7 @@ def test_the_runs(study):
         "test_top1": 0.92,
         "test_top1_ci95": [0.92 - 0.1, 0.92 + 0.1],
         "count": 100,
+        "trained": None,
         "seconds": 2.0,
         "selected": {"endpoint": "stem"},
     }
@@ -70,6 +71,23 @@ def test_the_cells(study):
     assert (one["seeds"], one["failed"], one["mean"]) == (1, 1, 0.5)
     assert (one["interval"], one["ci95"]) == ("over test images", [0.4, 0.6])
     assert (none["seeds"], none["failed"], none["mean"], none["ci95"]) == (0, 0, None, None)
+
+
+def test_the_costs_are_means_over_finished_runs(study):
+    folder, found = study
+    assert found["costs"] == [
+        {"level": "a", "trained": None, "seconds": 2.0},
+        {"level": "b", "trained": None, "seconds": 2.0},
+    ]
+    result = folder / "runs" / "b-examples5-seed0" / "result.json"
+    files.write_json(result, {**json.loads(result.read_text()), "parameters": {"trained": 1234}})
+    methods = {"a": {"run": "probe"}, "b": {}, "c": {}}
+    plan = studies.plan({"method": methods, "examples": (5,), "seed": (0, 1)})
+    again = summary.summarise(plan, folder)
+    assert again["costs"][1]["trained"] == 1234
+    costs = summary.tables(again).split("\n\n")[2].splitlines()
+    assert costs[0].split() == ["method", "trained", "parameters", "seconds", "a", "run"]
+    assert [line.split() for line in costs[2:]] == [["a", "–", "2.0"], ["b", "1,234", "2.0"]]
 
 
 def test_seeds_that_do_not_differ_tell_nothing(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from tests.networks import tiny_resnet
 from tl import tree
 from tl.errors import UserError
+from tl.models import lora
 from tl.models.backbone import Backbone, blocks
 from tl.models.resnet import ResNet
 from tl.train import freezing as fr
@@ -266,3 +267,26 @@ def test_table_totals_are_those_of_the_network(variables):
     size = sum(leaf.size for leaf in paths.values())
     stem = sum(leaf.size for path, leaf in paths.items() if path.startswith("stem/"))
     assert total[1:3] == [f"{len(paths) - 3} / {len(paths)}", f"{size - stem:,} / {size:,}"]
+
+
+def test_an_exclamation_mark_takes_out_of_what_is_frozen(variables):
+    freezing = fr.make_freezing(variables, ("*", "!head", "!*/bias"), "train")
+    params = tree.leaves(variables["params"])
+    trains = {path for path in params if path.startswith("head/") or path.endswith("/bias")}
+    assert freezing.params == params.keys() - trains
+    assert freezing.statistics == tree.leaves(variables["batch_stats"]).keys()
+    for freeze, message in (
+        (("!head",), r"^train.freeze: \('!head',\) takes something out and freezes nothing"),
+        (("*", "!haed"), r"^train.freeze: 'haed' matches no parameter; the nearest are 'head'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            fr.make_freezing(variables, freeze, "train")
+
+
+def test_what_is_added_to_a_kernel_always_trains(variables):
+    params = lora.added(variables["params"], ("stage1",), 1, seed=0)
+    freezing = fr.make_freezing({**variables, "params": params}, ("*", "!head"), "train")
+    trains = tree.leaves(params).keys() - freezing.params
+    assert {path for path in trains if not path.startswith("head/")} == {
+        path for path in tree.leaves(params) if lora.is_matrix(path)
+    }

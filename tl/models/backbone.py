@@ -1,6 +1,8 @@
 """The contract of a backbone: all that other code may know of a network."""
 
 import dataclasses
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,6 +10,8 @@ from tl.errors import UserError
 
 KINDS = ("map", "tokens", "vector")
 FINAL, LOGITS = "pooled", "logits"
+# In a config it stands for the network's own `earlier` endpoints.
+EARLIER = "earlier"
 
 
 @runtime_checkable
@@ -105,6 +109,42 @@ class Backbone:
     def endpoints(self) -> tuple[str, ...]:
         """Names of all outputs, in order of computation."""
         return (*self.outputs, LOGITS)
+
+    @property
+    def earlier(self) -> tuple[str, ...]:
+        """Maps and tokens between the first and the last: activations from earlier in the network.
+
+        >>> from tl.models import registry
+        >>> registry.get("resnet50").earlier
+        ('stage1', 'stage2', 'stage3')
+        """
+        return self._spatial[1:-1]
+
+    @property
+    def _spatial(self) -> tuple[str, ...]:
+        return tuple(name for name, output in self.outputs.items() if output.kind != "vector")
+
+    def named_endpoints(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Returns the endpoints that a config names, each once; `earlier` stands for several."""
+        named = [self.earlier if name == EARLIER else (name,) for name in names]
+        return tuple(dict.fromkeys(itertools.chain(*named)))
+
+    def named_modules(self, patterns: Sequence[str]) -> tuple[str, ...]:
+        """Returns the patterns of modules that a config names.
+
+        Args:
+          patterns: see `tl.train.freezing.phases`. `earlier`, as such or in `!earlier` and
+            `earlier@STEP`, stands for all modules before the last map or tokens, the first one too.
+        """
+        named: list[str] = []
+        for pattern in patterns:
+            stands = re.fullmatch(rf"(!?){EARLIER}(@.*)?", pattern)
+            named += (
+                [f"{stands[1]}{module}{stands[2] or ''}" for module in self._spatial[:-1]]
+                if stands
+                else [pattern]
+            )
+        return tuple(dict.fromkeys(named))
 
     def layer_of(self, path: str) -> str:
         """Returns the layer of a parameter's path.

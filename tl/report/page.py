@@ -44,6 +44,7 @@ SECTIONS: Mapping[str, Mapping[str, Blocks]] = {  # of each kind of run, in read
         **_EVIDENCE,
         **_USE,
         "Learning curves": sections.learning_curves,
+        "Between start and end": sections.between,
         "Augmented images": sections.augmented,
         **_WHAT_RAN,
     },

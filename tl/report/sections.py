@@ -80,6 +80,22 @@ def endpoints(run: Run) -> list[Block]:
     return []
 
 
+def between(run: Run) -> list[Block]:
+    """Returns the val accuracy of weights between the start and the end of fine-tuning."""
+    rows, chosen = run.result.get("wise_ft"), run.result["selected"].get("wise_ft")
+    if not rows:
+        return []
+    text = (
+        "Weights on the straight line from the start of training (0) to its end (1), as WiSE-FT "
+        f"has them. {chosen:g} has the highest accuracy on val and was kept."
+    )
+    cells: list[list[Cell | str]] = [
+        [f"{row['share']:g}", percent(row["val_top1"]), f"{row['val_loss']:.4f}"] for row in rows
+    ]
+    caption = "Share of the way from start to end"
+    return [Text(text), Table(caption, ["share", "val top-1", "val loss (nats)"], cells)]
+
+
 def selection(run: Run) -> list[Block]:
     """Returns what a probe chose from: endpoints and strengths, on val."""
     grid, endpoints = (run.result[key] for key in ("grid", "endpoints"))

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from matplotlib.figure import Figure
 
-from tl.report import fonts, study_figures
+from tl.report import fonts, study_figures, tables
 from tl.report.blocks import (
     Block,
     Cell,
@@ -93,7 +93,11 @@ def cells(run: Run) -> list[Block]:
         ],
     )
     about = "; ".join(sorted({c["interval"] for c in study["cells"] if c["interval"]}))
-    return [table, *([Text(f"Intervals: {about}.")] if about else [])]
+    found = [table, *([Text(f"Intervals: {about}.")] if about else [])]
+    if study.get("costs"):  # older studies have none
+        columns, costs = tables.cost_rows(study)
+        found.append(Table("What a run costs, mean over runs", columns, costs))
+    return found
 
 
 def plots(run: Run) -> list[Block]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from tl.results.formats import in_folds, in_percent, setting, with_interval
+from tl.results.formats import NONE, in_folds, in_percent, setting, with_interval
 
 
 def study_table(study: Sequence[Mapping[str, Any]]) -> str:
@@ -70,6 +70,8 @@ def finetune_table(result: Mapping[str, Any]) -> str:
     """Returns the headline of a fine-tuning run's `result.json`, a fact a row."""
     data, selected, val, seconds = (result[k] for k in ("data", "selected", "val", "seconds"))
     parameters, steps = result["parameters"], result["steps"]
+    share = selected.get("wise_ft")
+    between = "" if share is None else f", {share:g} of the way from the start"
     return _facts(
         {
             "data": f"{data['name']}, {data['classes']} classes: {data['train']} train, "
@@ -77,13 +79,33 @@ def finetune_table(result: Mapping[str, Any]) -> str:
             "weights": result["weights"]["name"],
             "trained": f"{parameters['trained']:,} of {parameters['all']:,} parameters, "
             f"{steps['done']:,} of {steps['planned']:,} steps",
-            "selected on val": f"step {selected['step']}, epoch {selected['epoch']:.1f}",
+            "selected on val": f"step {selected['step']}, epoch {selected['epoch']:.1f}{between}",
             "val top-1": f"{in_percent(val['top1'])} % of {val['count']}",
             **_test_facts(result["test"]),
             "seconds": f"{seconds['train']:.1f} train, {seconds['waiting_for_data']:.1f} of it "
             f"waiting for images; {seconds['total']:.1f} total",
         }
     )
+
+
+def cost_rows(study: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Returns (columns, rows) of what the runs of a study cost, by the axis that goes across."""
+    columns = [study["columns"], "trained parameters", "seconds a run"]
+    rows = [
+        [
+            cost["level"],
+            NONE if cost["trained"] is None else f"{cost['trained']:,.0f}",
+            f"{cost['seconds']:,.1f}",
+        ]
+        for cost in study["costs"]
+    ]
+    return columns, rows
+
+
+def cost_table(study: Mapping[str, Any]) -> str:
+    """Returns `cost_rows` for the console."""
+    columns, rows = cost_rows(study)
+    return tabulate(rows, headers=columns, disable_numparse=True, colalign=["left", "right", "right"])
 
 
 def evaluation_table(result: Mapping[str, Any]) -> str:

@@ -39,9 +39,9 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Featur
       UserError: weights, data or endpoints that cannot be had.
     """
     start = time.perf_counter()
-    wanted = options.features(config)
     weights = options.weights(config)
     network = load(weights.name, **weights.reading)
+    wanted = options.features(config).of(network.backbone)
     opened = sources.open_sources(options.data(config), labelled=False)
     stores = stored_features(wanted, network, opened, log)
     begin(workdir)

@@ -24,7 +24,7 @@ from tl.runs.outcome import describe_data, describe_weights, usage, write_report
 from tl.runs.parts import divide, labels_of
 from tl.runs.probe_head import fit_head
 from tl.runs.workdir import CHECKPOINTS, begin, replaces
-from tl.train import freezing, session, start
+from tl.train import freezing, session, start, wise_ft
 from tl.train.evaluator import Evaluator
 from tl.train.inputs import image_inputs
 from tl.train.loop import Progress
@@ -34,6 +34,7 @@ from tl.train.recipe import Recipe
 from tl.train.session import Session
 from tl.train.state import TrainState
 from tl.weights import trained
+from tl.weights.load import Pretrained
 
 WEIGHTS = "model.safetensors"
 CURVE = "learning_curve.png"
@@ -84,7 +85,8 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     extraction = dataclasses.replace(options.extraction(config), dtype=recipe.dtype)
     root = options.feature_root(config)
     network = start.initial_network(recipe, opened["train"].classes)
-    plan = make_plan(recipe, network)
+    recipe = recipe.of(network.backbone)
+    plan = make_plan(recipe, start.with_lora(network, recipe))
     log("\n" + plan.tables(freezing.table) + "\n")
     if recipe.cache_prefix:
         inputs = prefix.cached(plan, parts, extraction, root, log)
@@ -97,7 +99,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     )
     solver = next((s for s in options.solvers(config) if isinstance(s, Logistic)), Logistic())
 
-    def first_state() -> TrainState:
+    def started_from() -> Pretrained:
         started = network
         if recipe.norm == "recalibrate":
             started = recalibrate(started, recipe.freeze, inputs, recipe.batch_size, parallel)
@@ -105,7 +107,11 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         if recipe.head == "probe":
             head = fit_head(started, parts, extraction, root, solver, log)
             started = started.with_head(head)
-        return session.begin(plan, started.variables, parallel)
+        return started
+
+    def first_state() -> TrainState:
+        variables = start.with_lora(started_from(), recipe).variables
+        return session.begin(plan, variables, parallel)
 
     # An earlier run is not replaced before this one has what it starts from.
     first = first_state() if replaces(workdir) else None
@@ -141,6 +147,15 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     best = progress.best()
     saved, _ = checkpoint.read(workdir / CHECKPOINTS, best["step"])
     variables = trained.evaluated_variables(saved)
+    selected = {"method": "fine-tune", "step": best["step"], "epoch": best["epoch"]}
+    val_top1, between = best["val_top1"], list[dict[str, float]]()
+    if recipe.wise_ft:
+        variables, between, chosen = wise_ft.choose(
+            started_from().variables,
+            variables,
+            lambda variables: evaluator.metrics(parallel.replicate(variables), "val"),
+        )
+        selected["wise_ft"], val_top1 = between[chosen]["share"], between[chosen]["val_top1"]
     before_test = time.perf_counter()
     test, temperature = testing.score(
         evaluator, parallel.replicate(variables), parts, network.spec, recipe.seed, workdir
@@ -160,10 +175,11 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         "kind": "finetune",
         "data": describe_data(opened, {part: len(rows) for part, (_, rows) in parts.items()}),
         "weights": describe_weights(network),
-        "selected": {"method": "fine-tune", "step": best["step"], "epoch": best["epoch"]},
-        "val": {"top1": best["val_top1"], "count": len(parts["val"][1])},
+        "selected": selected,
+        "val": {"top1": val_top1, "count": len(parts["val"][1])},
         "test": test.as_dict(),
         "curve": progress.curve,
+        **({"wise_ft": between} if between else {}),
         "steps": {"planned": recipe.cadence.steps, "done": progress.curve[-1]["step"]},
         "rule": recipe.ruled,
         "parameters": plan.parameter_counts(),

@@ -13,6 +13,7 @@ from tl.data.transforms import Overrides
 from tl.errors import UserError, nearest
 from tl.features.network import Extraction
 from tl.fields import flat, nested
+from tl.models.backbone import Backbone
 from tl.probes.solvers import SOLVERS, Solver
 from tl.train import losses
 from tl.train.hyperrule import bit_hyperrule
@@ -44,6 +45,18 @@ class Features:
     root: Path
     verify_rows: int
     skip_corrupt: bool
+
+    def of(self, backbone: Backbone) -> "Features":
+        """Returns the same with the endpoints that a network calls `earlier`."""
+        return dataclasses.replace(
+            self,
+            extraction=dataclasses.replace(
+                self.extraction, endpoints=backbone.named_endpoints(self.extraction.endpoints)
+            ),
+            required={
+                field: backbone.named_endpoints(names) for field, names in self.required.items()
+            },
+        )
 
 
 RULES = {"bit": bit_hyperrule}
@@ -227,8 +240,9 @@ def recipe(
     config, ruled = _with_rule(config, num_examples, image_shape)
     train = config.train
     same = (
-        "start", "head", "freeze", "unfreeze", "norm", "cache_prefix", "dtype", "batch_size",
-        "accumulate", "dropout", "label_smoothing", "ema_decay", "max_to_keep", "rule",
+        "start", "head", "freeze", "unfreeze", "lora", "lora_rank", "wise_ft", "norm",
+        "cache_prefix", "dtype", "batch_size", "accumulate", "dropout", "label_smoothing",
+        "ema_decay", "max_to_keep", "rule",
     )  # fmt: skip
     mixed = ("mixup", "cutmix")
     return Recipe(

@@ -52,9 +52,9 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     start = time.perf_counter()
     options.check_lists(config)
     solvers, data = options.solvers(config), options.data(config)
-    wanted = options.features(config)
     weights = options.weights(config)
     network = load(weights.name, **weights.reading)
+    wanted = options.features(config).of(network.backbone)
     opened = sources.open_sources(data)
     stores = stored_features(wanted, network, opened, log)
     extracted = time.perf_counter()
@@ -79,7 +79,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     summary, headline = probe_grid.run(
         divisions,
         classes=classes,
-        endpoints=config.endpoints,
+        endpoints=network.backbone.named_endpoints(config.endpoints),
         solvers=solvers,
         record=record,
         groups=grouping.names_of(opened["test"]),

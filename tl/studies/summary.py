@@ -11,6 +11,7 @@ import numpy as np
 from tabulate import tabulate
 
 from tl.files import replacing, write_json
+from tl.report.tables import cost_table
 from tl.results.formats import with_interval
 from tl.results.intervals import seeds_interval
 from tl.results.run import SCHEMA
@@ -44,6 +45,7 @@ def summarise(plan: Plan, folder: Path) -> dict[str, Any]:
         "metric": "test_top1",
         "runs": rows,
         "cells": _cells(rows),
+        "costs": _costs(rows, plan.columns),
         "claims": [claims.judge(claim, rows, folder) for claim in plan.claims],
         "seconds": sum(row["seconds"] or 0.0 for row in rows),
         "warnings": warnings,
@@ -68,7 +70,7 @@ def _row(run: Run, standing: study_folder.Standing) -> dict[str, Any]:
         "status": standing.status,
         "error": standing.error and standing.error["error"],
         **dict.fromkeys(
-            ("val_top1", "test_top1", "test_top1_ci95", "count", "seconds", "selected")
+            ("val_top1", "test_top1", "test_top1_ci95", "count", "trained", "seconds", "selected")
         ),
     }
     if found := standing.result:
@@ -77,6 +79,7 @@ def _row(run: Run, standing: study_folder.Standing) -> dict[str, Any]:
             "test_top1": found["test"]["top1"],
             "test_top1_ci95": found["test"]["top1_ci95"],
             "count": found["test"]["count"],
+            "trained": found.get("parameters", {}).get("trained"),
             "seconds": study_folder.taken(found),
             "selected": found["selected"],
             **{name: found["test"][name] for name in ("groups",) if name in found["test"]},
@@ -119,12 +122,37 @@ def _cells(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return cells
 
 
+def _costs(rows: Sequence[Mapping[str, Any]], columns: str) -> list[dict[str, Any]]:
+    """Returns mean seconds and trained parameters of the finished runs at each level of an axis.
+
+    A probe trains no parameter of the network: its count is None.
+    """
+    levels: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["status"] == "done":
+            levels.setdefault(row["levels"].get(columns, ""), []).append(row)
+    return [
+        {
+            "level": level,
+            "trained": _mean([row["trained"] for row in done if row["trained"] is not None]),
+            "seconds": _mean([row["seconds"] for row in done]),
+        }
+        for level, done in levels.items()
+    ]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
 def to_csv(study: Mapping[str, Any]) -> str:
     """Returns a study's runs as CSV, one in each row; accuracies are fractions."""
     rows: list[dict[str, Any]] = []
     for run in study["runs"]:
         low, high = run["test_top1_ci95"] or (None, None)
-        same = ("name", "kind", "status", "val_top1", "test_top1", "count", "seconds", "error")
+        same = (
+            "name", "kind", "status", "val_top1", "test_top1", "count", "trained", "seconds", "error"
+        )  # fmt: skip
         row = {
             **{name: run[name] for name in same},
             "test_top1_low": low,
@@ -163,6 +191,8 @@ def tables(study: Mapping[str, Any]) -> str:
             colalign=["left"] * len(others) + ["right"] * len(study["axes"][columns]),
         ),
     ]
+    if study["costs"]:
+        parts.append(cost_table(study))
     if study["claims"]:
         parts.append("\n".join(f"{c['text']}: {c['verdict']}. {c['why']}" for c in study["claims"]))
     return "\n\n".join(parts)

@@ -7,6 +7,7 @@ from typing import Any
 from tl.data.augment import Augmentation
 from tl.data.transforms import Overrides
 from tl.errors import UserError, nearest
+from tl.models.backbone import Backbone
 from tl.train.freezing import NORMS
 from tl.train.loop import Cadence
 from tl.train.losses import Loss
@@ -31,6 +32,8 @@ class Recipe:
       head: `zero`, `random`, `probe` (a linear probe's solution) or `keep`.
       freeze: patterns of frozen leaves, see `tl.train.freezing`.
       unfreeze: 'PATTERN@STEP': leaves that match train from that step on.
+      lora, lora_rank: see `tl.models.lora.added`; without patterns nothing is added.
+      wise_ft: choose between the start and the end weights, see `tl.train.wise_ft`.
       norm: one of `tl.train.freezing.NORMS`.
       norm_momentum: share of old batch statistics kept in an update; `kornblith` for
         `hyperrule.kornblith_momentum`, None for the weights' own.
@@ -59,6 +62,9 @@ class Recipe:
     head: str
     freeze: tuple[str, ...]
     unfreeze: tuple[str, ...]
+    lora: tuple[str, ...]
+    lora_rank: int
+    wise_ft: bool
     norm: str
     norm_momentum: float | str | None
     cache_prefix: bool
@@ -77,6 +83,15 @@ class Recipe:
     rule: str = ""
     ruled: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    def of(self, backbone: Backbone) -> "Recipe":
+        """Returns the same with what is frozen spelt out for a network, see `named_modules`."""
+        default = ("*", "!head") if self.lora else ()
+        return dataclasses.replace(
+            self,
+            freeze=backbone.named_modules(self.freeze or default),
+            unfreeze=backbone.named_modules(self.unfreeze),
+        )
+
     def __post_init__(self) -> None:
         names = {"start": STARTS, "head": HEADS, "norm": NORMS, "dtype": DTYPES}
         for field, known in names.items():
@@ -84,7 +99,7 @@ class Recipe:
                 raise UserError(
                     f"there is no {name!r}{nearest(name, known)}", field=f"train.{field}"
                 )
-        for field in ("batch_size", "accumulate", "max_to_keep"):
+        for field in ("batch_size", "accumulate", "max_to_keep", "lora_rank"):
             if getattr(self, field) < 1:
                 raise UserError(
                     f"expected at least 1, got {getattr(self, field)}", field=f"train.{field}"

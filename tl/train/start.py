@@ -11,6 +11,7 @@ from flax import linen as nn
 from jaxtyping import Float32
 
 from tl.errors import UserError
+from tl.models import lora
 from tl.models.backbone import Network
 from tl.train.hyperrule import kornblith_momentum
 from tl.train.recipe import Recipe
@@ -56,6 +57,18 @@ def initial_network(recipe: Recipe, classes: Sequence[str]) -> Pretrained:
     elif recipe.head == "random":
         started = started.with_head(_initial_head(loaded.variables["params"]["head"], recipe.seed))
     return started
+
+
+def with_lora(network: Pretrained, recipe: Recipe) -> Pretrained:
+    """Returns the network with the matrices of low-rank adaptation, if the recipe has it.
+
+    Raises:
+      UserError: see `tl.models.lora.added`.
+    """
+    if not recipe.lora:
+        return network
+    params = lora.added(network.variables["params"], recipe.lora, recipe.lora_rank, recipe.seed)
+    return dataclasses.replace(network, variables={**network.variables, "params": params})
 
 
 def _check_classes(loaded: Pretrained, classes: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from tl import metrics, tree
+from tl.models import lora
 from tl.models.backbone import LOGITS, Network
 from tl.models.layers import Train
 from tl.train.losses import LossFunction
@@ -36,7 +37,7 @@ def forward(
     """Runs a network to its logits.
 
     Args:
-      variables: `params` and `batch_stats`.
+      variables: `params`, also with the matrices of `tl.models.lora`, and `batch_stats`.
       inputs: normalised images `[N, H, W, 3]` or, with `start`, the output of that endpoint.
       key: of the dropout before the head; with None nothing is dropped.
       model: the Flax module.
@@ -46,6 +47,7 @@ def forward(
     Returns:
       (logits float32 `[N, C]`, batch_stats after the update).
     """
+    variables = {**variables, "params": lora.merged(variables["params"])}
     rngs = {} if key is None else {"dropout": key}
     if not train:
         outputs = model.apply(variables, inputs, start=start, rngs=rngs)

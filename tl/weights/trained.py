@@ -13,7 +13,7 @@ import safetensors.numpy
 from tl import tree
 from tl.errors import UserError
 from tl.files import replacing
-from tl.models import registry
+from tl.models import lora, registry
 from tl.weights import convert
 from tl.weights.readers import safetensors_header
 from tl.weights.spec import LINKS, LocalFile, Preprocessing, WeightSpec
@@ -218,10 +218,13 @@ def evaluated_variables(state: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the variables to evaluate: the averaged ones if a checkpoint has them, else the raw.
 
     Args:
-      state: of a checkpoint.
+      state: of a checkpoint; the matrices of `tl.models.lora` become part of their kernels.
     """
     chosen = state if state.get("ema") is None else state["ema"]
-    return {name: chosen.get(name) or {} for name in ("params", "batch_stats")}
+    return {
+        "params": lora.merged(chosen["params"]),
+        "batch_stats": chosen.get("batch_stats") or {},
+    }
 
 
 def _scheme(backbone: str) -> str:

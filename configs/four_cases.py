@@ -36,6 +36,8 @@ With these, small and different held (+5.1), and large and different was within 
 per class is not large, and the learning rates are the best of two or three tried on val.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import common
@@ -61,7 +63,7 @@ CASES = {
     "large_different": {**DIGITS, **LARGE},
 }
 
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
     "final_probe": {"run": "probe", "endpoints": ("pooled",)},
     # Which of the earlier endpoints is chosen on val. They are averaged over a 2 x 2 grid, as in
     # configs/quickstart.py; the final features have no grid.

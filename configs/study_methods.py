@@ -3,11 +3,12 @@
   python -m experiments.ablate --config=configs/study_methods.py --workdir=STUDY
 
 What transfer research compares, on the four cases of configs/four_cases.py, with the trained
-parameters and the seconds of each. docs/finetune.md defines the methods; `surgical` trains the first
-stage (Lee et al. 2023) and `lora` adds to all kernels. Another network is
+parameters and the seconds of each. docs/finetune.md defines the methods; `surgical` trains the
+first stage (Lee et al. 2023) and `lora` adds to all kernels. Another network is
 --config.base.weights=NAME; a vision transformer has no stage1 and no batch normalisation, so its
-`surgical` and `norms` fail, and the others are done. CIFAR-10 is looked for as configs/four_cases.py
-says. --config.only="('case=small_different','case=large_different')" leaves it out.
+`surgical` and `norms` fail, and the others are done. CIFAR-10 is looked for as
+configs/four_cases.py says; --config.only="('case=small_different','case=large_different')" leaves
+it out.
 """
 
 from ml_collections import ConfigDict

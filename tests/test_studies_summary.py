@@ -5,6 +5,7 @@ import pytest
 
 from tests import studies
 from tl import files
+from tl.results.formats import NONE
 from tl.studies import folder as study_folder
 from tl.studies import summary
 
@@ -87,7 +88,7 @@ def test_the_costs_are_means_over_finished_runs(study):
     assert again["costs"][1]["trained"] == 1234
     costs = summary.tables(again).split("\n\n")[2].splitlines()
     assert costs[0].split() == ["method", "trained", "parameters", "seconds", "a", "run"]
-    assert [line.split() for line in costs[2:]] == [["a", "–", "2.0"], ["b", "1,234", "2.0"]]
+    assert [line.split() for line in costs[2:]] == [["a", NONE, "2.0"], ["b", "1,234", "2.0"]]
 
 
 def test_seeds_that_do_not_differ_tell_nothing(tmp_path):

@@ -93,7 +93,7 @@ def cells(run: Run) -> list[Block]:
         ],
     )
     about = "; ".join(sorted({c["interval"] for c in study["cells"] if c["interval"]}))
-    found = [table, *([Text(f"Intervals: {about}.")] if about else [])]
+    found: list[Block] = [table, *([Text(f"Intervals: {about}.")] if about else [])]
     if study.get("costs"):  # older studies have none
         columns, costs = tables.cost_rows(study)
         found.append(Table("What a run costs, mean over runs", columns, costs))

@@ -105,7 +105,8 @@ def cost_rows(study: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 def cost_table(study: Mapping[str, Any]) -> str:
     """Returns `cost_rows` for the console."""
     columns, rows = cost_rows(study)
-    return tabulate(rows, headers=columns, disable_numparse=True, colalign=["left", "right", "right"])
+    align = ["left", "right", "right"]
+    return tabulate(rows, headers=columns, disable_numparse=True, colalign=align)
 
 
 def evaluation_table(result: Mapping[str, Any]) -> str:

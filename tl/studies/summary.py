@@ -151,7 +151,8 @@ def to_csv(study: Mapping[str, Any]) -> str:
     for run in study["runs"]:
         low, high = run["test_top1_ci95"] or (None, None)
         same = (
-            "name", "kind", "status", "val_top1", "test_top1", "count", "trained", "seconds", "error"
+            "name", "kind", "status", "val_top1", "test_top1", "count", "trained", "seconds",
+            "error",
         )  # fmt: skip
         row = {
             **{name: run[name] for name in same},

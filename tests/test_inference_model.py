@@ -122,7 +122,7 @@ def test_a_fine_tuned_run_predicts_what_it_predicted(tmp_path):
         np.testing.assert_allclose(
             model.logits(batch.values), saved.test_logits[:16], rtol=1e-3, atol=1e-3
         )
-        assert model.temperature == saved.scaling().temperature
+        assert model.temperature == saved.fit().temperature
 
 
 def test_public_weights_name_photographs():

@@ -137,20 +137,37 @@ def test_sigmoid_confidence_is_that_of_the_predicted_class():
     assert found.ece == pytest.approx(0.15)
 
 
-def test_a_temperature_that_makes_the_error_larger_is_not_applied():
+def test_a_temperature_that_does_not_help_on_held_out_val_is_not_applied():
+    # Four of five are right in one half, three of five in the other: what suits one half is worse
+    # for the other than what is known without any.
+    three_of_four = np.log([[0.7, 0.3]] * 10)
+    labels = np.array([0, 0, 0, 0, 0, 0, 0, 1, 1, 1])
+    found = calibration.fit(three_of_four, labels)
+    assert found.best == pytest.approx(1.0) and not found.helps and found.temperature == 1.0
+    logits, labels = drawn(4.0)
+    found = calibration.fit(logits, labels)
+    assert found.helps and found.temperature == calibration.temperature(logits, labels) > 3
+
+
+def test_the_loss_of_the_halves_by_hand():
+    """Rows alternate within a class; here one half is all right, the other all wrong."""
+    logits, labels = np.array([[2.0, 0.0], [0.0, 2.0]]), np.array([0, 0])
+    found = calibration.fit(logits, labels)  # each half's temperature is a bound, bad for the other
+    assert not found.helps
+    assert not calibration.fit(logits[:1], labels[:1]).helps  # one row has no halves
+
+
+def test_what_a_temperature_does_to_others():
     logits = np.log([[0.75, 0.25]] * 4)  # three of four are right: calibrated as they are
     labels = np.array([0, 0, 0, 1])
-    sharper = calibration.scaling(logits, labels, 0.5)
+    sharper = calibration.scaling(logits, labels, calibration.Fit(0.5))
     assert sharper.before.ece == pytest.approx(0.0)
     assert sharper.after.ece == pytest.approx(0.9 - 0.75)  # 0.75^2 / (0.75^2 + 0.25^2) = 0.9
-    assert not sharper.helps and sharper.temperature == 1.0
-    # Of logits twice as large, the temperature 2 gives the same probabilities.
-    softer = calibration.scaling(2 * logits, labels, 2.0)
-    assert softer.helps and softer.temperature == 2.0
+    # Test has no say: what it makes worse there is applied all the same.
+    assert sharper.fit.temperature == 0.5
 
 
 def test_a_temperature_at_the_bound_is_not_applied():
     logits, labels = np.array([[3.0, 0.0], [0.0, 3.0]]), np.array([0, 1])
-    fitted = calibration.temperature(logits, labels)  # all are right: sharper is always better
-    assert fitted == calibration.TEMPERATURES[0]
-    assert calibration.scaling(logits, labels, fitted).temperature == 1.0
+    found = calibration.fit(logits, labels)  # all are right: sharper is always better
+    assert found.best == calibration.TEMPERATURES[0] and found.temperature == 1.0

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -90,9 +92,16 @@ def test_awkward_sizes(function):
     assert rows.dtype == np.int64
 
 
+def applied(monkeypatch):
+    """Has the temperature applied, however few val images there are."""
+    fit = calibration.fit
+    helps = lambda *arguments: dataclasses.replace(fit(*arguments), helps=True)  # noqa: E731
+    monkeypatch.setattr(calibration, "fit", helps)
+
+
 def test_telling_examples(monkeypatch):
     # One seed, the first: it takes t1, a b, for ä, and v2 for ä, and is least sure of t3.
-    monkeypatch.setattr(calibration.Scaling, "helps", True)
+    applied(monkeypatch)
     p = predictions()
     examples = {example["id"]: example for example in telling_examples(p)}
     assert set(examples) == {"t0", "t1", "t2", "long/t3", "v2"}
@@ -127,7 +136,7 @@ def test_no_more_than_24_of_a_group():
 
 
 def test_probabilities_of_examples_follow_the_link(monkeypatch):
-    monkeypatch.setattr(calibration.Scaling, "helps", True)
+    applied(monkeypatch)
     p = predictions(link="sigmoid", val_logits=[[2.0, -2.0]] * 3, val_labels=[0, 0, 1])
     scale = calibration.temperature(p.val_logits, p.val_labels, "sigmoid")
     chosen = {(e["split"], e["row"]): e for e in telling_examples(p)}

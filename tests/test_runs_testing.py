@@ -74,7 +74,7 @@ def test_predictions_are_saved(tested):
     assert saved.correct[0].tolist() == score.correct.tolist()
     assert saved.groups.tolist() == [f"g{row // 10}" for row in rows]
     assert score.as_dict()["groups"] == 3  # of rows 7, 9 and 2; 30; 11 to 14
-    assert temperature == saved.scaling().temperature
+    assert temperature == saved.fit().temperature
     assert saved.val_ids.tolist() == [f"id{row}" for row in range(20, 26)]
     np.testing.assert_allclose(saved.test_logits, plain(rows)["logits"], rtol=1e-4, atol=1e-5)
 

@@ -170,8 +170,7 @@ def fit_probe(
         num_classes=len(classes),
     )
     selected = result.selected
-    test_logits, val_logits = result.logits
-    fitted = calibration.temperature(val_logits, labels_of["val"])
+    _, val_logits = result.logits
     return Probe(
         classes=classes,
         endpoint=selected.endpoint,
@@ -180,7 +179,7 @@ def fit_probe(
         val_top1=selected.val_top1,
         test=dataclasses.replace(selected.test, logits=None),
         test_rows=held_rows,
-        temperature=calibration.scaling(test_logits, test_numbers, fitted).temperature,
+        temperature=calibration.fit(val_logits, labels_of["val"]).temperature,
         warnings=(
             *warnings.of_parts(labels_of, classes.tolist(), folds=len(folds)),
             *selected.warnings,

@@ -227,20 +227,25 @@ def reliability(run: Run) -> list[Block]:
     if len(p.val_labels):
         held_out = formats.in_folds(run.result["val"])
         text += (
-            f"The temperature, {found.fitted:.3g}, has the lowest loss on {len(p.val_labels):,} "
+            f"The temperature, {found.fit.best:.3g}, has the lowest loss on {len(p.val_labels):,} "
             f"val images{held_out}{_seed(run)}."
         )
     else:
-        text += f"The temperature, {found.fitted:.3g}, is the model's own."
-    if found.fitted in calibration.TEMPERATURES:
+        text += f"The temperature, {found.fit.best:.3g}, is the model's own."
+    if found.fit.best in calibration.TEMPERATURES:
         text += (
             " It is the bound of the search: these val images are too few or too easy for one. So "
             "it is not applied: probabilities are as they come."
         )
-    elif not found.helps:
-        text += " It makes the error larger, so it is not applied: probabilities are as they come."
+    elif not found.fit.helps:
+        text += (
+            " Fitted on one half of them it does not lower the loss on the other half. So it is "
+            "not applied: probabilities are as they come."
+        )
+    elif found.after.ece > found.before.ece:
+        text += " On test it makes the error larger, of which the choice knows nothing."
     alt = f"Accuracy over confidence in bins, beside the diagonal. Calibration error {ece}."
-    drawn = partial(figures.reliability, found.before, found.after, found.fitted)
+    drawn = partial(figures.reliability, found.before, found.after, found.fit.best)
     return [Text(text), picture(drawn, alt)]
 
 
@@ -277,7 +282,7 @@ def gallery(group: str, run: Run) -> list[Block]:
     examples.sort(key=lambda example: example["rank"][group])
     if not examples:
         return [Text("There are none.")]
-    helps = run.predictions.scaling().helps
+    helps = run.predictions.fit().helps
     scaled = f" Probabilities {'after' if helps else 'without'} temperature scaling{_seed(run)}."
     return [Text(GROUPS[group] + scaled), Gallery([_image(run, e) for e in examples])]
 

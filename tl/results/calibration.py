@@ -36,27 +36,37 @@ class Reliability:
 
 
 @dataclass(frozen=True)
-class Scaling:
-    """Temperature scaling, and what it does to other examples than it was fitted on.
+class Fit:
+    """A temperature fitted on val.
 
     Attributes:
-      fitted: the temperature.
-      before, after: reliability without and with it.
+      best: the temperature with the lowest loss on val.
+      helps: whether it is to be applied. It is not if it is a bound of the search, or if
+        temperatures fitted on each half of val do not lower the loss of the other half. Test has no
+        say.
     """
 
-    fitted: float
-    before: Reliability
-    after: Reliability
-
-    @property
-    def helps(self) -> bool:
-        """Whether it is a minimum, and the calibration error no larger with it than without."""
-        return self.fitted not in TEMPERATURES and self.after.ece <= self.before.ece
+    best: float
+    helps: bool = True
 
     @property
     def temperature(self) -> float:
-        """What to divide logits by: `fitted`, or 1 where that does not help."""
-        return self.fitted if self.helps else 1.0
+        """What to divide logits by: `best`, or 1 where that does not help."""
+        return self.best if self.helps else 1.0
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What a temperature does to other examples than it was fitted on.
+
+    Attributes:
+      fit: the temperature.
+      before, after: reliability without it, and with it whether it helps or not.
+    """
+
+    fit: Fit
+    before: Reliability
+    after: Reliability
 
 
 def probabilities(
@@ -94,24 +104,42 @@ def temperature(
     """
     from scipy import optimize  # half a second to import
 
-    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
-    own = labels[:, None] == np.arange(logits.shape[1])
-
-    def loss(temperature: float) -> float:
-        scaled = logits / temperature
-        if link == "sigmoid":
-            return -float(np.mean(np.sum(log_expit(np.where(own, scaled, -scaled)), axis=1)))
-        return -float(np.mean(log_softmax(scaled, axis=1)[own]))
-
     # The loss is convex in 1 / T, so it has one valley in log T. The search comes near a bound but
     # never reaches it.
     found = optimize.minimize_scalar(
-        lambda log_temperature: loss(math.exp(log_temperature)),
+        lambda log_temperature: _loss(logits, labels, math.exp(log_temperature), link),
         bounds=tuple(map(math.log, TEMPERATURES)),
         method="bounded",
         options={"xatol": 1e-6},
     )
-    return min((1.0, *TEMPERATURES, math.exp(found.x)), key=loss)
+    return min(
+        (1.0, *TEMPERATURES, math.exp(found.x)), key=lambda t: _loss(logits, labels, t, link)
+    )
+
+
+def _loss(logits: np.ndarray, labels: np.ndarray, temperature: float, link: Link) -> float:
+    scaled = np.asarray(logits, np.float64) / temperature
+    own = np.asarray(labels)[:, None] == np.arange(scaled.shape[1])
+    if link == "sigmoid":
+        return -float(np.mean(np.sum(log_expit(np.where(own, scaled, -scaled)), axis=1)))
+    return -float(np.mean(log_softmax(scaled, axis=1)[own]))
+
+
+def fit(
+    logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], link: Link = "softmax"
+) -> Fit:
+    """Returns the temperature of val, and whether it helps; see `temperature` for the arguments."""
+    best = temperature(logits, labels, link)
+    if best in TEMPERATURES or len(labels) < 2:
+        return Fit(best, helps=False)
+    # Alternating within each class, so that both halves have all classes that can be halved.
+    order = np.argsort(labels, kind="stable")
+    halves = [(np.asarray(logits)[rows], labels[rows]) for rows in (order[::2], order[1::2])]
+    with_it = without = 0.0
+    for one, other in (halves, halves[::-1]):
+        with_it += len(other[1]) * _loss(*other, temperature(*one, link), link)
+        without += len(other[1]) * _loss(*other, 1.0, link)
+    return Fit(best, helps=with_it < without)
 
 
 def reliability(
@@ -140,7 +168,7 @@ def reliability(
 def scaling(
     logits: Float[np.ndarray, "n c"],
     labels: Int[np.ndarray, " n"],
-    temperature: float,
+    fit: Fit,
     link: Link = "softmax",
 ) -> Scaling:
     """Returns what a temperature does to the calibration of some examples.
@@ -148,10 +176,8 @@ def scaling(
     Args:
       logits: float [N, C], of examples that the temperature was not fitted on.
       labels: int [N], 0..C-1.
-      temperature: above 0, see the function of that name.
+      fit: the temperature.
       link: how logits become probabilities.
     """
-    before, after = (
-        reliability(probabilities(logits, t, link), labels) for t in (1.0, temperature)
-    )
-    return Scaling(temperature, before, after)
+    before, after = (reliability(probabilities(logits, t, link), labels) for t in (1.0, fit.best))
+    return Scaling(fit, before, after)

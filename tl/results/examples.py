@@ -102,10 +102,10 @@ def telling_examples(predictions: Predictions) -> list[dict[str, Any]]:
 
     Confident mistakes and uncertain successes are sought among test images, likely wrong labels
     among test and val images. Probabilities are those of the first seed, after temperature scaling
-    (`Predictions.scaling`).
+    (`Predictions.fit`).
     """
     p = predictions
-    scale = p.scaling().temperature
+    scale = p.fit().temperature
     test, val = (
         calibration.probabilities(logits, scale, p.link) for logits in (p.test_logits, p.val_logits)
     )

@@ -90,12 +90,15 @@ class Predictions:
         groups = self.test_groups
         return None if groups is None or not len(groups) else groups
 
+    def fit(self) -> calibration.Fit:
+        """Returns the temperature of the first seed's probabilities: the model's own, or val's."""
+        if not math.isnan(self.temperature):
+            return calibration.Fit(self.temperature)
+        return calibration.fit(self.val_logits, self.val_labels, self.link)
+
     def scaling(self) -> calibration.Scaling:
-        """Returns what temperature scaling does to the first seed's probabilities."""
-        fitted = self.temperature
-        if math.isnan(fitted):
-            fitted = calibration.temperature(self.val_logits, self.val_labels, self.link)
-        return calibration.scaling(self.test_logits, self.test_labels, fitted, self.link)
+        """Returns what temperature scaling does to the first seed's probabilities on test."""
+        return calibration.scaling(self.test_logits, self.test_labels, self.fit(), self.link)
 
     def save(self, path: Path) -> None:
         """Writes the predictions to a file; the name is PREDICTIONS in a run's folder."""

@@ -57,10 +57,9 @@ class Headline(NamedTuple):
 
     def temperature(self, result: protocol.Result) -> float:
         """Returns the temperature of calibrated probabilities of one seed's selected head."""
-        (_, test_labels), (_, val_labels) = map(self._names, ("test", "val"))
-        test, val = result.logits
-        fitted = calibration.temperature(val, val_labels)
-        return calibration.scaling(test, test_labels, fitted).temperature
+        _, labels = self._names("val")
+        _, logits = result.logits
+        return calibration.fit(logits, labels).temperature
 
     def _names(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         store, rows = self.division.parts[split]

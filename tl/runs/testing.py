@@ -68,4 +68,4 @@ def score(
     projection = project(features, spaced, FINAL, standardise=False)
     evidence.write(workdir, predictions, projection, image)
     score = score_logits(test.logits, test.labels, len(spec.classes), groups)
-    return score, predictions.scaling().temperature
+    return score, predictions.fit().temperature

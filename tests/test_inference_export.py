@@ -213,11 +213,30 @@ def test_an_earlier_export_is_replaced_where_that_is_asked_for_and_whole(model, 
     assert sorted(tmp_path.iterdir()) == sorted([*files, tmp_path / "notes.txt"])
 
 
-def test_a_file_that_no_export_describes_is_not_replaced_unasked(model, tmp_path):
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_that_no_export_describes_is_not_replaced(model, overwrite, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"mine")
-    with pytest.raises(UserError, match=r"holds model\.safetensors; give another --output, or --o"):
-        export.write(probe_of(model, FINAL), "torchvision", tmp_path)
+    with pytest.raises(UserError, match=r"holds model\.safetensors and no config\.json"):
+        export.write(probe_of(model, FINAL), "torchvision", tmp_path, overwrite=overwrite)
     assert (tmp_path / "model.safetensors").read_bytes() == b"mine"
+
+
+def test_what_is_exported_is_not_replaced(model, tmp_path):
+    export.write(probe_of(model, FINAL), "torchvision", tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    for source in (tmp_path, tmp_path / "model.safetensors"):
+        with pytest.raises(UserError, match="holds what is to be exported; give another --output"):
+            export.write(inference.load(str(source)), "stablehlo", tmp_path, overwrite=True)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def test_what_a_killed_export_left_goes_and_nothing_else(model, tmp_path):
+    (tmp_path / "out" / ".export.0123").mkdir(parents=True)
+    files = export.write(probe_of(model, FINAL), "torchvision", tmp_path / "out")
+    assert sorted((tmp_path / "out").iterdir()) == sorted(files)
+    with pytest.raises(UserError, match="acts on the endpoint 'stem'"):
+        export.write(probe_of(model, "stem"), "timm", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_kill_leaves_no_half_of_a_program(model, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from tl.inference import export, torch_formats
 from tl.inference import model as inference
 from tl.models import registry
 from tl.models.backbone import FINAL
-from tl.weights import load, trained, transformers_config
+from tl.weights import catalog, load, trained, transformers_config
 from tl.weights.load import load as load_weights
 
 
@@ -193,3 +193,14 @@ def test_timm_reads_a_fine_tuned_lite0_and_transformers_has_none(tmp_path):
     with pytest.raises(UserError, match="efficientnet_lite0 cannot be written for transformers"):
         export.write(model, "transformers", tmp_path / "transformers")
     assert not (tmp_path / "transformers").exists()
+
+
+def test_a_sigmoid_is_read_again(tmp_path):
+    network = registry.build("resnet18", num_classes=3)
+    spec = dataclasses.replace(catalog.get("resnet18.tv1"), link="sigmoid", num_classes=3)
+    variables = jax.device_get(random_variables(network, size=32))
+    trained.save(variables, tmp_path / "x.safetensors", spec, ("a", "b", "c"))
+    model = inference.load(str(tmp_path / "x.safetensors"))
+    for kind in torch_formats.FORMATS:
+        export.write(model, kind, tmp_path / kind)
+        assert inference.load(str(tmp_path / kind)).network.spec.link == "sigmoid"

@@ -259,10 +259,9 @@ def test_each_layer_can_be_frozen_and_the_rest_takes_a_step(name):
 @pytest.mark.parametrize("name", ["group_net", "vit", "resnetv2_50x1_bit"])
 def test_without_batch_normalisation_there_is_none_to_hold(name):
     shapes = shapes_of(name)
-    for norm in ("affine", "recalibrate"):
-        with pytest.raises(UserError, match=r"^train.norm: the network has no batch normalisation"):
-            freezing.make_freezing(shapes, (), norm)
-    for norm in ("train", "frozen"):  # so that a config for ResNets does for others
+    with pytest.raises(UserError, match=r"^train.norm: the network has no batch normalisation"):
+        freezing.make_freezing(shapes, (), "recalibrate")
+    for norm in ("train", "affine", "frozen"):  # so that a config for ResNets does for others
         assert freezing.make_freezing(shapes, (), norm) == freezing.Freezing(
             frozenset(), frozenset()
         )

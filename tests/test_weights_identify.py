@@ -128,6 +128,24 @@ def test_a_folder_says_its_network_although_a_set_gives_the_preprocessing(tmp_pa
         identified(hidden_size=192, num_attention_heads=3, intermediate_size=768)
 
 
+def test_a_set_of_another_network_is_refused(vit_tensors):
+    message = r"it holds a vit_tiny_patch16, and `weights_like=resnet50\.tv1` is a resnet50"
+    with pytest.raises(UserError, match=message):
+        identify.identify(PATH, None, vit_tensors, like="resnet50.tv1")
+
+
+def test_every_weight_file_in_a_folder_is_of_its_network(tmp_path):
+    """timm writes both of them."""
+    for name in ("model.safetensors", "pytorch_model.bin", "other.pth"):
+        (tmp_path / name).touch()
+    config = {"architecture": "resnetaa50", "pretrained_cfg": {"input_size": [3, 224, 224]}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    tensors = empty("resnet50", "torchvision")
+    for path in (tmp_path, *tmp_path.glob("*.*")):
+        with pytest.raises(UserError, match=r"config\.json says resnetaa50"):
+            identify.identify(path, None, tensors, like="resnet50.tv1")
+
+
 def test_a_damaged_config_is_said_although_a_set_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "resnet", "depths": 5}')
     (tmp_path / "model.safetensors").touch()

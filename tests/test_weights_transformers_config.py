@@ -35,6 +35,11 @@ def test_depths_and_blocks_tell_the_network(tmp_path):
         ({"num_channels": 1}, "num_channels=1; expected"),
         ({"hidden_act": "gelu"}, "hidden_act='gelu'; expected"),
         ({"downsample_in_first_stage": True}, "downsample_in_first_stage=True; expected"),
+        (
+            {"model_type": "vit", "layer_norm_eps": -1},
+            r"is damaged \(ValueError\('layer_norm_eps -1",
+        ),
+        ({"model_type": "vit", "layer_norm_eps": None}, "is damaged"),
         ({"depths": 4}, r"config\.json or preprocessor_config\.json is damaged"),
     ],
 )
@@ -108,7 +113,7 @@ def test_processors(tmp_path, fields, size, crop_pct, geometry):
 )
 def test_interpolation_that_is_not_given_is_that_of_the_processor(tmp_path, kind, expected):
     processor = {**CONVNEXT, "image_processor_type": f"{kind}ImageProcessor"}
-    processor |= {"size": {"shortest_edge": 224}, "crop_size": 224}
+    processor |= {"size": {"shortest_edge": 224}, "crop_size": 224, "do_center_crop": True}
     del processor["resample"]
     if expected:
         assert described(tmp_path, RESNET18, processor).preprocessing.interpolation == expected
@@ -158,3 +163,19 @@ def test_normalisation(tmp_path, fields, mean, std):
 def test_processors_that_are_not_supported(tmp_path, fields, message):
     with pytest.raises(UserError, match=message):
         described(tmp_path, RESNET18, {**CONVNEXT, **fields})
+
+
+def test_steps_of_a_processor_that_are_not_done_here(tmp_path):
+    plain = transformers_config.preprocessing(VIT)
+    # Without `do_center_crop` transformers' processor of ViT does not crop.
+    assert transformers_config.preprocessing({**VIT, "crop_size": 128}) == plain
+    for step in ("do_pad", "do_grayscale"):
+        with pytest.raises(UserError, match=f"asks for {step}, which is not supported here"):
+            transformers_config.preprocessing({**VIT, step: True})
+    unnamed = {k: v for k, v in VIT.items() if k != "image_processor_type"}
+    with pytest.raises(UserError, match="asks for a processor without image_processor_type with"):
+        transformers_config.preprocessing(unnamed)
+    with pytest.raises(UserError, match=r"is damaged .*a std of"):
+        described(
+            tmp_path, {"model_type": "vit"}, {**VIT, "image_std": [0, 0, 0]}, "huggingface_vit"
+        )

@@ -430,7 +430,7 @@ def _datasets() -> Any:
     try:
         return importlib.import_module("datasets")
     except ImportError as error:
-        raise UserError("Hugging Face's sets need datasets: pip install 'tl[hf]'") from error
+        raise UserError("Hugging Face's sets need datasets: pip install datasets") from error
 
 
 @contextlib.contextmanager

@@ -73,7 +73,7 @@ class LeftOut:
             f"{n:,} {name}" for name, n in perhaps
         )
         if any(name in kinds.HEIC for name, _ in perhaps):
-            text += "; HEIC is read once pip install 'tl[heic]' is done"
+            text += "; HEIC is read once pillow-heif is installed"
         if any(name not in kinds.HEIC for name, _ in perhaps):
             text += "; convert them to JPEG, PNG or TIFF to have them read"
         return text

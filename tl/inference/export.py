@@ -1,5 +1,6 @@
 """Classifiers in the files of other programs: torchvision, timm, transformers, StableHLO, ONNX."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
@@ -33,6 +34,7 @@ _CONFIG = "config.json"
 _FILES = (
     _CONFIG, "preprocessor_config.json", "model.safetensors", "model.stablehlo", "model.onnx"
 )  # fmt: skip
+_DRAFT = "export"  # part of the name of the folder that an export is first written into
 _DESCRIBED = {"classes", "preprocessing", "temperature"}  # by which an export's is known
 
 # How far ONNX Runtime's logits may be from ours, as a share of the largest: rounding gives 1e-5.
@@ -155,9 +157,9 @@ def write(
     """
     inputs = inputs or Inputs()
     _check_free(folder, overwrite)
+    _check_source(folder, model)
     was_there = folder.exists()
-    draft = partial_name(folder / "export")
-    files: list[Path] = []
+    draft = partial_name(folder / _DRAFT)
     try:
         draft.mkdir(parents=True)
         if kind == "stablehlo":
@@ -174,8 +176,20 @@ def write(
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror}") from error
     finally:
-        shutil.rmtree(draft if was_there or files else folder, ignore_errors=True)
+        for left in folder.glob(f".{_DRAFT}.*"):  # also of an export that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        if not was_there:
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
     return files
+
+
+def _check_source(folder: Path, model: Model) -> None:
+    """Raises UserError where an export would take the place of what it is made from."""
+    for name in (model.name, model.network.spec.name):
+        source = Path(name)
+        if source.exists() and folder.resolve() in (source.resolve(), source.resolve().parent):
+            raise UserError(f"{folder} holds what is to be exported; give another --output")
 
 
 def _check_free(folder: Path, overwrite: bool) -> None:
@@ -189,10 +203,14 @@ def _check_free(folder: Path, overwrite: bool) -> None:
                 f"{folder} holds a {_CONFIG} that no export wrote, such as a run's, and it would "
                 "be replaced; give another --output"
             )
-    if there and not overwrite:
-        what = "an export" if _CONFIG in there else there[0]
+    if there and _CONFIG not in there:
         raise UserError(
-            f"{folder} holds {what}; give another --output, or --overwrite to replace it"
+            f"{folder} holds {there[0]} and no {_CONFIG}, so no export that is whole; give another "
+            "--output, or remove it"
+        )
+    if there and not overwrite:
+        raise UserError(
+            f"{folder} holds an export; give another --output, or --overwrite to replace it"
         )
 
 
@@ -210,7 +228,7 @@ def _onnx(model: Model, folder: Path, inputs: Inputs) -> list[Path]:
     try:
         from jax2onnx import to_onnx
     except ImportError as error:
-        raise UserError("ONNX needs jax2onnx: pip install 'tl[onnx]'") from error
+        raise UserError("ONNX needs jax2onnx: pip install jax2onnx") from error
     function = classify(model, inputs)
     names = ["logits", "probabilities"]
 

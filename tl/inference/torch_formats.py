@@ -14,7 +14,7 @@ from tl.models import vit
 from tl.models.backbone import FINAL
 from tl.probes.heads import Linear
 from tl.weights import convert, timm_names, trained
-from tl.weights.hub_folder import TORCHVISION
+from tl.weights.hub_folder import SEVERAL, TORCHVISION
 from tl.weights.load import Pretrained
 from tl.weights.transformers_config import RESAMPLE
 
@@ -54,12 +54,13 @@ def write(model: Model, kind: str, folder: Path) -> list[Path]:
     network = _at_its_size(as_network(model), model.preprocessing.size)
     model = dataclasses.replace(model, temperature=1.0)  # which is in the head now
     name, arguments = _called(network, kind)
-    schemes = [scheme for scheme in network.backbone.schemes if scheme in _SCHEMES[kind]]
-    if not schemes or not name or arguments:
-        why = f" with {arguments}" if arguments else ""
+    schemes = _schemes(network, kind)
+    if not _fits(network, kind):
+        why = "".join(f", {key} {value}," for key, value in arguments.items())
+        others = [other for other in FORMATS if other != kind and _fits(network, other)]
         raise UserError(
-            f"{network.spec.backbone}{why} cannot be written for {kind}; export it as stablehlo or "
-            "onnx"
+            f"{network.spec.backbone}{why} cannot be written for {kind}; export it as "
+            f"{' or '.join([*others, 'stablehlo', 'onnx'])}"
         )
     described: dict[str, dict[str, Any]] = {}  # before a file is written, since they may be refused
     match kind:
@@ -76,6 +77,16 @@ def write(model: Model, kind: str, folder: Path) -> list[Path]:
     for file, content in described.items():
         write_json(folder / file, content)
     return files
+
+
+def _schemes(network: Pretrained, kind: str) -> list[str]:
+    return [scheme for scheme in network.backbone.schemes if scheme in _SCHEMES[kind]]
+
+
+def _fits(network: Pretrained, kind: str) -> bool:
+    """Returns whether a format has the network, and no argument that the format cannot say."""
+    name, arguments = _called(network, kind)
+    return bool(_schemes(network, kind) and name and not arguments)
 
 
 def as_network(model: Model) -> Pretrained:
@@ -176,6 +187,7 @@ def _transformers_config(model: Model, network: Pretrained) -> dict[str, Any]:
         "num_channels": 3,
         "id2label": {str(i): name for i, name in enumerate(model.classes)},
         "label2id": {name: i for i, name in enumerate(model.classes)},
+        **({"problem_type": SEVERAL} if model.network.spec.link == "sigmoid" else {}),
         "tl": model.described(),
     }
 

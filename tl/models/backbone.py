@@ -1,7 +1,6 @@
 """The contract of a backbone: all that other code may know of a network."""
 
 import dataclasses
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -10,8 +9,8 @@ from tl.errors import UserError
 
 KINDS = ("map", "tokens", "vector")
 FINAL, LOGITS = "pooled", "logits"
-# In a config it stands for the network's own `earlier` endpoints.
-EARLIER = "earlier"
+# In a config they stand for the network's own endpoints: `Backbone.earlier`, and the one after.
+EARLIER, LAST = "earlier", "last"
 
 
 @runtime_checkable
@@ -125,9 +124,19 @@ class Backbone:
         return tuple(name for name, output in self.outputs.items() if output.kind != "vector")
 
     def named_endpoints(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Returns the endpoints that a config names, each once; `earlier` stands for several."""
-        named = [self.earlier if name == EARLIER else (name,) for name in names]
-        return tuple(dict.fromkeys(itertools.chain(*named)))
+        """Returns the endpoints that a config names, each once.
+
+        `earlier` stands for several. `last` is the last map or tokens, also in `last+pooled`.
+
+        >>> from tl.models import registry
+        >>> registry.get("resnet50").named_endpoints(("earlier", "last+pooled"))
+        ('stage1', 'stage2', 'stage3', 'stage4+pooled')
+        """
+        named: list[str] = []
+        for name in names:
+            parts = [self._spatial[-1] if part == LAST else part for part in name.split("+")]
+            named += self.earlier if name == EARLIER else ["+".join(parts)]
+        return tuple(dict.fromkeys(named))
 
     def named_modules(self, patterns: Sequence[str]) -> tuple[str, ...]:
         """Returns the patterns of modules that a config names.

@@ -68,13 +68,14 @@ def augmented(run: Run) -> list[Block]:
 def endpoints(run: Run) -> list[Block]:
     """Returns a probe's test accuracy at each endpoint; nothing if there is one."""
     study, endpoints = (run.result[key] for key in ("study", "endpoints"))
-    best = max(endpoints, key=lambda row: row["val_top1"])
+    selected = run.result["selected"]["endpoint"]
+    best = next(row for row in endpoints if row["endpoint"] == selected)
     if len({row["endpoint"] for row in study}) > 1:
         low, high = (f(row["test"]["top1"] for row in endpoints) for f in (min, max))
         alt = (
             f"Test top-1 over {len(endpoints)} endpoints, from {formats.percent(low)} to "
-            f"{formats.percent(high)} at the largest number of examples a class. The best on val "
-            f"is {best['endpoint']}, with {formats.percent(best['test']['top1'])} on test."
+            f"{formats.percent(high)} at the largest number of examples a class. Selected on "
+            f"val is {best['endpoint']}, with {formats.percent(best['test']['top1'])} on test."
         )
         return [picture(partial(figures.accuracy_over_endpoint, study), alt)]
     return []
@@ -121,10 +122,15 @@ def selection(run: Run) -> list[Block]:
             for row in endpoints
         ],
     )
-    told = []
+    about = (
+        "For each endpoint and solver the lowest val loss is chosen among the settings with the "
+        "highest val top-1; for logistic those with one image less right count too, so a choice "
+        "may stand below the highest. Between endpoints the highest val top-1 counts."
+    )
+    told: list[Block] = [Text(about)]
     if folds := run.result["val"].get("folds"):
         text = f"Val is train itself, cross-validated: each of {folds} folds is held out in turn."
-        told = [Text(text)]
+        told.append(Text(text))
     return [*told, *pictures, table, _settings(grid, seeds)]
 
 

@@ -60,7 +60,10 @@ RUN_FLAGS = ("config", "workdir", "overwrite", "multihost")
 def define_run_flags() -> None:
     """Defines --config=FILE with its --config.FIELD=VALUE, and the other RUN_FLAGS."""
     config_flags.DEFINE_config_file(
-        "config", None, "Python file with get_config(); its fields are --config.FIELD=VALUE."
+        "config",
+        None,
+        "Python file with get_config(); its fields are --config.FIELD=VALUE, and --help beside it "
+        "lists them.",
     )
     flags.DEFINE_string(
         "workdir", None, "Folder the run writes to; runs/<config>-<date>-<time> where not given."

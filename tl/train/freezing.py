@@ -55,7 +55,7 @@ def make_freezing(
         head alone to train. The matrices of `tl.models.lora` always train.
       norm: `train` freezes nothing more; `affine` all statistics; `frozen` and `recalibrate` all
         statistics and all scales and biases of batch normalisation. Without batch normalisation
-        `frozen` is the same as `train`.
+        all but `recalibrate` are the same.
       unfrozen: patterns of leaves that `freeze` no longer freezes; `norm` still does.
 
     Raises:
@@ -65,10 +65,10 @@ def make_freezing(
     if norm not in NORMS:
         raise UserError(f"there is no {norm!r}{nearest(norm, NORMS)}", field="train.norm")
     params, statistics = _paths(variables)
-    if norm in ("affine", "recalibrate") and not statistics:
+    if norm == "recalibrate" and not statistics:
         raise UserError(
-            f"the network has no batch normalisation: expected 'train' or 'frozen', got {norm!r}; "
-            f"what else is to be frozen goes into `{FREEZE}`",
+            "the network has no batch normalisation whose statistics could be estimated; expected "
+            f"'train', got {norm!r}",
             field="train.norm",
         )
     paths = [*params, *statistics]

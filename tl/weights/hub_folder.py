@@ -17,6 +17,7 @@ from tl.weights.transformers_config import RESAMPLE
 _FILES = ("model.safetensors", "pytorch_model.bin")
 _INDEX = ".index.json"
 _CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
+SEVERAL = "multi_label_classification"  # transformers' `problem_type` of a sigmoid for each class
 # torchvision's names of networks that have another one here.
 TORCHVISION = {"vit_b_16": "vit_base_patch16", "vit_b_32": "vit_base_patch32"}
 
@@ -42,6 +43,11 @@ def weight_files(directory: Path) -> list[Path]:
         if (directory / f"{name}{_INDEX}").is_file():
             return _parts(directory / f"{name}{_INDEX}")
     return []
+
+
+def is_weight_file(path: Path) -> bool:
+    """Returns whether a file is one that these libraries write, whole or as a part."""
+    return path.name in _FILES or path in weight_files(path.parent)
 
 
 def _parts(index: Path) -> list[Path]:
@@ -209,6 +215,7 @@ def _of_timm(config: Mapping[str, Any], name: str, scheme: str) -> WeightSpec:
         preprocessing,
         model_args,
         licence if "-NC" in licence else "",
+        config.get("tl", {}).get("link", "softmax"),  # of our export
     )
 
 
@@ -229,7 +236,7 @@ def _of_transformers(
     config: Mapping[str, Any], processor: Mapping[str, Any], name: str, scheme: str
 ) -> WeightSpec:
     backbone, model_args = _network(config)
-    several = config.get("problem_type") == "multi_label_classification"
+    several = config.get("problem_type") == SEVERAL
     return _spec(
         name,
         backbone,

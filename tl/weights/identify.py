@@ -93,14 +93,14 @@ def _describe(
 ) -> tuple[WeightSpec, tuple[str, ...]]:
     """Returns (description of a user's network, names of its classes if they are beside it)."""
     folder = path if os.path.isdir(path) else path.parent
-    if path not in (folder, *hub_folder.weight_files(folder)):
-        return _like(path, like or _implied_set(tensors, scheme), scheme), ()
     hub_folder.refuse(folder)
+    if path != folder and not hub_folder.is_weight_file(path):
+        return _like(path, tensors, scheme, like or _implied_set(tensors, scheme)), ()
     names = hub_folder.class_names(folder)
     if like:
-        return _in_folder(folder, _like(path, like, scheme), like), names
+        return _in_folder(folder, _like(path, tensors, scheme, like), like), names
     told = hub_folder.describe(folder, str(path), scheme)
-    return told or _like(path, _implied_set(tensors, scheme), scheme), names
+    return told or _like(path, tensors, scheme, _implied_set(tensors, scheme)), names
 
 
 def _in_folder(folder: Path, spec: WeightSpec, like: str) -> WeightSpec:
@@ -121,9 +121,14 @@ def _in_folder(folder: Path, spec: WeightSpec, like: str) -> WeightSpec:
     return dataclasses.replace(spec, model_args=model_args)
 
 
-def _like(path: Path, like: str, scheme: str) -> WeightSpec:
+def _like(path: Path, tensors: Mapping[str, np.ndarray], scheme: str, like: str) -> WeightSpec:
     """Returns the description of a file with a set's architecture and preprocessing."""
     known = catalog.get(like)
+    if scheme not in registry.get(known.backbone).schemes:
+        raise UserError(
+            f"it holds a {_backbone_of(tensors, scheme)}, and `weights_like={like}` is a "
+            f"{known.backbone}; expected a set of its own network"
+        )
     if scheme == "keras" and known.scheme != "keras":
         raise UserError(
             f"it holds Keras weights (v1, BGR) and {like} is another network; expected the name "

@@ -1,6 +1,7 @@
 """Description of a weight set: its file, naming scheme, preprocessing, licence and accuracy."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -37,6 +38,12 @@ class Preprocessing:
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     channels: str = "RGB"
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, self.mean)):
+            raise ValueError(f"a mean of {self.mean}, expected finite numbers")
+        if not all(0 < std < math.inf for std in self.std):
+            raise ValueError(f"a std of {self.std}, expected finite numbers above 0")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # as Pillo
 # Processors that resize the shorter side or the whole image, and then crop the centre, with how
 # they interpolate unless told. ConvNext's is not here: versions of transformers differ.
 _PLAIN = {"ViT": 2, "Bit": 3, "CLIP": 3, "MobileNetV1": 2, "MobileNetV2": 2, "Siglip": 3}
+_UNCROPPED = ("ViT", "Siglip")  # unless `do_center_crop` says so
 _CONVNEXT_WHOLE = 384  # from this size on transformers' ConvNextImageProcessor does not crop
 
 
@@ -89,7 +90,9 @@ def _vit(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             + "".join(f", {field}={value!r}" for field, value in unusual.items())
             + f"; expected one of {', '.join(known)}"
         )
-    epsilon = config.get("layer_norm_eps", 1e-12 if kind == "vit" else 1e-6)
+    epsilon = float(config.get("layer_norm_eps", 1e-12 if kind == "vit" else 1e-6))
+    if not 0 < epsilon < 1:
+        raise ValueError(f"layer_norm_eps {epsilon}")
     usual_epsilon = VisionTransformer.norm_epsilon
     return found[0], {
         **({} if epsilon == usual_epsilon else {"norm_epsilon": epsilon}),
@@ -115,7 +118,10 @@ def preprocessing(processor: Mapping[str, Any]) -> Preprocessing:
         size = {"height": size, "width": size} if square else {"shortest_edge": size}
     shorter = size.get("shortest_edge", 0)
     whole = size.get("height", 0) if size.get("height") == size.get("width") else 0
-    crop = _crop(processor)
+    crop = _crop(processor, kind)
+    for step in ("do_pad", "do_grayscale"):
+        if processor.get(step):
+            raise _unsupported(step)
     if kind == "ConvNext" and shorter and crop in (0, shorter):
         if shorter >= _CONVNEXT_WHOLE:
             geometry, side, crop_pct = "whole", shorter, 1.0
@@ -127,7 +133,8 @@ def preprocessing(processor: Mapping[str, Any]) -> Preprocessing:
     elif kind in _PLAIN and 0 < crop <= shorter:
         geometry, side, crop_pct = "resize_crop", crop, _share(crop, shorter)
     else:
-        raise _unsupported(f"{given} with size {size} and a crop of {crop or 'nothing'}")
+        named = given or "a processor without image_processor_type"
+        raise _unsupported(f"{named} with size {size} and a crop of {crop or 'nothing'}")
     resample = processor.get("resample", _PLAIN.get(kind))
     if not processor.get("do_resize", True) or resample not in RESAMPLE:
         raise _unsupported(f"do_resize={processor.get('do_resize', True)}, resample={resample}")
@@ -151,10 +158,10 @@ def _unsupported(what: str) -> UserError:
     )
 
 
-def _crop(processor: Mapping[str, Any]) -> int:
+def _crop(processor: Mapping[str, Any], kind: str) -> int:
     """Returns the side of the square that a processor crops; 0 for none."""
     crop = processor.get("crop_size")
-    if crop is None or not processor.get("do_center_crop", True):
+    if crop is None or not processor.get("do_center_crop", kind not in _UNCROPPED):
         return 0
     if isinstance(crop, int):
         return crop

@@ -95,7 +95,7 @@ def randomise_torch(model, seed: int = 0):
 
     torch.manual_seed(seed)
     for name, parameter in model.named_parameters():
-        if re.search(r"token|pos_?e|position_emb|gamma|lambda1", name):
+        if re.search(r"token|pos_?e|position_emb|gamma|lambda1|layer_scale|grn", name):
             torch.nn.init.normal_(parameter, 0, 0.5)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

@@ -165,6 +165,61 @@ def test_other_libraries_load_a_vision_transformer(vision_transformer, tmp_path,
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["convnext_base", "convnextv2_tiny"])
+def test_the_config_of_a_convnext_says_all_of_it(name):
+    module = registry.build(name, pooled_epsilon=1e-12)
+    config = torch_formats._transformers_convnext(module, 224)
+    assert transformers_config.network(config) == (name, {"pooled_epsilon": 1e-12})
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("convnext_tiny.fb", "torchvision"),
+        ("convnextv2_tiny.fcmae_ft", "timm"),
+        ("convnextv2_tiny.fcmae_ft", "transformers"),
+    ],
+)
+def test_other_libraries_load_a_convnext(name, kind, tmp_path):
+    torch = pytest.importorskip("torch")
+    backbone = name.split(".")[0]
+    network = registry.build(backbone, num_classes=3)
+    variables = jax.device_get(random_variables(network))
+    load.save(variables, tmp_path / "x.safetensors", "timm_convnext")
+    (tmp_path / "classes.txt").write_text("cat\ndog\nemu")
+    classes = str(tmp_path / "classes.txt")
+    model = inference.load(tmp_path / "x.safetensors", like=name, classes=classes)
+    pixels = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
+    expected = jax.jit(network.apply)(variables, pixels)["logits"]
+    folder = tmp_path / kind
+    export.write(model, kind, folder)
+    if kind != "torchvision":
+        again = load_weights(str(folder))
+        assert (again.backbone.name, again.spec.classes) == (backbone, ("cat", "dog", "emu"))
+        assert again.spec.model_args == {}
+    match kind:
+        case "timm":
+            timm = pytest.importorskip("timm")
+            theirs = timm.create_model(f"local-dir:{folder}", pretrained=True)
+        case "transformers":
+            transformers = pytest.importorskip("transformers")
+            theirs = transformers.ConvNextV2ForImageClassification.from_pretrained(folder)
+        case _:
+            torchvision = pytest.importorskip("torchvision")
+            from safetensors.torch import load_file
+
+            theirs = torchvision.models.convnext_tiny(num_classes=3)
+            theirs.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+    with torch.no_grad():
+        found = theirs.eval()(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()))
+    found = getattr(found, "logits", found).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    if backbone == "convnextv2_tiny":
+        with pytest.raises(UserError, match="convnextv2_tiny cannot be written for torchvision"):
+            export.write(model, "torchvision", tmp_path / "torchvision")
+
+
 @pytest.mark.peers
 def test_timm_reads_a_fine_tuned_lite0_and_transformers_has_none(tmp_path):
     timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")

@@ -59,10 +59,16 @@ COUNTS = {
     "vit_base_patch14_reg4": (87_351_016, 177),
     "vit_base_patch16_clip": (86_568_424, 153),
     "vit_base_patch32_clip": (88_225_000, 153),
+    "convnext_tiny": (28_589_128, 182),
+    "convnext_small": (50_223_688, 344),
+    "convnext_base": (88_591_464, 344),
+    "convnextv2_tiny": (28_635_496, 200),
+    "convnextv2_base": (88_717_800, 380),
 }
 FOREIGN = (foreign.GROUP_NET.name, foreign.VIT.name)
 ALL = (*COUNTS, *FOREIGN)
 KINDS = ("resnext50_32x4d", "resnet18d", "resnetv2_50", "resnetv2_50x1_bit")
+KINDS += ("convnext_tiny", "convnextv2_tiny")
 # One of each kind is computed.
 RUN = ("resnet18", *KINDS, "efficientnet_lite0", "vit_tiny_patch16", *FOREIGN)
 
@@ -75,7 +81,8 @@ def slow(names, *which):
 # What the others add is their number of blocks or of channels.
 DISTINCT = ("resnet50", "wide_resnet50_2", "efficientnet_lite1", "vit_small_patch14_reg4")
 DISTINCT += ("vit_base_patch32_clip",)
-ALIKE = tuple(name for name in COUNTS if name not in (*RUN, *DISTINCT))
+# V1 of ConvNeXt is V2 without its normalisation; tests/test_models_convnext.py has both.
+ALIKE = tuple(n for n in COUNTS if n not in (*RUN, *DISTINCT) or n == "convnext_tiny")
 
 
 def side(name):
@@ -106,7 +113,7 @@ def test_counts(name):
     assert len(jax.tree.leaves(variables)) == COUNTS[name][1]
 
 
-@pytest.mark.parametrize("name", slow(ALL, *ALIKE))
+@pytest.mark.parametrize("name", slow(ALL, *ALIKE, "convnextv2_tiny"))
 def test_endpoints_are_what_the_contract_says(name):
     backbone, model = registry.get(name), registry.build(name)
     order = []
@@ -184,7 +191,7 @@ def test_the_network_ends_and_goes_on_at_every_endpoint(name):
         model.apply(variables, jnp.zeros((1, side(name), side(name), 3), jnp.uint8))
 
 
-@pytest.mark.parametrize("name", RUN)
+@pytest.mark.parametrize("name", slow(RUN, "convnext_tiny", "convnextv2_tiny"))
 def test_weights_come_and_go_in_every_scheme_bit_for_bit(name):
     backbone, model = registry.get(name), registry.build(name, num_classes=5)
     variables = jax.device_get(random_variables(model, size=side(name)))

@@ -6,7 +6,7 @@ import pytest
 from tl.errors import UserError
 from tl.models import registry
 from tl.weights import catalog, naming
-from tl.weights.spec import HubFile, Url
+from tl.weights.spec import HubFile, Preprocessing, Url
 
 
 @pytest.mark.parametrize("name", catalog.names())
@@ -71,6 +71,7 @@ def test_published_rows_of_the_relatives():
     ("name", "resized"),
     [  # the side that each publisher states
         ("resnet50.tv1", 256), ("resnet50.tv2", 232), ("resnet50.a1", 235),
+        ("convnext_tiny.tv1", 236), ("convnext_small.tv1", 230), ("convnext_base.tv1", 232),
         ("resnet50.timm_tv2", 201), ("resnet50.a3", 168), ("resnet50.microsoft", 256),
     ],
 )  # fmt: skip
@@ -111,13 +112,33 @@ def test_published_rows():
     assert (tuned.preprocessing.geometry, tuned.top1, tuned.model_args) == ("whole", 0.8721, {})
 
 
+def test_published_rows_of_convnext():
+    tiny = catalog.get("convnext_tiny.fb")
+    assert tiny.source == HubFile("timm/convnext_tiny.fb_in1k")
+    assert (tiny.top1, tiny.top5, tiny.licence) == (0.82066, 0.95854, "Apache-2.0")
+    assert tiny.preprocessing == Preprocessing(224, 0.875, "resize_crop", "bicubic")
+    assert tiny.notes == "at size/crop_pct 288/1.0: 82.694 / 96.144 %"
+    large = catalog.get("convnext_small.in12k_ft_384")
+    assert (large.preprocessing.size, large.preprocessing.geometry) == (384, "whole")
+    assert catalog.get("convnext_base.fb_in22k").num_classes == 21841
+    assert catalog.get("convnext_tiny.in12k").num_classes == 11821
+    v2 = catalog.get("convnextv2_base.fcmae_ft_in22k_in1k")
+    assert v2.source == HubFile("timm/convnextv2_base.fcmae_ft_in22k_in1k")
+    assert (v2.top1, v2.licence, v2.non_commercial) == (0.86752, "CC-BY-NC-4.0", True)
+    assert catalog.get("convnextv2_tiny.fcmae").num_classes == 0
+    tv1 = catalog.get("convnext_small.tv1")
+    assert tv1.source.url == "https://download.pytorch.org/models/convnext_small-0c510722.pth"
+    assert (tv1.scheme, tv1.top1) == ("torchvision_convnext", 0.83616)
+
+
 def test_non_commercial_licences():
     found = {name for name in catalog.names() if catalog.get(name).non_commercial}
     resnext = ("resnext50_32x4d", "resnext101_32x4d", "resnext101_32x8d")
     backbones = ("resnet18", "resnet50", *resnext)
     metaclip = {f"vit_base_patch{p}_clip.metaclip_{n}" for p in (16, 32) for n in ("400m", "2pt5b")}
     expected = {f"{backbone}.fb_{s}" for backbone in backbones for s in ("ssl", "swsl")}
-    assert found == expected | {"resnext101_32x8d.fb_wsl", "vit_base_patch16.mae", *metaclip}
+    v2 = {name for name in catalog.names() if name.startswith("convnextv2")}
+    assert found == expected | {"resnext101_32x8d.fb_wsl", "vit_base_patch16.mae", *metaclip, *v2}
 
 
 def test_a_misspelt_name_lists_the_near_ones():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests import make_golden
-from tl.models import registry, resnet, resnet_v2
+from tl.models import convnext, registry, resnet, resnet_v2
 from tl.weights import catalog, convert, identify, load, naming
 from tl.weights.readers import WeightFile
 from tl.weights.timm_names import OWN_LITE
@@ -324,3 +324,87 @@ def test_vision_transformers_of_transformers(tmp_path, kind, size):
         found = jax.jit(read.model.apply)(read.variables, x)
     for name, value in expected.items():
         assert np.max(np.abs(found[name] - value)) <= TOLERANCE * np.max(np.abs(value)), name
+
+
+CONVNEXTS = ("convnext_tiny", "convnext_small", "convnext_base")
+CONVNEXTS_V2 = ("convnextv2_tiny", "convnextv2_base")
+STAGES = range(4)
+TIMM_CONVNEXT = ("stem", *(f"stages.{i}" for i in STAGES), "head.flatten", "head.fc")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 98)])
+@pytest.mark.parametrize("name", [*CONVNEXTS, *CONVNEXTS_V2])
+def test_timm_convnext(tmp_path, name, size):
+    timm = pytest.importorskip("timm")
+    model, x, expected = written(tmp_path / "x.pth", name, size, TIMM_CONVNEXT)
+    variables = assert_parity(tmp_path / "x.pth", "timm_convnext", name, expected, x)
+    load.save(variables, tmp_path / "x.safetensors", scheme="timm_convnext")
+    from safetensors.torch import load_file
+
+    exported = load_file(tmp_path / "x.safetensors")
+    timm.create_model(name).load_state_dict(exported, strict=True)
+    assert all(exported[key].equal(value) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["convnext_tiny", "convnextv2_tiny"])
+def test_another_convnext_fails(tmp_path, monkeypatch, name):
+    """By its epsilons, its GELU, or the epsilon of the response (of which 1e-5 does not tell)."""
+    _, x, expected = written(tmp_path / "x.pth", name, (65, 98), TIMM_CONVNEXT)
+    case = (tmp_path / "x.pth", "timm_convnext", name, expected, x)
+    for wrong in ({"norm_epsilon": 1e-5}, {"pooled_epsilon": 1e-4}):
+        with pytest.raises(AssertionError):
+            assert_parity(*case, **wrong)
+    gelu = functools.partial(jax.nn.gelu, approximate=True)
+    with monkeypatch.context() as patch, pytest.raises(AssertionError):
+        patch.setattr(convnext.nn, "gelu", lambda x, approximate: gelu(x))
+        assert_parity(*case)
+    if name == "convnextv2_tiny":
+        monkeypatch.setattr(convnext, "RESPONSE_EPSILON", 1e-3)
+        with pytest.raises(AssertionError):
+            assert_parity(*case)
+
+
+@pytest.mark.parametrize("name", CONVNEXTS)
+def test_torchvision_convnext(tmp_path, name):
+    torch = pytest.importorskip("torch")
+    torchvision = pytest.importorskip("torchvision")
+    model = make_golden.randomise_torch(getattr(torchvision.models, name)())
+    torch.save(model.state_dict(), tmp_path / "x.pth")
+    x = make_golden.images(2, 65, 98)
+    modules = ("features.0", *(f"features.{2 * i + 1}" for i in STAGES))
+    modules += ("classifier.1", "classifier.2")
+    expected = make_golden.torch_endpoints(model, modules, x)
+    variables = assert_parity(tmp_path / "x.pth", "torchvision_convnext", name, expected, x)
+    load.save(variables, tmp_path / "x.safetensors", scheme="torchvision_convnext")
+    from safetensors.torch import load_file
+
+    fresh = getattr(torchvision.models, name)()
+    fresh.load_state_dict(load_file(tmp_path / "x.safetensors"), strict=True)
+
+
+@pytest.mark.parametrize("kind", ["ConvNext", "ConvNextV2"])
+def test_convnext_of_transformers(tmp_path, kind):
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, f"{kind}Config")(num_labels=1000)
+    network = getattr(transformers, f"{kind}ForImageClassification")
+    model = make_golden.randomise_torch(network(config))
+    model.save_pretrained(tmp_path)
+    processor = {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 224}}
+    processor |= {"crop_pct": 0.875, "resample": 3}
+    processor |= {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    read = load.load(str(tmp_path))
+    assert read.backbone.name == f"{kind.lower()}_tiny"
+    assert read.spec.model_args == {"pooled_epsilon": 1e-12}
+    x = make_golden.images(2, 65, 98)
+    root = kind.lower()
+    modules = (f"{root}.embeddings", *(f"{root}.encoder.stages.{i}" for i in STAGES))
+    modules += (f"{root}.layernorm", "classifier")
+    expected = make_golden.torch_endpoints(model, modules, x)
+    scheme = f"huggingface_{root}"
+    path = tmp_path / "model.safetensors"
+    variables = assert_parity(path, scheme, read.backbone.name, expected, x, **read.spec.model_args)
+    load.save(variables, path, scheme=scheme)
+    from safetensors.torch import load_file
+
+    network(config).load_state_dict(load_file(path), strict=True)

@@ -5,7 +5,7 @@ from tl.models import registry
 from tl.weights import convert, naming
 
 
-@pytest.mark.parametrize("backbone", slow(COUNTS, *ALIKE))
+@pytest.mark.parametrize("backbone", slow(COUNTS, *ALIKE, "convnextv2_tiny"))
 def test_every_leaf_has_a_name_of_its_own(backbone):
     shapes = convert.shapes(registry.build(backbone), registry.get(backbone).multiple * 64)
     for scheme in registry.get(backbone).schemes:

@@ -17,6 +17,7 @@ def test_names_of_timm():
     assert timm_names.name_of("resnet_tiny", {"a": 1}) == ("resnet_tiny", {"a": 1})
     openai = timm_names.name_of("vit_base_patch16_clip", timm_names.QUICK_GELU)
     assert openai == ("vit_base_patch16_clip_quickgelu_224", {})
+    assert timm_names.name_of("convnextv2_base", {}) == ("convnextv2_base", {})
 
 
 def test_every_name_is_of_a_network_here():
@@ -24,6 +25,14 @@ def test_every_name_is_of_a_network_here():
         registry.build(backbone, **arguments)
         assert timm_names.network({"architecture": name}) == (backbone, dict(arguments))
     assert "vit_tiny_patch8_224" not in timm_names._NETWORKS
+
+
+def test_other_arguments_of_a_convnext_are_refused():
+    config = {"architecture": "convnext_tiny", "model_args": {"act_layer": "gelu_tanh"}}
+    with pytest.raises(UserError, match="holds a convnext_tiny with act_layer='gelu_tanh'; exp"):
+        timm_names.network(config)
+    with pytest.raises(UserError, match=r"timm's convnext_nano, which is not known here"):
+        timm_names.network({"architecture": "convnext_nano"})
 
 
 def test_networks_with_the_tensors_of_others_are_refused():

@@ -27,6 +27,14 @@ def test_depths_and_blocks_tell_the_network(tmp_path):
             "transformer of width 100, depth 12, heads 12, patch 16; expected one of vit_",
         ),
         ({"model_type": "vit", "hidden_act": "relu"}, "patch 16, hidden_act='relu'; expected one"),
+        (
+            {"model_type": "convnext", "depths": [3, 3, 27, 3], "hidden_sizes": [192] * 4},
+            r"ConvNeXt with depths \(3, 3, 27, 3\), widths \(192, 192, 192, 192\); expected one ",
+        ),
+        (
+            {"model_type": "convnextv2", "depths": None, "hidden_sizes": None, "patch_size": 2},
+            r"a ConvNeXt with depths .*, hidden_act='relu', .*expected one of convnextv2_tiny, c",
+        ),
         ({"model_type": "dinov2", "use_swiglu_ffn": True}, "patch 14, use_swiglu_ffn=True; exp"),
         ({"model_type": "vit", "intermediate_size": 9}, "patch 16, intermediate_size=9; expected"),
         ({"depths": [2, 2, 2, 3]}, r"ResNet of basic blocks with depths \(2, 2, 2, 3\), widths"),
@@ -63,6 +71,17 @@ def test_vision_transformers_of_transformers(tmp_path):
     spec = described(tmp_path, small, VIT, "huggingface_dinov2")
     assert spec.backbone == "vit_small_patch14"
     assert spec.model_args == {"resize": "plain"}
+
+
+def test_convnexts_of_transformers(tmp_path):
+    for kind in ("convnext", "convnextv2"):
+        spec = described(tmp_path, {"model_type": kind}, CONVNEXT, f"huggingface_{kind}")
+        assert spec.backbone == f"{kind}_tiny"
+        assert spec.model_args == {"pooled_epsilon": 1e-12}
+        sizes = {"depths": [3, 3, 27, 3], "hidden_sizes": [128, 256, 512, 1024]}
+        config = {"model_type": kind, **sizes, "layer_norm_eps": 1e-6}
+        spec = described(tmp_path, config, CONVNEXT, f"huggingface_{kind}")
+        assert (spec.backbone, spec.model_args) == (f"{kind}_base", {})
 
 
 # (fields of the processor, size, crop_pct, geometry).

@@ -12,6 +12,7 @@ from tl.files import write_json
 from tl.inference.model import Model
 from tl.models import vit
 from tl.models.backbone import FINAL
+from tl.models.convnext import ConvNeXt
 from tl.probes.heads import Linear
 from tl.weights import convert, timm_names, trained
 from tl.weights.hub_folder import SEVERAL, TORCHVISION
@@ -21,15 +22,21 @@ from tl.weights.transformers_config import RESAMPLE
 FORMATS = ("torchvision", "timm", "transformers")
 # The naming schemes that each format has.
 _SCHEMES = {
-    "torchvision": ("torchvision", "torchvision_vit"),
+    "torchvision": ("torchvision", "torchvision_vit", "torchvision_convnext"),
     "timm": (
         "torchvision",
         "timm_resnet_d",
         "timm_resnet_v2",
         "timm_efficientnet_lite",
         "timm_vit",
+        "timm_convnext",
     ),
-    "transformers": ("huggingface", "huggingface_vit"),
+    "transformers": (
+        "huggingface",
+        "huggingface_vit",
+        "huggingface_convnext",
+        "huggingface_convnextv2",
+    ),
 }
 # Its tensors have torchvision's names, but torchvision has no such network.
 _NOT_IN_TORCHVISION = ("resnext101_32x4d",)
@@ -137,6 +144,8 @@ def _called(network: Pretrained, kind: str) -> tuple[str, dict[str, Any]]:
         if kind == "torchvision":
             return _IN_TORCHVISION.get(name, ""), arguments
         arguments.pop("norm_epsilon", None)  # which transformers' config says
+    if kind == "transformers":
+        arguments.pop("pooled_epsilon", None)  # too, of a ConvNeXt
     return name, arguments
 
 
@@ -180,6 +189,8 @@ def _transformers_config(model: Model, network: Pretrained) -> dict[str, Any]:
     module: Any = network.model
     if isinstance(module, vit.VisionTransformer):
         described = _transformers_vit(module, model.preprocessing.size)
+    elif isinstance(module, ConvNeXt):
+        described = _transformers_convnext(module, model.preprocessing.size)
     else:
         described = _transformers_resnet(module)
     return {
@@ -205,6 +216,21 @@ def _transformers_vit(module: vit.VisionTransformer, size: int) -> dict[str, Any
         "patch_size": module.patch,
         "image_size": size,
         "qkv_bias": True,
+    }
+
+
+def _transformers_convnext(module: ConvNeXt, size: int) -> dict[str, Any]:
+    version = "V2" if module.grn else ""
+    return {
+        "model_type": f"convnext{version.lower()}",
+        "architectures": [f"ConvNext{version}ForImageClassification"],
+        "depths": list(module.stage_sizes),
+        "hidden_sizes": list(module.widths),
+        "num_stages": len(module.widths),
+        "patch_size": 4,
+        "hidden_act": "gelu",
+        "layer_norm_eps": module.pooled_epsilon,
+        "image_size": size,
     }
 
 

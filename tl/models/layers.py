@@ -1,4 +1,4 @@
-"""Building blocks of the backbones: convolution with batch normalisation, stages, the head."""
+"""Building blocks of the backbones: convolution with normalisation, stages, the head."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -96,6 +96,15 @@ class Stage(nn.Module):
             stride = self.stride if i == 0 else 1
             x = self.block(stride=stride, name=f"block{i + 1}")(x, train)
         return x
+
+
+class LayerNorm(nn.LayerNorm):
+    """Flax's, computed in float32 from input of any type, which the output has again."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... d"], **options: Any) -> Float[Array, "... d"]:
+        """Maps `[..., D]` to the same shape and type."""
+        return super().__call__(x.astype(jnp.float32), **options).astype(x.dtype)
 
 
 def head(backbone: nn.Module, x: Float[Array, "n d"]) -> Float[Array, "n c"]:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tl.models.backbone import FINAL, Backbone, Endpoint
-from tl.models.layers import Train, check_images, compute_endpoints, head
+from tl.models.layers import LayerNorm, Train, check_images, compute_endpoints, head
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -23,15 +23,6 @@ ACTIVATIONS: dict[str, Activation] = {
 # How the position table of one image size becomes that of another.
 RESIZES = ("antialias", "plain", "offset")
 _OFFSET = 0.1  # added to the new side in DINOv2's code; it shifts where the table is sampled
-
-
-class LayerNorm(nn.LayerNorm):
-    """Flax's, computed in float32 from input of any type, which the output has again."""
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "... d"], **options: Any) -> Float[Array, "... d"]:
-        """Maps `[..., D]` to the same shape and type."""
-        return super().__call__(x.astype(jnp.float32), **options).astype(x.dtype)
 
 
 class Embed(nn.Module):

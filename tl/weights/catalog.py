@@ -65,7 +65,7 @@ def _torchvision() -> Iterator[WeightSpec]:
             name=name,
             backbone=backbone,
             source=Url(f"https://download.pytorch.org/models/{backbone}-{sha256}.pth", sha256),
-            scheme="torchvision",
+            scheme="torchvision_convnext" if backbone.startswith("convnext") else "torchvision",
             preprocessing=Preprocessing(int(size), float(crop)),
             licence="BSD-3-Clause",
             top1=_fraction(top1),
@@ -98,7 +98,6 @@ def _timm() -> Iterator[WeightSpec]:
         if tag.startswith("ra4") or backbone.startswith("resnetv2"):
             preprocessing = dataclasses.replace(preprocessing, mean=_HALF, std=_HALF)
         of_21k = tag.endswith("in21k")
-        note = "" if also in ([], ["-"] * 3) else "at size/crop_pct {}: {} / {} %".format(*also)
         licence = "Apache-2.0"
         if tag.startswith("tv"):
             licence = "BSD-3-Clause"
@@ -113,7 +112,7 @@ def _timm() -> Iterator[WeightSpec]:
             licence=licence,
             num_classes=_IN21K if of_21k else 1000,
             **_by_timm(top1, top5),
-            notes=f"its head has the {_IN21K:,} classes of ImageNet-21k" if of_21k else note,
+            notes=f"its head has the {_IN21K:,} classes of ImageNet-21k" if of_21k else _also(also),
             other_files=() if sha256 == "-" else (sha256,),
             link="sigmoid" if tag in _BINARY else "softmax",
         )
@@ -272,6 +271,31 @@ def _clip() -> Iterator[WeightSpec]:
         )
 
 
+def _convnext() -> Iterator[WeightSpec]:
+    for row in _rows(tables.TIMM_CONVNEXT):
+        model, size, crop, mode, top1, top5, *also, classes = row
+        backbone, tag = model.split(".")
+        tag = tag.removesuffix("_in1k") if tag.startswith("fb_in1k") else tag
+        yield WeightSpec(
+            name=f"{backbone}.{tag.replace('_ft_in1k', '_ft')}",
+            backbone=backbone,
+            source=HubFile(f"timm/{model}"),
+            scheme="timm_convnext",
+            preprocessing=Preprocessing(
+                int(size), float(crop), "whole" if mode == "squash" else "resize_crop", "bicubic"
+            ),
+            licence="CC-BY-NC-4.0" if backbone.startswith("convnextv2") else "Apache-2.0",
+            num_classes=int(classes),
+            **_by_timm(top1, top5),
+            notes=_also(also),
+        )
+
+
+def _also(also: list[str]) -> str:
+    """Returns a note on the accuracy at another input: (px/crop, top-1, top-5), '-' for none."""
+    return "" if also in ([], ["-"] * 3) else "at size/crop_pct {}: {} / {} %".format(*also)
+
+
 def _by_timm(top1: str, top5: str) -> dict[str, Any]:
     """Returns the fields of a set whose accuracy timm has measured, or not ('-')."""
     measured = "" if top1 == "-" else "timm 1.0.31, results/results-imagenet.csv"
@@ -293,7 +317,16 @@ def _fraction(percent: str) -> float | None:
 
 _SETS = [
     spec
-    for builder in (_efficientnet_lite, _torchvision, _timm, _microsoft, _keras, _vit, _clip)
+    for builder in (
+        _efficientnet_lite,
+        _torchvision,
+        _timm,
+        _microsoft,
+        _keras,
+        _vit,
+        _clip,
+        _convnext,
+    )
     for spec in builder()
 ]
 _CATALOG = {spec.name: spec for spec in _SETS}

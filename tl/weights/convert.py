@@ -57,9 +57,13 @@ def source_shapes(shapes: Mapping[str, Any], scheme: str) -> dict[str, tuple[int
     return {
         name: (*leaf.shape[:-3:-1], *leaf.shape[:-2])
         if torch and path[-1] == "kernel"
-        else leaf.shape
+        else _tensor_shape(scheme, path, leaf.shape)
         for name, (path, leaf) in source_names(shapes, scheme).items()
     }
+
+
+def _tensor_shape(scheme: str, path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    return naming.tensor_shape(scheme, "/".join(path[1:-1]), path[-1], shape)
 
 
 def to_variables(
@@ -100,6 +104,8 @@ def to_variables(
     for name in sorted(wanted.keys() & tensors.keys()):
         path, leaf = wanted[name]
         value = _to_flax(path[-1], tensors[name]) if torch else tensors[name]
+        if value.shape == _tensor_shape(scheme, path, leaf.shape):
+            value = value.reshape(leaf.shape)
         if value.shape != leaf.shape or value.dtype.name not in _EXACT_IN_FLOAT32:
             mismatched.append(
                 f"{name}: the file's {value.dtype}{list(value.shape)} for the model's "
@@ -160,6 +166,7 @@ def from_variables(variables: Mapping[str, Any], scheme: str) -> dict[str, np.nd
     for name, (path, value) in source_names(variables, scheme).items():
         # safetensors writes the buffer of a view without its strides, so copy it in order.
         whole = _to_torch(path[-1], np.asarray(value, np.float32))
+        whole = whole.reshape(_tensor_shape(scheme, path, whole.shape))
         if path == conv_head:
             whole = whole[..., None, None]
         parts = naming.parts(name)

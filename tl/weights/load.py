@@ -33,10 +33,15 @@ from tl.weights import (
 from tl.weights import classes as class_files
 from tl.weights.probe_head import ProbeHead
 from tl.weights.readers import WeightFile
-from tl.weights.schemes.vit import CLIP_PROJECTION
 from tl.weights.spec import LocalFile, WeightSpec
 
 _log = logging.getLogger(__name__)
+# Outputs of the projection to the space of CLIP's texts, which files have in a head's place.
+_PROJECTIONS = {
+    "vit_base_patch16_clip": 512,
+    "vit_base_patch32_clip": 512,
+    "convnext_base": 640,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +160,7 @@ def _build(
     dtype: Any,
 ) -> tuple[WeightSpec, Network, dict[str, Any]]:
     spec = _with_grid(spec, tensors)
-    tensors = _without_projection(spec, tensors)
+    tensors = _with_last_norm(spec, _without_projection(spec, tensors))
     found = identify.head_classes(tensors, spec.scheme)
     if spec.classes and found != len(spec.classes):
         raise UserError(f"its head has {found} classes, expected the {len(spec.classes)} it names")
@@ -184,10 +189,34 @@ def _without_projection(
     bias = tensors.get(names[1])
     public = not spec.num_classes and not isinstance(spec.source, LocalFile)
     size = 0 if bias is None or bias.any() else bias.size
-    clip = spec.backbone.endswith("_clip") and size == CLIP_PROJECTION
+    clip = size > 0 and size == _PROJECTIONS.get(spec.backbone)
     if not (public or clip):
         return tensors
     return {name: value for name, value in tensors.items() if name not in names}
+
+
+def _with_last_norm(
+    spec: WeightSpec, tensors: Mapping[str, np.ndarray]
+) -> Mapping[str, np.ndarray]:
+    """Returns the tensors with the last normalisation of a ConvNeXt V2 that was only pre-trained.
+
+    Such a file ends with the last stage. timm computes with scale 1 and bias 0, and so do we.
+    """
+    if not spec.backbone.startswith("convnextv2"):
+        return tensors
+    scale, bias, *head = (
+        naming.source_name(spec.scheme, module, leaf)
+        for module, leaf in (
+            ("pooled/norm", "scale"),
+            ("pooled/norm", "bias"),
+            ("head", "kernel"),
+            ("head", "bias"),
+        )
+    )
+    if {scale, bias, *head} & naming.canonical(spec.scheme, tensors).keys():
+        return tensors
+    width = registry.get(spec.backbone).outputs[FINAL].width
+    return {**tensors, scale: np.ones(width, np.float32), bias: np.zeros(width, np.float32)}
 
 
 def _with_grid(spec: WeightSpec, tensors: Mapping[str, np.ndarray]) -> WeightSpec:

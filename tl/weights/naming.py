@@ -10,7 +10,7 @@ from typing import Any
 
 from tl.errors import UserError, nearest
 from tl.weights.prefixes import PREFIXES
-from tl.weights.schemes import efficientnet_lite, resnet, resnet_v2, vit
+from tl.weights.schemes import convnext, efficientnet_lite, resnet, resnet_v2, vit
 from tl.weights.schemes.scheme import COUNTER, Scheme
 from tl.weights.schemes.unknown import EXPECTED, OTHER_NETWORKS
 
@@ -20,6 +20,7 @@ SCHEMES: dict[str, Scheme] = {
     **resnet_v2.SCHEMES,
     **efficientnet_lite.SCHEMES,
     **vit.SCHEMES,
+    **convnext.SCHEMES,
 }
 
 
@@ -45,14 +46,29 @@ def source_name(scheme: str, module: str, leaf: str) -> str:
     if name := _first_match(found.parameters, f"{module}/{leaf}".lstrip("/")):
         return name
     if name := _first_match(found.rules, module):
-        in_module = f"{module.split('/')[-1]}/{leaf}"
         leaves = {COUNTER: COUNTER, **found.leaves}
-        if called := leaves.get(in_module) or leaves.get(leaf):
+        if called := leaves.get(_in_module(module, leaf)) or leaves.get(leaf):
             return f"{name}{found.separator}{called}"
     raise UserError(
         f"scheme {scheme!r} has no name for {module}/{leaf}: it is another network's; there are "
         + ", ".join(SCHEMES)
     )
+
+
+def _in_module(module: str, leaf: str) -> str:
+    return f"{module.split('/')[-1]}/{leaf}"
+
+
+def tensor_shape(scheme: str, module: str, leaf: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the shape that a leaf has in a scheme, with its further axes of length 1.
+
+    Args:
+      scheme, module, leaf: as of `source_name`.
+      shape: of the leaf, in the scheme's order of axes.
+    """
+    shapes = get(scheme).shapes
+    wider = shapes.get(_in_module(module, leaf)) or shapes.get(leaf)
+    return tuple(shape[0] if n == -1 else n for n in wider) if wider else shape
 
 
 def parts(name: str) -> list[str]:
@@ -105,9 +121,16 @@ def in_backbone(scheme: str, name: str) -> bool:
 
 
 def landmarks(scheme: str) -> tuple[str, ...]:
-    """Returns the names of the kernels that every network of a scheme has, one or two."""
-    modules = (get(scheme).first, get(scheme).second)
-    return tuple(source_name(scheme, module, "kernel") for module in modules if module)
+    """Returns the names of the tensors that every network of a scheme has, one or two."""
+    found = get(scheme)
+    return tuple(_landmark(scheme, path) for path in (found.first, found.second) if path)
+
+
+def _landmark(scheme: str, path: str) -> str:
+    module, _, leaf = path.rpartition("/")
+    if leaf in get(scheme).leaves:
+        return source_name(scheme, module, leaf)
+    return source_name(scheme, path, "kernel")
 
 
 def detect(names: Iterable[str]) -> str:
@@ -153,6 +176,8 @@ def check_shapes(scheme: str, tensors: Mapping[str, Any]) -> None:
     stem = _filters(scheme, tensors, module)
     if len(stem) == 4 and stem[1] != 3:
         raise UserError(f"it holds a network for images of {stem[1]} channels; expected 3 channels")
+    if scheme in convnext.SCHEMES and len(stem) == 4:
+        _check_convnext(scheme, stem, tensors)
     if found.second != "stage1/block1/conv1/conv":
         return
     if found.first != "stem/conv":
@@ -192,6 +217,25 @@ def _check_deep_stem(stem: tuple[int, ...], tensors: Mapping[str, Any]) -> None:
             f"{list(stem)}, and shortcuts with{'' if pooled else 'out'} a pooling); {EXPECTED}, of "
             f"which ResNet-D begins with {resnet.DEEP_STEM} channels and pools"
         )
+
+
+def _check_convnext(scheme: str, stem: tuple[int, ...], tensors: Mapping[str, Any]) -> None:
+    """Raises UserError for a ConvNeXt of another width, stem or MLP.
+
+    Args:
+      scheme: of the tensors.
+      stem: shape of the first convolution, (out, in, height, width).
+      tensors: under the scheme's names.
+    """
+    other = ""
+    if stem[2:] != (4, 4):
+        other = f"whose first convolution is {' x '.join(map(str, stem[2:]))}, not 4 x 4"
+    elif len(_filters(scheme, tensors, "stage1/block1/fc1")) == 4:
+        other = "whose MLPs are convolutions, as timm's from Atto to Nano and timm's tiny_hnf"
+    elif stem[0] not in convnext.WIDTHS:
+        other = f"of {stem[0]} channels in the first stage; Tiny and Small have 96, Base has 128"
+    if other:
+        raise UserError(f"it holds a ConvNeXt {other}; {EXPECTED}")
 
 
 def _filters(scheme: str, tensors: Mapping[str, Any], module: str) -> tuple[int, ...]:

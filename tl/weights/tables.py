@@ -6,8 +6,8 @@ input, and again at the input under `also` (px/crop); sha256, the first digits o
 the publisher's file, which are part of the file's name. `-`: not stated.
 """
 
-# torchvision/models/resnet.py, 0.29. `older` is the same set's earlier file: the same values in the
-# legacy container.
+# torchvision/models/resnet.py and convnext.py, 0.29. `older` is the same set's earlier file: the
+# same values in the legacy container.
 TORCHVISION = """
 # name               px  crop  top-1  top-5  sha256   older
 resnet18.tv1         224 0.875 69.758 89.078 f37072fd 5c106cde
@@ -27,6 +27,9 @@ wide_resnet50_2.tv1  224 0.875 78.468 94.086 95faca4d -
 wide_resnet50_2.tv2  224 0.965 81.602 95.758 9ba9bcbe -
 wide_resnet101_2.tv1 224 0.875 78.848 94.284 32ee1156 -
 wide_resnet101_2.tv2 224 0.965 82.510 96.020 d733dc28 -
+convnext_tiny.tv1    224 0.949 82.520 96.146 983f1562 -
+convnext_small.tv1   224 0.973 83.616 96.650 0c510722 -
+convnext_base.tv1    224 0.965 84.062 96.870 6075fbad -
 """
 
 # timm 1.0.31: models/resnet.py for the inputs, results/results-imagenet.csv for the accuracies.
@@ -254,4 +257,37 @@ TIMM_CLIP = """
 32      datacompxl            256 1.0  center -      -      512     gelu       Apache-2.0
 32      laion2b_ft_in12k_in1k 384 1.0  center 85.398 97.664 1000    gelu       Apache-2.0
 32      laion2b_ft_in12k_in1k 448 1.0  center 85.792 97.634 1000    gelu       Apache-2.0
+"""
+
+# ConvNeXt and ConvNeXt V2 in timm 1.0.31: models/convnext.py for the inputs, all bicubic,
+# results/results-imagenet.csv for the accuracies. Names of files have no checksums. `mode`: how
+# timm crops; `classes`: outputs of the head, 0 for none.
+TIMM_CONVNEXT = """
+# model                                 px  crop  mode   top-1  top-5  also    top-1  top-5  classes
+convnext_tiny.fb_in1k                   224 0.875 center 82.066 95.854 288/1.0 82.694 96.144 1000
+convnext_tiny.fb_in22k                  224 0.875 center -      -      -       -      -      21841
+convnext_tiny.fb_in22k_ft_in1k          224 0.875 center 82.900 96.616 288/1.0 78.950 94.708 1000
+convnext_tiny.fb_in22k_ft_in1k_384      384 1.0   squash 84.098 97.138 -       -      -      1000
+convnext_tiny.in12k                     224 0.95  center -      -      -       -      -      11821
+convnext_tiny.in12k_ft_in1k             224 0.95  center 84.192 97.132 288/1.0 84.448 97.328 1000
+convnext_tiny.in12k_ft_in1k_384         384 1.0   squash 85.154 97.634 -       -      -      1000
+convnext_small.fb_in1k                  224 0.875 center 83.144 96.432 288/1.0 83.704 96.816 1000
+convnext_small.fb_in22k                 224 0.875 center -      -      -       -      -      21841
+convnext_small.fb_in22k_ft_in1k         224 0.875 center 84.582 97.414 288/1.0 85.276 97.678 1000
+convnext_small.fb_in22k_ft_in1k_384     384 1.0   squash 85.752 97.878 -       -      -      1000
+convnext_small.in12k                    224 0.95  center -      -      -       -      -      11821
+convnext_small.in12k_ft_in1k            224 0.95  center 85.164 97.502 288/1.0 85.324 97.554 1000
+convnext_small.in12k_ft_in1k_384        384 1.0   squash 86.186 97.920 -       -      -      1000
+convnext_base.fb_in1k                   224 0.875 center 83.838 96.746 288/1.0 84.466 96.982 1000
+convnext_base.fb_in22k                  224 0.875 center -      -      -       -      -      21841
+convnext_base.fb_in22k_ft_in1k          224 0.875 center 85.814 97.856 288/1.0 86.302 98.088 1000
+convnext_base.fb_in22k_ft_in1k_384      384 1.0   squash 86.826 98.244 -       -      -      1000
+convnextv2_tiny.fcmae                   224 0.875 center -      -      -       -      -      0
+convnextv2_tiny.fcmae_ft_in1k           224 0.875 center 82.948 96.286 288/1.0 83.478 96.718 1000
+convnextv2_tiny.fcmae_ft_in22k_in1k     224 0.875 center 83.904 96.964 288/1.0 84.428 97.260 1000
+convnextv2_tiny.fcmae_ft_in22k_in1k_384 384 1.0   squash 85.098 97.632 -       -      -      1000
+convnextv2_base.fcmae                   224 0.875 center -      -      -       -      -      0
+convnextv2_base.fcmae_ft_in1k           224 0.875 center 84.890 97.088 288/1.0 85.490 97.380 1000
+convnextv2_base.fcmae_ft_in22k_in1k     224 0.875 center 86.752 98.020 288/1.0 86.994 98.168 1000
+convnextv2_base.fcmae_ft_in22k_in1k_384 384 1.0   squash 87.638 98.416 -       -      -      1000
 """

@@ -25,7 +25,7 @@ QUICK_GELU = {"activation": "quick_gelu"}
 
 # Name in timm to our name and the arguments that differ from its defaults.
 _NETWORKS: dict[str, tuple[str, Mapping[str, Any]]] = {
-    **{name: (name, {}) for name in registry.names() if "resne" in name},
+    **{name: (name, {}) for name in registry.names() if re.search("resne|convne", name)},
     **{f"tf_efficientnet_lite{i}": (f"efficientnet_lite{i}", {}) for i in range(5)},
     **{f"efficientnet_lite{i}": (f"efficientnet_lite{i}", OWN_LITE) for i in range(5)},
     **{

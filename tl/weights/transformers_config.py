@@ -6,6 +6,7 @@ from typing import Any
 
 from tl.errors import UserError
 from tl.models import registry
+from tl.models.convnext import ConvNeXt
 from tl.models.vit import VisionTransformer
 from tl.weights.spec import Preprocessing
 
@@ -100,10 +101,37 @@ def _vit(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     }
 
 
+def _convnext(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    kind = config["model_type"]
+    depths = tuple(config.get("depths") or (3, 3, 9, 3))
+    widths = tuple(config.get("hidden_sizes") or (96, 192, 384, 768))
+    scheme = f"huggingface_{kind}"
+    known = [name for name in registry.names() if scheme in registry.get(name).schemes]
+    sizes = {"stage_sizes": depths, "widths": widths}
+    found = [n for n in known if sizes.items() <= dict(registry.get(n).arguments).items()]
+    unusual = {
+        field: config[field]
+        for field, usual in (("num_channels", 3), ("patch_size", 4), ("hidden_act", "gelu"))
+        if config.get(field, usual) != usual
+    }
+    if not found or unusual:
+        raise UserError(
+            f"it holds a ConvNeXt with depths {depths}, widths {widths}"
+            + "".join(f", {field}={value!r}" for field, value in unusual.items())
+            + f"; expected one of {', '.join(known)}"
+        )
+    # Of the last normalisation alone; the others have the usual one, whatever the config says.
+    epsilon = config.get("layer_norm_eps", 1e-12)
+    usual_epsilon = ConvNeXt.pooled_epsilon
+    return found[0], {} if epsilon == usual_epsilon else {"pooled_epsilon": epsilon}
+
+
 _KINDS = {
     "resnet": _resnet,
     "vit": _vit,
     "dinov2": _vit,
+    "convnext": _convnext,
+    "convnextv2": _convnext,
 }
 
 

@@ -28,8 +28,11 @@ class Scheme:
       aliases: (pattern, replacement) that turns other spellings found in files into the one
         written.
       leaves: Flax leaf, or last module and leaf as in `bn/bias`, to the scheme's leaf.
+      shapes: Flax leaf, or last module and leaf, to its shape in this scheme, where that has axes
+        of length 1 beside its own, which is -1.
       separator: stands between module and leaf.
-      first, second: modules whose kernels a file must have to be in this scheme; '' for no second.
+      first, second: modules whose kernels a file must have to be in this scheme, or paths of other
+        leaves; '' for no second.
       backbone: pattern of the start of each name, except the head's. It tells what belongs to the
         network from what was built on it; '' if every name counts as the network's.
       head_is_conv: the head is a 1x1 convolution, whose kernel is [C, D, 1, 1].
@@ -42,6 +45,7 @@ class Scheme:
     parameters: tuple[tuple[str, Callable[..., str]], ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     leaves: Mapping[str, str] = dataclasses.field(default_factory=lambda: TORCH_LEAVES)
+    shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     separator: str = "."
     first: str = "stem/conv"
     second: str = ""

@@ -3,8 +3,8 @@
 import re
 
 EXPECTED = (
-    "expected a ResNet, ResNeXt, Wide ResNet, ResNet-D, ResNet-v2, EfficientNet-Lite or Vision "
-    "Transformer (ViT, DeiT, MAE, DINO, DINOv2, CLIP)"
+    "expected a ResNet, ResNeXt, Wide ResNet, ResNet-D, ResNet-v2, EfficientNet-Lite, ConvNeXt or "
+    "Vision Transformer (ViT, DeiT, MAE, DINO, DINOv2, CLIP)"
 )
 # Pattern of one of the names, whatever stands before it, and what to call the network. The first
 # ones have names like a plain ResNet's or EfficientNet's and other arithmetic.
@@ -50,13 +50,24 @@ OTHER_NETWORKS = tuple(
             "a CLIP of OpenAI's or transformers' names, where timm's are read",
         ),
         (r"blocks\.0\.attn\.q_norm\.weight", "a Vision Transformer that normalises its queries"),
+        (r"stages\.\d\.blocks\.\d+\.(convs\.0|xca\.qkv)\.weight", "an EdgeNeXt"),
         (
-            r"stages\.0\.(blocks\.0\.conv_dw|0\.dwconv|layers\.0\.dwconv)\.weight|"
-            r"features\.1\.0\.layer_scale",
-            "a ConvNeXt",
+            r"head\.pre_logits\.fc\.weight",
+            "a network with a hidden layer in its head, such as timm's convnext_large_mlp",
+        ),
+        (
+            r"stages\.0\.0\.dwconv\.weight",
+            "a ConvNeXt of its authors' names, where timm's and others' are read",
+        ),
+        (
+            r"stages\.0\.layers\.0\.depthwise_conv\.weight",
+            "a ConvNeXt of DINOv3 with transformers' names, where timm's are read",
         ),
         (r"features\.denseblock1\..*", "a DenseNet"),
-        (r"features\.0\.0\.weight|expanded_conv_.*", "a MobileNet, or torchvision's EfficientNet"),
+        (
+            r"features\.1\.(conv\.0(\.0)?|(0\.)?block\.0\.0)\.weight|expanded_conv_.*",
+            "a MobileNet, or torchvision's EfficientNet",
+        ),
         (r"features\.0\.weight|block1_conv1/kernel", "a VGG or AlexNet"),
         (r"(Conv2d_1a_3x3|inception3a\.branch1)\.conv\.weight", "an Inception network"),
         (r"trunk_output\.block1\..*|s1\.b1\.conv1\.conv\.weight", "a RegNet"),

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from tl.weights.schemes.scheme import TORCH_LEAVES, Scheme
 
-CLIP_PROJECTION = 512  # outputs of the layer that takes the place of a head in ViT-B
 _BLOCK = r"block(\d+)/"
 # transformers has a layer for each of queries, keys and values.
 _SPLIT = "{query,key,value}"

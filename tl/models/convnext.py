@@ -224,6 +224,7 @@ def _convnext(name: str, sizes: Sequence[int], width: int, *schemes: str) -> Bac
         schemes=schemes,
         batch_stats=False,
         multiple=32,  # of other sides a rest would be left out, and of small ones nothing remains
+        step_cost=4.5,
     )
 
 

@@ -33,7 +33,7 @@ def test_depths_and_blocks_tell_the_network(tmp_path):
         ),
         (
             {"model_type": "convnextv2", "depths": None, "hidden_sizes": None, "patch_size": 2},
-            r"a ConvNeXt with depths .*, hidden_act='relu', .*expected one of convnextv2_tiny, c",
+            r"a ConvNeXt with depths .*, patch_size=2; expected one of convnextv2_tiny, c",
         ),
         ({"model_type": "dinov2", "use_swiglu_ffn": True}, "patch 14, use_swiglu_ffn=True; exp"),
         ({"model_type": "vit", "intermediate_size": 9}, "patch 16, intermediate_size=9; expected"),

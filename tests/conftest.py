@@ -75,6 +75,26 @@ def _on_accelerator(config):
     return re.search(r"(?<!not )\bgpu\b", config.option.markexpr)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_evicted():
+    """Lets JAX add to the suite's programs without first reading through all of them.
+
+    That takes longer than to compile a small one. Commands under test, in processes of their own,
+    still keep the folder below its size.
+    """
+    from jax._src import lru_cache
+
+    evict, kept = lru_cache.LRUCache._evict_if_needed, os.environ["JAX_COMPILATION_CACHE_DIR"]
+
+    def evict_elsewhere(self, **arguments):
+        if str(self.path) != kept:
+            evict(self, **arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lru_cache.LRUCache, "_evict_if_needed", evict_elsewhere)
+        yield
+
+
 @pytest.fixture
 def undrawn(monkeypatch):
     """Puts a point in the place of every figure, for tests of what is around them."""

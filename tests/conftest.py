@@ -3,6 +3,7 @@
 With `-m gpu` the devices are those that JAX finds.
 """
 
+import gc
 import os
 import re
 from importlib.metadata import version
@@ -61,6 +62,13 @@ def _keep_programs(config):
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("compiled"))
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
         os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(1 << 30)
+
+
+def pytest_collection_finish():
+    """Spares the garbage collector all that was imported, and most of its rounds."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 from pathlib import Path
 from unittest import mock
@@ -59,9 +60,12 @@ def registered():
 
 @contextlib.contextmanager
 def compiled_once(folder: Path):
-    """Within it, what one run compiled serves the others."""
+    """Within it, what one run compiled serves the others, also those of other modules.
+
+    The folder is for where no other is.
+    """
     options = {
-        "jax_compilation_cache_dir": str(folder),
+        "jax_compilation_cache_dir": os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(folder),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
     }
     before = {name: jax.config.values[name] for name in options}

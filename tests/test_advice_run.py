@@ -2,6 +2,7 @@ import dataclasses
 import json
 import shlex
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from configs import common
 from tests import tiny
 from tests.parsing import parse
-from tl.advice import run
+from tl.advice import measure, run
 from tl.data.digits import Digits
 from tl.errors import UserError
 from tl.fields import flat
@@ -52,11 +53,26 @@ def advise(values, path, **arguments):
 
 @pytest.fixture(scope="module")
 def advised(place):
-    return advise(config(place), place / "run")
+    """What advice returns, what it said, and of which splits it read images."""
+    read, splits = Digits.__getitem__, set()
+
+    def noted(self, row):
+        splits.add(self.split)
+        return read(self, row)
+
+    with mock.patch.object(Digits, "__getitem__", noted):
+        return *advise(config(place), place / "run"), splits
+
+
+@pytest.fixture
+def few_strengths(monkeypatch):
+    """Probes of two strengths instead of six, for tests of what is around them."""
+    monkeypatch.setattr(measure, "L2S", (1.0, 1e-2))
+    monkeypatch.setattr(measure, "SOLVER", dataclasses.replace(measure.SOLVER, l2s=measure.L2S))
 
 
 def test_it_writes_what_it_returns(advised, place):
-    result, log = advised
+    result, log, _ = advised
     assert json.loads((place / "run" / "result.json").read_text()) == json.loads(json.dumps(result))
     assert (result["schema"], result["kind"]) == (1, "advise")
     assert result["data"]["images"] == result["data"]["looked_at"] == 100
@@ -75,7 +91,7 @@ def test_it_writes_what_it_returns(advised, place):
 
 
 def test_the_commands_run(advised, place):
-    result, _ = advised
+    result, _, _ = advised
     for choice in result["choices"]:
         _, _, module, *flags, folder = shlex.split(choice["command"])
         values = parse(flags)
@@ -94,7 +110,7 @@ def test_the_commands_run(advised, place):
         assert tested["test"]["count"] == 797
 
 
-def test_weights_without_a_head(place, tmp_path, monkeypatch):
+def test_weights_without_a_head(place, tmp_path, few_strengths, monkeypatch):
     whole = load(str(place / "tiny.safetensors"))
     bare = dataclasses.replace(
         whole,
@@ -122,15 +138,8 @@ def test_the_next_run_has_a_folder_of_its_own(tmp_path, monkeypatch):
         assert run._beside(Path(here), "next").name == name
 
 
-def test_the_test_rows_are_not_read(place, tmp_path, monkeypatch):
-    read, splits = Digits.__getitem__, set()
-
-    def noted(self, row):
-        splits.add(self.split)
-        return read(self, row)
-
-    monkeypatch.setattr(Digits, "__getitem__", noted)
-    advise(config(place), tmp_path / "run", limit=60)
+def test_the_test_rows_are_not_read(advised):
+    _, _, splits = advised
     assert splits == {"train"}
 
 
@@ -161,7 +170,7 @@ def test_a_val_split_is_what_is_held_out(place, tmp_path):
     [((2, 25), ()), ((1, 1), (1, 2))],
     ids=str,
 )
-def test_few_images_of_a_class(train, val, place, tmp_path):
+def test_few_images_of_a_class(train, val, place, few_strengths, tmp_path):
     rng = np.random.default_rng(0)
     for split, counts in {"train": train, "test": [1] * len(train), "val": val}.items():
         for label, count in enumerate(counts):

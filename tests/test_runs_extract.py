@@ -19,7 +19,7 @@ def test_another_size_is_not_read_from_there(probed, lite0_features, tmp_path):
 
 
 def test_overwriting_leaves_nothing_of_the_earlier_run_and_what_is_not_its(
-    probed, lite0_features, tmp_path
+    probed, lite0_features, undrawn, tmp_path
 ):
     path = shutil.copytree(probed[0], tmp_path / "run")
     page.build(path)

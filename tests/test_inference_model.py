@@ -26,6 +26,14 @@ def photograph_probe(lite0_features, tmp_path_factory):
     return root / "run", root / "images"
 
 
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A network of three classes that compiles in a second."""
+    path = tmp_path_factory.mktemp("network") / "tiny.safetensors"
+    with tiny.registered():
+        yield inference.load(tiny.write_weights(path))
+
+
 def test_a_probe_predicts_what_it_predicted_in_its_run(probed):
     folder, _, _ = probed
     model, digits, saved = inference.load(folder), Digits("test"), Predictions.load(folder)
@@ -112,7 +120,7 @@ def test_nearest_neighbours_are_saved_too(lite0_features, tmp_path):
 
 
 def test_a_fine_tuned_run_predicts_what_it_predicted(tmp_path):
-    with tiny.registered():
+    with tiny.registered(), tiny.compiled_once(tmp_path / "compiled"):
         weights = tiny.write_weights(tmp_path / "tiny.safetensors")
         tiny.run(tiny.config(weights, tmp_path / "features"), tmp_path / "run")
         saved, digits = Predictions.load(tmp_path / "run"), Digits("test")
@@ -144,21 +152,21 @@ def test_public_weights_name_photographs():
     assert generated.names == ["espresso"] * 2
 
 
-def test_features_are_by_endpoint():
-    model = inference.load("efficientnet_lite0")
+def test_features_are_by_endpoint(network):
+    model = network
     found = model.features(np.zeros((2, 9, 9, 3), np.uint8), ("stem", "pooled"), "grid2")
     assert {name: values.shape for name, values in found.items()} == {
-        "stem": (2, 128),
-        "pooled": (2, 1280),
+        "stem": (2, 32),
+        "pooled": (2, 16),
     }
-    assert model.widths(("stem",)) == {"stem": 32}
+    assert model.widths(("stem",)) == {"stem": 8}
     assert model.all_endpoints[0] == "stem" and model.all_endpoints[-1] == "logits"
     with pytest.raises(UserError, match="no endpoint 'poled'"):
         model.features(np.zeros((9, 9, 3), np.uint8), "poled")
 
 
-def test_images_that_cannot_be_decoded(tmp_path):
-    model = inference.load("efficientnet_lite0")
+def test_images_that_cannot_be_decoded(network, tmp_path):
+    model = network
     (tmp_path / "a.jpg").write_bytes(b"")
     images = [tmp_path / "a.jpg", np.zeros((9, 9, 3), np.uint8)]
     with pytest.raises(UserError, match=r"a\.jpg cannot be used"):
@@ -174,14 +182,12 @@ def test_images_that_cannot_be_decoded(tmp_path):
         model.predict([])
 
 
-def test_a_model_without_a_head(tmp_path):
-    with tiny.registered():
-        model = inference.load(tiny.write_weights(tmp_path / "tiny.safetensors"))
-        headless = dataclasses.replace(model, classes=())
-        with pytest.raises(UserError, match="has no head, so it names no classes"):
-            headless.predict(np.zeros((16, 16, 3), np.uint8))
-        with pytest.raises(UserError, match="is no probe, so it holds its weights itself"):
-            inference.load(tmp_path / "tiny.safetensors", weights="elsewhere")
+def test_a_model_without_a_head(network):
+    headless = dataclasses.replace(network, classes=())
+    with pytest.raises(UserError, match="has no head, so it names no classes"):
+        headless.predict(np.zeros((16, 16, 3), np.uint8))
+    with pytest.raises(UserError, match="is no probe, so it holds its weights itself"):
+        inference.load(network.name, weights="elsewhere")
 
 
 def test_pixels_take_images_of_one_shape(lite0_features, tmp_path):

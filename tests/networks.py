@@ -29,7 +29,7 @@ def random_variables(model, seed=0, size=32):
             value = rng.uniform(0.5, 1.5, leaf.shape)
         else:  # bias and mean
             value = rng.normal(0, 0.2, leaf.shape)
-        return jnp.asarray(value, leaf.dtype)
+        return jnp.asarray(value.astype(leaf.dtype))  # not a program for each shape
 
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
     return jax.tree_util.tree_map_with_path(fill, shapes)

@@ -64,6 +64,7 @@ def test_runs(path, tiny, tmp_path):
             config.data.name = "tiny_shapes"
             config.data.data_dir = str(tiny / "tfds")
     config.probe.solvers = tuple(config.probe.solvers)
+    config.probe.l2 = (min(config.probe.l2), max(config.probe.l2))
     config.report = False
     folder = workdir.start(config, str(tmp_path / "run"), path.stem)
     match "probe" if path.stem == "common" else command(path):

@@ -111,8 +111,15 @@ def config(weights: str, features: Path, **fields):
     return values
 
 
+@contextlib.contextmanager
+def undrawn():
+    """Within it, fine-tuning draws no pictures, which take a second each."""
+    with mock.patch.object(preview, "draw"), mock.patch.object(plots, "learning_curve"):
+        yield
+
+
 def run(values, path: Path, log=lambda line: None, pictures=False):
-    """Returns what a run in a folder gives, and all it says; pictures take a second each."""
+    """Returns what a run in a folder gives, and all it says."""
     lines = []
 
     def note(line):
@@ -120,10 +127,7 @@ def run(values, path: Path, log=lambda line: None, pictures=False):
         log(line)
 
     workdir.start(values, str(path), "test", resumable=True)
-    with contextlib.ExitStack() as undrawn:
-        if not pictures:
-            undrawn.enter_context(mock.patch.object(preview, "draw"))
-            undrawn.enter_context(mock.patch.object(plots, "learning_curve"))
+    with contextlib.nullcontext() if pictures else undrawn():
         result = finetune.run(values, path, note)
     return result, "\n".join(lines)
 

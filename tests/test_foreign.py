@@ -56,7 +56,8 @@ def test_a_trained_network_is_a_weight_set(name, weights):
     assert network.backbone.name == name and network.variables["batch_stats"] == {}
     assert network.spec.classes == tiny.CLASSES
     images = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
-    assert network.model.apply(network.variables, images)["logits"].shape == (2, 3)
+    found = jax.jit(network.model.apply)(network.variables, images)
+    assert found["logits"].shape == (2, 3)
 
 
 @pytest.mark.parametrize("name", [pytest.param("group_net", marks=pytest.mark.slow), "vit"])
@@ -86,7 +87,7 @@ def test_pooled_tokens_are_the_mean_of_the_patches(chunk_pixels, weights):
     )  # fmt: skip
     found = jax.jit(function)(network.variables, images)
     inputs = prepare(images, network.spec.preprocessing)
-    tokens = network.model.apply(network.variables, inputs)["block1"]
+    tokens = jax.jit(network.model.apply)(network.variables, inputs)["block1"]
     assert tokens.shape == (3, 17, 8)
     np.testing.assert_allclose(found["block1"], tokens[:, 1:].mean(axis=1), rtol=1e-4, atol=1e-5)
 

@@ -27,6 +27,15 @@ def network(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_strengths():
+    """Probes of two strengths instead of the six that tests/test_advice_measure.py fits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "L2S", (1.0, 0.1))
+        patch.setattr(measure, "SOLVER", dataclasses.replace(measure.SOLVER, l2s=measure.L2S))
+        yield
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("advice")
@@ -62,13 +71,6 @@ def advised(place):
 
     with mock.patch.object(Digits, "__getitem__", noted):
         return *advise(config(place), place / "run"), splits
-
-
-@pytest.fixture
-def few_strengths(monkeypatch):
-    """Probes of two strengths instead of six, for tests of what is around them."""
-    monkeypatch.setattr(measure, "L2S", (1.0, 1e-2))
-    monkeypatch.setattr(measure, "SOLVER", dataclasses.replace(measure.SOLVER, l2s=measure.L2S))
 
 
 def test_it_writes_what_it_returns(advised, place):
@@ -110,7 +112,7 @@ def test_the_commands_run(advised, place):
         assert tested["test"]["count"] == 797
 
 
-def test_weights_without_a_head(place, tmp_path, few_strengths, monkeypatch):
+def test_weights_without_a_head(place, tmp_path, monkeypatch):
     whole = load(str(place / "tiny.safetensors"))
     bare = dataclasses.replace(
         whole,
@@ -170,7 +172,7 @@ def test_a_val_split_is_what_is_held_out(place, tmp_path):
     [((2, 25), ()), ((1, 1), (1, 2))],
     ids=str,
 )
-def test_few_images_of_a_class(train, val, place, few_strengths, tmp_path):
+def test_few_images_of_a_class(train, val, place, tmp_path):
     rng = np.random.default_rng(0)
     for split, counts in {"train": train, "test": [1] * len(train), "val": val}.items():
         for label, count in enumerate(counts):

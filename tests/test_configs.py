@@ -5,6 +5,7 @@ import json
 import re
 import runpy
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 
 from tests import tiny as tiny_network
 from tests.shapes import TinyShapes
+from tl.report import plots
 from tl.runs import evaluate, finetune, probe, workdir
 from tl.studies import study
 from tl.studies.plan import make_plan
@@ -80,7 +82,8 @@ def test_runs(path, tiny, tmp_path):
             config.train.accumulate = 1
             config.train.steps = 2
             config.augment.resize = 40 if config.augment.crop == "random" else 0
-            result = finetune.run(config, folder)
+            with mock.patch.object(plots, "learning_curve"):  # the same for every config
+                result = finetune.run(config, folder)
             assert result["steps"] == {"planned": 2, "done": 2}
             assert (folder / "augmented.png").exists() != config.train.cache_prefix
         case _:

@@ -6,6 +6,7 @@ With `-m gpu` the devices are those that JAX finds.
 import gc
 import os
 import re
+import shutil
 from importlib.metadata import version
 
 import pytest
@@ -59,9 +60,12 @@ def _keep_programs(config):
     """Lets tests, workers and commands under test compile a program once, also in later runs."""
     os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # not the user's, where commands keep theirs
     if hasattr(config, "cache") and not _on_accelerator(config):
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("compiled"))
+        folder, size = config.cache.mkdir("compiled"), 1 << 30
+        if sum(file.stat().st_size for file in folder.rglob("*-cache")) > size:
+            shutil.rmtree(folder)  # see _nothing_evicted
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-        os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(1 << 30)
+        os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(size)
 
 
 def pytest_collection_finish():
@@ -87,15 +91,14 @@ def _on_accelerator(config):
 def _nothing_evicted():
     """Lets JAX add to the suite's programs without first reading through all of them.
 
-    That takes longer than to compile a small one. Commands under test, in processes of their own,
-    still keep the folder below its size.
+    That takes longer than to compile a small one.
     """
     from jax._src import lru_cache
 
     evict, kept = lru_cache.LRUCache._evict_if_needed, os.environ["JAX_COMPILATION_CACHE_DIR"]
 
     def evict_elsewhere(self, **arguments):
-        if str(self.path) != kept:
+        if not (kept and self.path.is_relative_to(kept)):
             evict(self, **arguments)
 
     with pytest.MonkeyPatch.context() as patch:

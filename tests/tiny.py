@@ -62,10 +62,12 @@ def registered():
 def compiled_once(folder: Path):
     """Within it, what one run compiled serves the others, also those of other modules.
 
-    The folder is for where no other is.
+    The folder is for where the suite has none. Programs of any size are kept, beside those of
+    commands under test, which read through theirs whenever they add one.
     """
+    suite = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     options = {
-        "jax_compilation_cache_dir": os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(folder),
+        "jax_compilation_cache_dir": os.path.join(suite, "small") if suite else str(folder),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
     }
     before = {name: jax.config.values[name] for name in options}

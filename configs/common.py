@@ -53,8 +53,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.preprocess.interpolation = ""  # nearest, bilinear, bicubic, lanczos
 
     # Endpoints of the backbone to probe, each by itself; 'a+b' concatenates, `last` is the last
-    # stage or block, `earlier` stands for all before it, `pixels` is the raw image. The network
-    # runs once for all.
+    # stage or block, `earlier` stands for all before it, stem included, `pixels` is the raw image.
+    # The network runs once for all.
     config.endpoints = ("pooled",)
 
     config.extract = ml_collections.ConfigDict()
@@ -102,7 +102,7 @@ def get_config() -> ml_collections.ConfigDict:
     # else but the head is frozen, unless freeze says what is.
     config.train.lora = ()
     config.train.lora_rank = 8
-    config.train.wise_ft = False  # at the end, choose on val between the start and the end weights
+    config.train.wise_ft = False  # then choose on val between the start's and the best weights
     config.train.cache_prefix = False  # run the frozen stages once and train from their outputs
     # Batch normalisation: train; affine (scale and bias train, statistics stay); frozen (nothing
     # of it moves); recalibrate (as frozen, after its statistics were estimated on train).

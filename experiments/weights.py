@@ -43,7 +43,7 @@ PUBLISHED = flags.DEFINE_bool("published", False, "list: only sets with a publis
 
 
 def list_sets() -> None:
-    """Prints the sets of the catalogue that the flags leave, with a line between families."""
+    """Prints the sets of the catalogue that the flags ask for, with a line between families."""
     import tabulate
 
     from tl.models import registry
@@ -89,7 +89,7 @@ def _chosen() -> "list[WeightSpec]":
         spec
         for spec in specs
         if FAMILY.value.lower() in spec.name
-        and LICENCE.value in ("", spec.licence, "" if spec.non_commercial else COMMERCIAL)
+        and _allowed(spec)
         and not (PUBLISHED.value and spec.top1 is None)
     ]
     if not chosen:
@@ -100,6 +100,12 @@ def _chosen() -> "list[WeightSpec]":
     return sorted(chosen, key=lambda s: (networks.index(s.backbone), -(s.top1 or 0)))
 
 
+def _allowed(spec: "WeightSpec") -> bool:
+    if LICENCE.value == COMMERCIAL:
+        return not spec.non_commercial
+    return LICENCE.value in ("", spec.licence)
+
+
 def show(name: str) -> None:
     """Prints what the catalogue knows of a weight set."""
     from tl.weights import catalog, costs
@@ -107,7 +113,8 @@ def show(name: str) -> None:
 
     spec = catalog.get(name)
     print(f"{'parameters':14} {costs.parameters(spec):,}")
-    print(f"{'multiply-adds':14} {costs.multiply_adds(spec):.2f} billion for an image")
+    adds = f"{costs.multiply_adds(spec):.2f} billion for an image, without the head"
+    print(f"{'multiply-adds':14} {adds}")
     for field in dataclasses.fields(spec):
         if value := getattr(spec, field.name):
             print(f"{field.name:14} {value}")

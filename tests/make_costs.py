@@ -10,14 +10,17 @@ import jax.numpy as jnp
 
 from experiments.benchmark.native import plain_layers, pooled
 from tl.models import registry
-from tl.weights import catalog
+from tl.weights import catalog, costs
 
 
-def count(backbone: str, size: int) -> tuple[int, float]:
+def count(row: str, size: int) -> tuple[int, float]:
     """Returns (parameters, billions of multiply-adds for one image) of a network without a head."""
+    backbone, _, stride_in = row.partition("/")
     contract = registry.get(backbone)
-    grid = {"grid": size // contract.multiple} if "grid" in contract.arguments else {}
-    model = registry.build(backbone, num_classes=0, **grid)
+    arguments: dict[str, Any] = {"stride_in": stride_in} if stride_in else {}
+    if "grid" in contract.arguments:
+        arguments["grid"] = size // contract.multiple
+    model = registry.build(backbone, num_classes=0, **arguments)
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
     with plain_layers():
@@ -47,15 +50,15 @@ def _multiply_adds(operation: Any) -> int:
     return 0
 
 
-def rows(backbones: Sequence[str] = ()) -> Iterator[str]:
+def rows(chosen: Sequence[str] = ()) -> Iterator[str]:
     """Yields a line for each network of the catalogue, or for some."""
     specs = [catalog.get(name) for name in catalog.names()]
-    for backbone in backbones or registry.names():
-        sizes = sorted({s.preprocessing.size for s in specs if s.backbone == backbone})
-        counts = {size: count(backbone, size) for size in sizes}
-        if counts:
-            by_size = " ".join(f"{size}:{adds:.2f}" for size, (_, adds) in counts.items())
-            yield f"{backbone} {counts[sizes[0]][0]} {by_size}"
+    sizes: dict[str, set[int]] = {}
+    for spec in sorted(specs, key=lambda spec: registry.names().index(spec.backbone)):
+        sizes.setdefault(costs.row_of(spec), set()).add(spec.preprocessing.size)
+    for row in chosen or sizes:
+        counts = {size: count(row, size) for size in sorted(sizes[row])}
+        yield " ".join([row, *(f"{size}:{n}/{adds:.2f}" for size, (n, adds) in counts.items())])
 
 
 if __name__ == "__main__":

@@ -32,11 +32,15 @@ def test_blocks_are_numbered_by_stage():
 def test_earlier_stands_for_a_networks_own_stages():
     resnet, vit = registry.get("resnet18"), registry.get("vit_tiny_patch16")
     assert resnet.named_endpoints(("pooled", "earlier", "stage2", "a+b")) == (
-        *("pooled", "stage1", "stage2", "stage3", "a+b"),
+        *("pooled", "stem", "stage1", "stage2", "stage3", "a+b"),
     )
     assert resnet.named_modules(("earlier", "*/bn", "stem")) == (
         *("stem", "stage1", "stage2", "stage3", "*/bn"),
     )
-    assert vit.earlier == tuple(f"block{i}" for i in range(1, 12))
+    assert resnet.named_endpoints(("last", "last+pooled")) == ("stage4", "stage4+pooled")
+    assert resnet.named_modules(("*", "!earlier"))[1:] == (
+        *("!stem", "!stage1", "!stage2", "!stage3"),
+    )
+    assert vit.earlier == ("embed", *(f"block{i}" for i in range(1, 12)))
     assert vit.named_modules(("earlier@50", "head@9"))[::11] == ("embed@50", "block11@50")
     assert vit.named_modules(("earlier@50", "head@9"))[-1] == "head@9"

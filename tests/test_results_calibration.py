@@ -138,23 +138,42 @@ def test_sigmoid_confidence_is_that_of_the_predicted_class():
 
 
 def test_a_temperature_that_does_not_help_on_held_out_val_is_not_applied():
-    # Four of five are right in one half, three of five in the other: what suits one half is worse
-    # for the other than what is known without any.
-    three_of_four = np.log([[0.7, 0.3]] * 10)
+    seven_of_ten = np.log([[0.7, 0.3]] * 10)  # calibrated as they are
     labels = np.array([0, 0, 0, 0, 0, 0, 0, 1, 1, 1])
-    found = calibration.fit(three_of_four, labels)
+    found = calibration.fit(seven_of_ten, labels)
     assert found.best == pytest.approx(1.0) and not found.helps and found.temperature == 1.0
     logits, labels = drawn(4.0)
     found = calibration.fit(logits, labels)
     assert found.helps and found.temperature == calibration.temperature(logits, labels) > 3
 
 
-def test_the_loss_of_the_halves_by_hand():
-    """Rows alternate within a class; here one half is all right, the other all wrong."""
-    logits, labels = np.array([[2.0, 0.0], [0.0, 2.0]]), np.array([0, 0])
-    found = calibration.fit(logits, labels)  # each half's temperature is a bound, bad for the other
-    assert not found.helps
-    assert not calibration.fit(logits[:1], labels[:1]).helps  # one row has no halves
+@pytest.mark.parametrize(("scale", "helps"), [(3.0, True), (0.9, False)])
+def test_the_halves_alternate_within_each_class(scale, helps):
+    """Rows are sorted by nothing; each half has every second row of each class."""
+    logits, labels = drawn(scale, count=40)
+    rows = np.arange(40)
+    found = calibration.fit(logits, labels)
+    halves = [[], []]
+    for label in range(5):
+        for place, row in enumerate(rows[labels == label]):
+            before = sum(np.sum(labels == other) for other in range(label))
+            halves[(before + place) % 2].append(row)
+
+    def loss(chosen, temperature):
+        p = calibration.probabilities(logits[chosen], temperature)
+        return -np.sum(np.log(p[np.arange(len(chosen)), labels[chosen]]))
+
+    one, other = halves
+    crossed = sum(
+        loss(b, calibration.temperature(logits[a], labels[a]))
+        for a, b in ((one, other), (other, one))
+    )
+    assert found.helps == (crossed < loss(rows, 1.0)) == helps
+    assert found.temperature == (calibration.temperature(logits, labels) if helps else 1.0)
+
+
+def test_one_row_has_no_halves():
+    assert not calibration.fit(np.array([[2.0, 0.0]]), np.array([1])).helps
 
 
 def test_what_a_temperature_does_to_others():

@@ -28,6 +28,7 @@ from tl.results.examples import load_examples
 from tl.results.predictions import Predictions
 from tl.results.projection import load_features
 from tl.runs import extract, finetune, options, probe, workdir
+from tl.train import wise_ft
 from tl.train.losses import LOSSES
 from tl.weights.load import load
 
@@ -409,27 +410,39 @@ def test_low_rank_matrices_and_the_head_alone_train(config, weights, tmp_path):
     assert again["test"]["top1"] == result["test"]["top1"]
 
 
-def test_weights_between_start_and_end(config, weights, tmp_path):
-    fields = {"train.wise_ft": True, "train.head": "probe", "train.norm": "frozen"}
-    result, log = tiny.run(config(**fields), tmp_path)
+def test_weights_between_start_and_end(config, weights, tmp_path, monkeypatch):
+    """Here with LoRA and an average, whose matrices are part of the kernels by then."""
+    fields = {"train.wise_ft": True, "train.head": "probe", "train.norm": "frozen", **AVERAGED}
+    lora = {"train.lora": ("stage1",), "train.lora_rank": 2}
+    best = wise_ft.best
+    chosen = []
+
+    def half(rows):
+        chosen.append(best(rows))
+        return 5
+
+    monkeypatch.setattr(wise_ft, "best", half)
+    result, log = tiny.run(config(**fields, **lora), tmp_path)
     rows = result["wise_ft"]
     assert [row["share"] for row in rows] == [i / 10 for i in range(11)]
     assert rows[10]["val_top1"] == max(row["val_top1"] for row in result["curve"])
-    best = max(row["val_top1"] for row in rows)
-    share = result["selected"]["wise_ft"]
-    assert result["val"]["top1"] == best == rows[round(10 * share)]["val_top1"]
-    assert f"{share:g} of the way from the start" in log
-    # The file holds what was chosen.
-    read, start, end = (
-        load(str(tmp_path / "model.safetensors")).variables,
-        begun(weights),
-        kept(tmp_path),
-    )
-    path = "params/stem/conv/kernel"
-    expected = start[path] + share * (end[path] - start[path])
-    np.testing.assert_allclose(tree.leaves(read)[path], expected, atol=1e-6)
+    assert rows[chosen[0]]["val_top1"] == max(row["val_top1"] for row in rows)
+    assert result["selected"]["wise_ft"] == 0.5 and result["val"]["top1"] == rows[5]["val_top1"]
+    assert "0.5 of the way from the start" in log
+    # The file holds what was chosen, half of what training added to the kernel.
+    read = load(str(tmp_path / "model.safetensors")).variables
+    start, end = begun(weights), kept(tmp_path)
+    path = "params/stage1/block1/conv1/conv/"
+    added = (end[path + "lora_a"] @ end[path + "lora_b"]).reshape(end[path + "kernel"].shape)
+    expected = start[path + "kernel"] + added / 2
+    np.testing.assert_allclose(tree.leaves(read)[path + "kernel"], expected, atol=1e-6)
     built = page.build(tmp_path).read_text()
     assert "Between start and end" in built and "as WiSE-FT" in built
+
+
+def test_statistics_that_are_all_frozen_are_not_estimated(config, tmp_path):
+    with pytest.raises(UserError, match=r"^train.norm: `train.freeze=.* holds all statistics"):
+        tiny.run(config(**{"train.norm": "recalibrate", "train.freeze": ("*", "!head")}), tmp_path)
 
 
 def test_early_stopping(config, tmp_path):

@@ -15,6 +15,8 @@ def test_every_set_has_its_costs():
     [  # as published by torchvision and timm
         ("resnet50.tv2", 25_557_032, 4.09),
         ("vit_base_patch16.augreg_in21k_ft", 86_567_656, 17.58),
+        ("vit_base_patch16.augreg_384", 86_859_496, 55.5),
+        ("resnet50.keras", 25_557_032, 3.86),
         ("efficientnet_lite0", 4_652_008, 0.385),
         ("vit_small_patch14.dinov2", 22_056_192, 46.76),
     ],

@@ -51,26 +51,38 @@ def matches(path: str, pattern: str) -> bool:
 
 
 def select(paths: Iterable[str], patterns: Collection[str], field: str) -> frozenset[str]:
-    """Returns the paths that any of the patterns means.
+    """Returns the paths that any of the patterns means, less those that one with a `!` means.
 
     Args:
       paths: of leaves.
-      patterns: see `matches`.
+      patterns: see `matches`; '!head' takes out of the others what 'head' means.
       field: of the config that the patterns come from, for the error.
 
     Raises:
-      UserError: a pattern means no path; the text lists the modules there are.
+      UserError: a pattern means no path, and the text lists the modules there are; or one with a
+        `!` takes nothing out.
     """
     paths = list(paths)
-    for pattern in patterns:
-        if not any(matches(path, pattern) for path in paths):
+    chosen: set[str] = set()
+    for pattern in sorted(patterns, key=lambda pattern: pattern.startswith("!")):
+        meant = {path for path in paths if matches(path, pattern.removeprefix("!"))}
+        if not meant:
             modules = dict.fromkeys(path.split("/")[0] for path in paths)
             raise UserError(
                 f"{pattern!r} matches no parameter{nearest(pattern, modules)}; patterns name a "
                 f"stage ({', '.join(modules)}) or a path, such as {paths[0]!r} or '*/bn'",
                 field=field,
             )
-    return frozenset(path for path in paths if any(matches(path, p) for p in patterns))
+        if not pattern.startswith("!"):
+            chosen |= meant
+        elif chosen & meant:
+            chosen -= meant
+        else:
+            raise UserError(
+                f"{pattern!r} takes nothing out of what the other patterns mean; '*' means all",
+                field=field,
+            )
+    return frozenset(chosen)
 
 
 def partition(tree: Tree, chosen: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:

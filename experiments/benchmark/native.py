@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tl.models import layers, registry, resnet, resnet_v2
+from tl.models import convnext, layers, registry, resnet, resnet_v2
 from tl.models.backbone import FINAL, Network
 
 
@@ -34,6 +34,7 @@ def plain_layers() -> Iterator[None]:
     with (
         mock.patch.object(layers, "conv", lax.conv_general_dilated),
         mock.patch.object(resnet_v2, "conv", lax.conv_general_dilated),
+        mock.patch.object(convnext, "conv", lax.conv_general_dilated),
         mock.patch.object(layers, "BatchNorm", BatchNorm),
         mock.patch.object(resnet, "max_pool", max_pool),
     ):

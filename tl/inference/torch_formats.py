@@ -63,7 +63,8 @@ def write(model: Model, kind: str, folder: Path) -> list[Path]:
     name, arguments = _called(network, kind)
     schemes = _schemes(network, kind)
     if not _fits(network, kind):
-        why = "".join(f", {key} {value}," for key, value in arguments.items())
+        said = ", ".join(f"{key} {value}" for key, value in arguments.items())
+        why = f" with {said}" if said else ""
         others = [other for other in FORMATS if other != kind and _fits(network, other)]
         raise UserError(
             f"{network.spec.backbone}{why} cannot be written for {kind}; export it as "

@@ -111,13 +111,13 @@ class Backbone:
 
     @property
     def earlier(self) -> tuple[str, ...]:
-        """Maps and tokens between the first and the last: activations from earlier in the network.
+        """All maps or tokens but the last: activations from earlier in the network.
 
         >>> from tl.models import registry
         >>> registry.get("resnet50").earlier
-        ('stage1', 'stage2', 'stage3')
+        ('stem', 'stage1', 'stage2', 'stage3')
         """
-        return self._spatial[1:-1]
+        return self._spatial[:-1]
 
     @property
     def _spatial(self) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ class Backbone:
 
         >>> from tl.models import registry
         >>> registry.get("resnet50").named_endpoints(("earlier", "last+pooled"))
-        ('stage1', 'stage2', 'stage3', 'stage4+pooled')
+        ('stem', 'stage1', 'stage2', 'stage3', 'stage4+pooled')
         """
         named: list[str] = []
         for name in names:
@@ -143,13 +143,13 @@ class Backbone:
 
         Args:
           patterns: see `tl.train.freezing.phases`. `earlier`, as such or in `!earlier` and
-            `earlier@STEP`, stands for all modules before the last map or tokens, the first one too.
+            `earlier@STEP`, stands for the modules of these endpoints.
         """
         named: list[str] = []
         for pattern in patterns:
             stands = re.fullmatch(rf"(!?){EARLIER}(@.*)?", pattern)
             named += (
-                [f"{stands[1]}{module}{stands[2] or ''}" for module in self._spatial[:-1]]
+                [f"{stands[1]}{module}{stands[2] or ''}" for module in self.earlier]
                 if stands
                 else [pattern]
             )

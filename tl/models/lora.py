@@ -26,7 +26,7 @@ def added(params: tree.Tree, patterns: Collection[str], rank: int, seed: int) ->
 
     Args:
       params: of a network. A kernel is [..., in, out], of `rows` = ... x in values per output.
-      patterns: of kernels, see `tl.tree.matches`; none are added to the head, which trains itself.
+      patterns: of kernels, see `tl.tree.select`; none are added to the head, which trains itself.
       rank: r; `lora_a` is float32 [rows, r], normal with variance 1 / rows, and `lora_b` is
         [r, out], zero.
       seed: of `lora_a`.
@@ -36,16 +36,18 @@ def added(params: tree.Tree, patterns: Collection[str], rank: int, seed: int) ->
     """
     flat = tree.leaves(params)
     kernels = [p for p in flat if p.endswith("/kernel") and not p.startswith("head/")]
-    for number, path in enumerate(sorted(tree.select(kernels, patterns, FIELD))):
+    chosen = sorted(tree.select(kernels, patterns, FIELD))
+    # Not the keys of the training's steps, which are folded into that of the seed.
+    keys = jax.random.split(jax.random.key(seed), max(len(chosen), 1))
+    for key, path in zip(keys, chosen, strict=False):
         *inner, out = np.shape(flat[path])
         rows = math.prod(inner)
         if rank >= min(rows, out):
             raise UserError(
                 f"{path} is a matrix of {rows} x {out}; expected a rank below {min(rows, out)}, "
-                f"got {rank}",
+                f"got {rank}; or leave it out with '!{path}' in `{FIELD}`",
                 field=RANK,
             )
-        key = jax.random.fold_in(jax.random.key(seed), number)
         module = path.removesuffix("kernel")
         flat[module + A] = np.asarray(jax.random.normal(key, (rows, rank)) / math.sqrt(rows))
         flat[module + B] = np.zeros((rank, out), np.float32)

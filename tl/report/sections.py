@@ -87,13 +87,14 @@ def between(run: Run) -> list[Block]:
     if not rows:
         return []
     text = (
-        "Weights on the straight line from the start of training (0) to its end (1), as WiSE-FT "
-        f"has them. {chosen:g} has the highest accuracy on val and was kept."
+        "Weights on the straight line from those that training started with (0) to the best that "
+        f"it found (1), as WiSE-FT has them. {chosen:g} has the highest accuracy on val and was "
+        "kept."
     )
     cells: list[list[Cell | str]] = [
         [f"{row['share']:g}", percent(row["val_top1"]), f"{row['val_loss']:.4f}"] for row in rows
     ]
-    caption = "Share of the way from start to end"
+    caption = "Share of the way from the start to the best"
     return [Text(text), Table(caption, ["share", "val top-1", "val loss (nats)"], cells)]
 
 
@@ -245,11 +246,11 @@ def reliability(run: Run) -> list[Block]:
         )
     elif not found.fit.helps:
         text += (
-            " Fitted on one half of them it does not lower the loss on the other half. So it is "
-            "not applied: probabilities are as they come."
+            " A temperature fitted on half of the val images does not lower the loss on the other "
+            "half. So it is not applied: probabilities are as they come."
         )
     elif found.after.ece > found.before.ece:
-        text += " On test it makes the error larger, of which the choice knows nothing."
+        text += " On test it makes the error larger; test images had no part in the choice."
     alt = f"Accuracy over confidence in bins, beside the diagonal. Calibration error {ece}."
     drawn = partial(figures.reliability, found.before, found.after, found.fit.best)
     return [Text(text), picture(drawn, alt)]

@@ -73,6 +73,12 @@ def claims(run: Run) -> list[Block]:
     return [Table(caption, columns, rows, sortable=False), Facts("Why", why)]
 
 
+_COSTS = (
+    "What a run costs, mean over runs. Seconds are of the whole run: the first of several that "
+    "share features extracts them for all. A probe trains nothing of the network"
+)
+
+
 def cells(run: Run) -> list[Block]:
     """Returns mean accuracy with its interval, rows of levels by the levels of one axis."""
     study = run.result
@@ -96,7 +102,7 @@ def cells(run: Run) -> list[Block]:
     found: list[Block] = [table, *([Text(f"Intervals: {about}.")] if about else [])]
     if study.get("costs"):  # older studies have none
         columns, costs = tables.cost_rows(study)
-        found.append(Table("What a run costs, mean over runs", columns, costs))
+        found.append(Table(_COSTS, columns, costs))
     return found
 
 

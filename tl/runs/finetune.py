@@ -1,6 +1,7 @@
 """A fine-tuning run, in the order of its calls: data, recipe, network, plan, training, test."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,6 +100,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     )
     solver = next((s for s in options.solvers(config) if isinstance(s, Logistic)), Logistic())
 
+    @functools.cache
     def started_from() -> Pretrained:
         started = network
         if recipe.norm == "recalibrate":

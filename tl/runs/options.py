@@ -47,7 +47,7 @@ class Features:
     skip_corrupt: bool
 
     def of(self, backbone: Backbone) -> "Features":
-        """Returns the same with the endpoints that a network calls `earlier`."""
+        """Returns the same with the endpoints that a network calls `earlier` and `last`."""
         return dataclasses.replace(
             self,
             extraction=dataclasses.replace(

@@ -14,6 +14,7 @@ from tl.features.extract import extract_parts
 from tl.features.network import Extraction, output_shapes
 from tl.features.store import FeatureStore
 from tl.files import Log
+from tl.models import lora
 from tl.train import inputs
 from tl.train.freezing import frozen_prefix, make_freezing
 from tl.train.plan import Plan
@@ -42,6 +43,8 @@ def cached(
       UserError: the first stage is not frozen.
     """
     recipe, network = plan.recipe, plan.network
+    # What LoRA adds is of no account in the prefix, and would make its stored outputs others.
+    plain = {**network.variables, "params": lora.merged(network.variables["params"])}
     frozen = plan.phases[-1].freezing  # the last phase holds least
     if recipe.norm == "recalibrate":
         # What is estimated anew before the first step is not what the prefix would run with.
@@ -56,7 +59,7 @@ def cached(
         )
     log(f"the network up to {prefix} runs once; training starts from what it gives")
     stores = extract_parts(
-        network,
+        dataclasses.replace(network, variables=plain),
         parts,
         network.spec.preprocessing,
         # Batch normalisation is not folded, as in training.

@@ -125,7 +125,8 @@ def _cells(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _costs(rows: Sequence[Mapping[str, Any]], columns: str) -> list[dict[str, Any]]:
     """Returns mean seconds and trained parameters of the finished runs at each level of an axis.
 
-    A probe trains no parameter of the network: its count is None.
+    Seconds are of whole runs: the first of several that share features extracts them for all. The
+    count is over fine-tuning runs; None for probes, which train nothing of the network.
     """
     levels: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:

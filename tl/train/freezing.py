@@ -50,9 +50,8 @@ def make_freezing(
     Args:
       variables: `{'params', 'batch_stats'}`, of arrays or of their shapes.
       freeze: patterns, see `tl.tree.matches`. If one matches the mean or the var of a module, both
-        are frozen; so 'stage1' and '*/bn' freeze statistics too, 'stem/bn/scale' does not. One
-        that begins with `!` takes out of the others what it matches: ('*', '!head') leaves the
-        head alone to train. The matrices of `tl.models.lora` always train.
+        are frozen; so 'stage1' and '*/bn' freeze statistics too, 'stem/bn/scale' does not.
+        ('*', '!head') leaves the head alone to train. The matrices of `tl.models.lora` always do.
       norm: `train` freezes nothing more; `affine` all statistics; `frozen` and `recalibrate` all
         statistics and all scales and biases of batch normalisation. Without batch normalisation
         all but `recalibrate` are the same.
@@ -72,7 +71,7 @@ def make_freezing(
             field="train.norm",
         )
     paths = [*params, *statistics]
-    chosen = _select(paths, freeze) - tree.select(paths, unfrozen, UNFREEZE)
+    chosen = tree.select(paths, freeze, FREEZE) - tree.select(paths, unfrozen, UNFREEZE)
     chosen = frozenset(path for path in chosen if not lora.is_matrix(path))
     norms = {_module(path) for path in statistics}
     held = {_module(path) for path in chosen.intersection(statistics)} if norm == "train" else norms
@@ -88,17 +87,6 @@ def make_freezing(
             field=FREEZE,
         )
     return result
-
-
-def _select(paths: Collection[str], freeze: Collection[str]) -> frozenset[str]:
-    frozen = [pattern for pattern in freeze if not pattern.startswith("!")]
-    if freeze and not frozen:
-        raise UserError(
-            f"{tuple(freeze)} takes something out and freezes nothing; begin with '*' for all",
-            field=FREEZE,
-        )
-    taken_out = [pattern[1:] for pattern in freeze if pattern.startswith("!")]
-    return tree.select(paths, frozen, FREEZE) - tree.select(paths, taken_out, FREEZE)
 
 
 def phases(

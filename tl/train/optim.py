@@ -16,6 +16,7 @@ import optax
 
 from tl import tree
 from tl.errors import UserError, nearest
+from tl.models import lora
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -179,8 +180,11 @@ def with_standard_promotion(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def decayed(paths: Iterable[str]) -> frozenset[str]:
-    """Returns the paths that weight decay acts on: kernels, not biases or normalisation."""
-    return frozenset(path for path in paths if path.split("/")[-1] == "kernel")
+    """Returns the paths that weight decay acts on: kernels and what LoRA adds to them.
+
+    Not biases and normalisation.
+    """
+    return frozenset(p for p in paths if p.split("/")[-1] == "kernel" or lora.is_matrix(p))
 
 
 def decay_mask(params: tree.Tree) -> dict[str, Any]:

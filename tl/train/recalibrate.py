@@ -39,12 +39,22 @@ def recalibrate(
       inputs: the data; batches with padding or corrupt images are left out.
       batch_size: images that are normalised together.
       parallel: the devices.
+
+    Raises:
+      UserError: all statistics are frozen.
     """
     frozen = freezing.make_freezing(network.variables, freeze, "train")
+    norms = freezing.train_mode_norms(frozen, network.variables["batch_stats"])
+    if not norms:
+        raise UserError(
+            f"`train.freeze={tuple(freeze)}` holds all statistics, so none can be estimated; take "
+            "them out, as in ('*', '!*/bn', '!head'), or choose 'frozen'",
+            field="train.norm",
+        )
     run_network = functools.partial(
         forward,
         model=network.model.clone(norm_momentum=0.0),  # the update keeps the batch's alone
-        train=freezing.train_mode_norms(frozen, network.variables["batch_stats"]),
+        train=norms,
         start=inputs.start,
     )
 

@@ -107,6 +107,12 @@ class Recipe:
         for field in ("dropout", "label_smoothing", "ema_decay"):
             if not 0 <= (value := getattr(self, field)) < 1:  # which NaN fails
                 raise UserError(f"expected a share in [0, 1), got {value}", field=f"train.{field}")
+        if self.wise_ft and self.start == "random":
+            raise UserError(
+                "it goes back toward the weights that training starts from; with "
+                "`train.start=random` there are none",
+                field="train.wise_ft",
+            )
         momentum = self.norm_momentum
         if momentum not in (None, "kornblith") and (
             isinstance(momentum, str) or not 0 <= momentum < 1

@@ -91,9 +91,7 @@ def _vit(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             + "".join(f", {field}={value!r}" for field, value in unusual.items())
             + f"; expected one of {', '.join(known)}"
         )
-    epsilon = float(config.get("layer_norm_eps", 1e-12 if kind == "vit" else 1e-6))
-    if not 0 < epsilon < 1:
-        raise ValueError(f"layer_norm_eps {epsilon}")
+    epsilon = _epsilon(config, 1e-12 if kind == "vit" else 1e-6)
     usual_epsilon = VisionTransformer.norm_epsilon
     return found[0], {
         **({} if epsilon == usual_epsilon else {"norm_epsilon": epsilon}),
@@ -121,9 +119,16 @@ def _convnext(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             + f"; expected one of {', '.join(known)}"
         )
     # Of the last normalisation alone; the others have the usual one, whatever the config says.
-    epsilon = config.get("layer_norm_eps", 1e-12)
+    epsilon = _epsilon(config, 1e-12)
     usual_epsilon = ConvNeXt.pooled_epsilon
     return found[0], {} if epsilon == usual_epsilon else {"pooled_epsilon": epsilon}
+
+
+def _epsilon(config: Mapping[str, Any], usual: float) -> float:
+    epsilon = float(config.get("layer_norm_eps", usual))
+    if not 0 < epsilon < 1:
+        raise ValueError(f"layer_norm_eps {epsilon}")
+    return epsilon
 
 
 _KINDS = {

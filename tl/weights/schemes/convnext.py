@@ -94,5 +94,5 @@ SCHEMES = {
     ),
     # Without a head the files of both have the same names, but for the leaf that comes first.
     "huggingface_convnext": _transformers("convnext", "stage1/block1/gamma"),
-    "huggingface_convnextv2": _transformers("convnextv2", "stage1/block1/grn"),
+    "huggingface_convnextv2": _transformers("convnextv2", "stage1/block1/grn/scale"),
 }

@@ -149,3 +149,13 @@ def test_a_cross_validated_probe_says_so(undrawn, tmp_path):
     assert "the choice, refitted on all of train, scored once" in ran
     assert "each of 5 folds is held out in turn" in shown.sections["selection-on-val"]
     assert "val images, held out in 5 folds (seed 3)." in shown.sections["reliability"]
+
+
+def test_a_run_of_a_study_is_used_by_its_own_folder(undrawn, tmp_path):
+    folder = reported.write_finetune(tmp_path / "study" / "runs" / "a-seed0")
+    (folder / "model.safetensors").touch()
+    environment = json.loads((folder / "environment.json").read_text())
+    environment["command"] = "python -m experiments.ablate --config=c.py --workdir=mine/study"
+    (folder / "environment.json").write_text(json.dumps(environment))
+    shown = pages.Page(page.build(folder))
+    assert "experiments.predict mine/study/runs/a-seed0 PHOTO" in shown.sections["use-this-model"]

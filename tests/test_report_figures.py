@@ -39,7 +39,7 @@ def test_l2_curves_average_seeds_and_mark_the_best():
         (0.1, pytest.approx(61)),
         (0.1, pytest.approx(62)),
     ]
-    assert axes.get_xlabel() == "L2 strength, logistic (large marker: the best)"
+    assert axes.get_xlabel() == "L2 strength, logistic (large marker: the highest)"
     assert axes.get_ylabel() == "val top-1 accuracy (%)"
     assert texts(figure.legends[0]) == ["pooled", "stage1"]  # the best first
 

@@ -103,6 +103,8 @@ def use(run: Run) -> list[Block]:
     words = shlex.split(run.environment.get("command") or "")
     given = [word.partition("=")[2] for word in words if word.startswith("--workdir=")]
     folder = Path(given[-1] if given else f"runs/{run.name}")
+    if any(word.endswith("ablate") for word in words[:3]):  # the folder is the study's
+        folder = folder / "runs" / run.name
     return [
         Text("On photographs without labels; a click selects it whole:"),
         Command(formats.predict_command(folder)),

@@ -65,7 +65,7 @@ def learning_curve(
 def l2_curves(grid: Sequence[Mapping[str, Any]]) -> Figure:
     """Draws val accuracy over the strength of L2, a line an endpoint, a panel a solver.
 
-    Of many endpoints, the seven that reach most are coloured; a large marker is a line's best.
+    Of many endpoints, the seven that reach most are coloured; a large marker is a line's highest.
 
     Args:
       grid: rows of `result.json` with `endpoint`, `solver`, `l2`, `val_top1` (a fraction) and
@@ -103,7 +103,7 @@ def l2_curves(grid: Sequence[Mapping[str, Any]]) -> Figure:
             handles[endpoint] = drawn
     for axes, solver in zip(panels, solvers):
         style.log_axis(axes)
-        axes.set_xlabel(f"L2 strength, {solver} (large marker: the best)")
+        axes.set_xlabel(f"L2 strength, {solver} (large marker: the highest)")
         axes.grid(axis="y")
     panels[0].set_ylabel("val top-1 accuracy (%)")
     if len(endpoints) == 1:

@@ -101,7 +101,11 @@ def cells(run: Run) -> list[Block]:
     about = "; ".join(sorted({c["interval"] for c in study["cells"] if c["interval"]}))
     found: list[Block] = [table, *([Text(f"Intervals: {about}.")] if about else [])]
     if study.get("costs"):  # older studies have none
-        columns, costs = tables.cost_rows(study)
+        columns, texts = tables.cost_rows(study)
+        costs: list[list[Cell | str]] = [
+            [level, Cell(trained, cost["trained"]), Cell(seconds, cost["seconds"])]
+            for cost, (level, trained, seconds) in zip(study["costs"], texts)
+        ]
         found.append(Table(_COSTS, columns, costs))
     return found
 

@@ -114,7 +114,13 @@ def shrunk(run, tiny, features):
     return run
 
 
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+# Ten methods, of which tests/test_runs_finetune.py has what no other study has.
+LONG = [pytest.param(p, marks=pytest.mark.slow) for p in STUDIES if p.stem == "study_methods"]
+
+
+@pytest.mark.parametrize(
+    "path", [*(p for p in STUDIES if p.stem != "study_methods"), *LONG], ids=lambda path: path.stem
+)
 def test_studies(path, tiny, tmp_path):
     config = runpy.run_path(str(path))["get_config"]()
     plan = make_plan(config)

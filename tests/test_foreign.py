@@ -125,7 +125,6 @@ def test_fine_tuning_with_the_first_layer_frozen_and_cached(name, weights, tmp_p
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"train.norm": "affine", "train.norm_momentum": ""}, "^train.norm: .* got 'affine'"),
         ({"train.norm": "recalibrate", "train.norm_momentum": ""}, "^train.norm: the network has"),
         ({"train.norm_momentum": "0.5"}, "^train.norm_momentum: .* has no batch statistics"),
         (

@@ -156,7 +156,12 @@ def convert(name_or_path: str) -> None:
     if not OUTPUT.value:
         raise UserError("convert needs --output=FILE")
     network = _load(name_or_path)
-    scheme = SCHEME.value or network.backbone.schemes[0]
+    schemes = network.backbone.schemes
+    scheme = SCHEME.value or schemes[0]
+    if scheme not in schemes:
+        raise UserError(
+            f"--scheme={scheme}: {network.backbone.name} has the names of {', '.join(schemes)}"
+        )
     load.save(network.variables, OUTPUT.value, scheme)
     print(f"wrote {OUTPUT.value} ({scheme} names)")
     arguments = dict(network.spec.model_args)

@@ -194,7 +194,7 @@ def test_splits_must_have_the_same_classes_in_the_same_order():
 def test_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     for name, data_dir in (("hf:a/birds", ""), ("hf", str(tmp_path))):
-        with pytest.raises(UserError, match=r"need datasets: pip install 'tl\[hf\]'$"):
+        with pytest.raises(UserError, match=r"need datasets: pip install datasets$"):
             sources.open_sources(sources.Data(name, data_dir=data_dir))
 
 

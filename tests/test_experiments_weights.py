@@ -72,7 +72,9 @@ def test_convert_then_verify(tmp_path):
 
 def test_convert_tells_what_the_names_do_not(monkeypatch, tmp_path, capsys):
     v1 = types.SimpleNamespace(
-        variables={}, spec=types.SimpleNamespace(model_args={"stride_in": "1x1"})
+        variables={},
+        backbone=registry.get("resnet50"),
+        spec=types.SimpleNamespace(model_args={"stride_in": "1x1"}),
     )
     monkeypatch.setattr(weights, "_load", lambda name: v1)
     monkeypatch.setattr("tl.weights.load.save", lambda *arguments: None)
@@ -110,6 +112,10 @@ def test_a_reference_that_does_not_fit(tmp_path, content):
         (["show"], "show takes 1 argument(s), got 0"),
         (["show", "resnet50.tv3"], "the nearest are 'resnet50.tv2'"),
         (["convert", "efficientnet_lite0"], "convert needs --output=FILE"),
+        (
+            ["convert", "efficientnet_lite0", "--output=x", "--scheme=torchvision"],
+            "--scheme=torchvision: efficientnet_lite0 has the names of ",
+        ),
     ],
 )
 def test_mistakes_are_one_line(arguments, message):

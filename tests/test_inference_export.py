@@ -11,6 +11,7 @@ from PIL import Image
 from tests import tiny
 from tl.data.transforms import host_transform, normalise
 from tl.errors import UserError
+from tl.files import partial_name
 from tl.inference import export
 from tl.inference import model as inference
 from tl.models.backbone import FINAL
@@ -221,6 +222,14 @@ def test_a_file_that_no_export_describes_is_not_replaced(model, overwrite, tmp_p
     assert (tmp_path / "model.safetensors").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "head.safetensors", "checkpoints"])
+def test_no_export_stands_beside_another_network(model, name, tmp_path):
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match=rf"holds {name}, so a run or another network"):
+        export.write(probe_of(model, FINAL), "torchvision", tmp_path, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_what_is_exported_is_not_replaced(model, tmp_path):
     export.write(probe_of(model, FINAL), "torchvision", tmp_path)
     before = (tmp_path / "model.safetensors").read_bytes()
@@ -231,9 +240,11 @@ def test_what_is_exported_is_not_replaced(model, tmp_path):
 
 
 def test_what_a_killed_export_left_goes_and_nothing_else(model, tmp_path):
-    (tmp_path / "out" / ".export.0123").mkdir(parents=True)
+    partial_name(tmp_path / "out" / "export").mkdir(parents=True)
+    mine = tmp_path / "out" / ".export.mine"
+    mine.mkdir()
     files = export.write(probe_of(model, FINAL), "torchvision", tmp_path / "out")
-    assert sorted((tmp_path / "out").iterdir()) == sorted(files)
+    assert sorted((tmp_path / "out").iterdir()) == sorted([*files, mine])
     with pytest.raises(UserError, match="acts on the endpoint 'stem'"):
         export.write(probe_of(model, "stem"), "timm", tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -38,6 +38,8 @@ def test_earlier_stands_for_a_networks_own_stages():
         *("stem", "stage1", "stage2", "stage3", "*/bn"),
     )
     assert resnet.named_endpoints(("last", "last+pooled")) == ("stage4", "stage4+pooled")
+    with pytest.raises(UserError, match=r"^endpoints: 'earlier' stands for several endpoints, so"):
+        resnet.named_endpoints(("earlier+pooled",))
     assert resnet.named_modules(("*", "!earlier"))[1:] == (
         *("!stem", "!stage1", "!stage2", "!stage3"),
     )

@@ -139,3 +139,10 @@ def test_a_run_of_no_steps_has_a_plan(plan, network):
 def test_mistakes(fields, message, plan):
     with pytest.raises(UserError, match=message):
         plan(**fields)
+
+
+def test_a_head_of_zeros_that_is_frozen_lets_nothing_train(plan):
+    with pytest.raises(UserError, match=r"^train.freeze: the head starts at zero and is frozen"):
+        plan(**{"train.freeze": ("*", "!stage1")})
+    plan(**{"train.freeze": ("*", "!stage1"), "train.head": "random"})
+    plan(**{"train.freeze": ("*", "!stage1"), "train.unfreeze": ("head@3",)})

@@ -146,6 +146,22 @@ def test_every_weight_file_in_a_folder_is_of_its_network(tmp_path):
             identify.identify(path, None, tensors, like="resnet50.tv1")
 
 
+def test_a_folders_own_head_and_licence_count_although_a_set_is_named(tmp_path):
+    config = {
+        "architecture": "vit_small_patch16_224",
+        "pretrained_cfg": {"license": "cc-by-nc-4.0"},
+        "tl": {"link": "sigmoid"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    tensors = zeros("vit_small_patch16", "timm_vit", 2, num_classes=3)
+    spec, _ = identify.identify(tmp_path, None, tensors, like="vit_small_patch16.dino")
+    assert (spec.link, spec.licence) == ("sigmoid", "CC-BY-NC-4.0")
+    for damaged in ({"tl": {"link": "garbage"}}, {"pretrained_cfg": "x"}):
+        (tmp_path / "config.json").write_text(json.dumps({**config, **damaged}))
+        with pytest.raises(UserError, match=r"its config\.json .*is damaged"):
+            identify.identify(tmp_path, None, tensors, like="vit_small_patch16.dino")
+
+
 def test_a_damaged_config_is_said_although_a_set_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "resnet", "depths": 5}')
     (tmp_path / "model.safetensors").touch()

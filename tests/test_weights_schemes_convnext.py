@@ -145,6 +145,8 @@ def test_a_file_of_v2_before_its_fine_tuning_has_no_last_norm():
         np.testing.assert_array_equal(found[name], expected)
     cut = {**tensors, "head.fc.bias": np.zeros(3, np.float32)}  # of a damaged file
     assert load._with_last_norm(spec, cut) is cut
+    fine_tuned = catalog.get("convnextv2_tiny.fcmae_ft")
+    assert load._with_last_norm(fine_tuned, tensors) is tensors
     v1 = catalog.get("convnext_tiny.fb")
     assert load._with_last_norm(v1, tensors) is tensors
 

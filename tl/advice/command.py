@@ -16,6 +16,8 @@ PLAIN = {
     "train.start": "weights",
     "train.freeze": (),
     "train.unfreeze": (),
+    "train.lora": (),
+    "train.wise_ft": False,
     "train.cache_prefix": False,
     "train.rule": "",
     "train.steps": 0,

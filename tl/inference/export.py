@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,6 +34,11 @@ _CONFIG = "config.json"
 # _CONFIG is no whole export, so no network stands beside another one's classes, whatever kills us.
 _FILES = (
     _CONFIG, "preprocessor_config.json", "model.safetensors", "model.stablehlo", "model.onnx"
+)  # fmt: skip
+# Of runs and of other programs' networks, beside which an export would be half of two things.
+_FOREIGN = (
+    "result.json", "checkpoints", "head.safetensors", "pytorch_model.bin",
+    "model.safetensors.index.json", "pytorch_model.bin.index.json",
 )  # fmt: skip
 _DRAFT = "export"  # part of the name of the folder that an export is first written into
 _DESCRIBED = {"classes", "preprocessing", "temperature"}  # by which an export's is known
@@ -177,7 +183,8 @@ def write(
         raise UserError(f"{folder} cannot be written: {error.strerror}") from error
     finally:
         for left in folder.glob(f".{_DRAFT}.*"):  # also of an export that was killed
-            shutil.rmtree(left, ignore_errors=True)
+            if re.fullmatch("[0-9a-f]{32}", left.suffix[1:]):
+                shutil.rmtree(left, ignore_errors=True)
         if not was_there:
             with contextlib.suppress(OSError):  # it holds something
                 folder.rmdir()
@@ -195,6 +202,10 @@ def _check_source(folder: Path, model: Model) -> None:
 def _check_free(folder: Path, overwrite: bool) -> None:
     """Raises UserError where files in a folder are not to be replaced."""
     there = [name for name in _FILES if (folder / name).exists()]
+    if foreign := [name for name in _FOREIGN if (folder / name).exists()]:
+        raise UserError(
+            f"{folder} holds {foreign[0]}, so a run or another network; give another --output"
+        )
     if _CONFIG in there:
         held = read_json(folder / _CONFIG)
         described = held.get("tl", held) if isinstance(held, dict) else None

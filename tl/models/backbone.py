@@ -128,14 +128,25 @@ class Backbone:
 
         `earlier` stands for several. `last` is the last map or tokens, also in `last+pooled`.
 
+        Raises:
+          UserError: `earlier` is joined with others.
+
         >>> from tl.models import registry
         >>> registry.get("resnet50").named_endpoints(("earlier", "last+pooled"))
         ('stem', 'stage1', 'stage2', 'stage3', 'stage4+pooled')
         """
         named: list[str] = []
         for name in names:
+            if name == EARLIER:
+                named += self.earlier
+                continue
             parts = [self._spatial[-1] if part == LAST else part for part in name.split("+")]
-            named += self.earlier if name == EARLIER else ["+".join(parts)]
+            if EARLIER in parts:
+                raise UserError(
+                    f"{EARLIER!r} stands for several endpoints, so it is no part of {name!r}",
+                    field="endpoints",
+                )
+            named.append("+".join(parts))
         return tuple(dict.fromkeys(named))
 
     def named_modules(self, patterns: Sequence[str]) -> tuple[str, ...]:

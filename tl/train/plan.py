@@ -9,6 +9,7 @@ import optax
 
 from tl import tree
 from tl.devices import DataParallel
+from tl.errors import UserError
 from tl.train import freezing
 from tl.train.inputs import Inputs
 from tl.train.loop import CompiledPhase, phase_at
@@ -127,12 +128,17 @@ def make_plan(recipe: Recipe, network: Pretrained) -> Plan:
         network.backbone,
     )
     schedule = make_schedule(optim, max(steps, 1))
+    phases = freezing.phases(network.variables, recipe.freeze, recipe.unfreeze, recipe.norm, steps)
+    if recipe.head == "zero" and all("head/kernel" in p.freezing.params for p in phases):
+        raise UserError(
+            "the head starts at zero and is frozen, so no gradient passes it; take it out with "
+            "'!head', or start with `train.head=probe`",
+            field=freezing.FREEZE,
+        )
     return Plan(
         recipe=recipe,
         network=network,
-        phases=freezing.phases(
-            network.variables, recipe.freeze, recipe.unfreeze, recipe.norm, steps
-        ),
+        phases=phases,
         rates=rates,
         schedule=schedule,
         tx=make_optimizer(optim, schedule, rates),

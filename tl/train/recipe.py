@@ -90,6 +90,7 @@ class Recipe:
             self,
             freeze=backbone.named_modules(self.freeze or default),
             unfreeze=backbone.named_modules(self.unfreeze),
+            lora=backbone.named_modules(self.lora),
         )
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from tl.errors import UserError
 from tl.models import registry
 from tl.weights import timm_names, trained, transformers_config
-from tl.weights.spec import Link, LocalFile, Preprocessing, WeightSpec
+from tl.weights.spec import LINKS, LocalFile, Preprocessing, WeightSpec
 from tl.weights.transformers_config import RESAMPLE
 
 # In the order in which these libraries look for them. An index lists the files of a divided model.
@@ -77,19 +77,37 @@ def describe(directory: Path, name: str, scheme: str) -> WeightSpec | None:
         return None
     with _damage():
         if "pretrained_cfg" in config:
-            return _of_timm(config, name, scheme)
-        if "model_type" not in config:
-            return _of_export(config, name, scheme)
-        if not (directory / _PROCESSOR).is_file():
+            preprocessing = _of_timm(config["pretrained_cfg"])
+        elif "model_type" not in config:
+            preprocessing = trained.preprocessing(config["preprocessing"])
+        elif (directory / _PROCESSOR).is_file():
+            preprocessing = transformers_config.preprocessing(_json(directory / _PROCESSOR))
+        else:
             return None
-        return _of_transformers(config, _json(directory / _PROCESSOR), name, scheme)
+        fields = _network(config)
+    if scheme not in registry.get(fields["backbone"]).schemes:
+        raise UserError(
+            f"its {_CONFIG} says {fields['backbone']} and its tensors have {scheme} names"
+        )
+    return WeightSpec(
+        name=name,
+        source=LocalFile(name),
+        scheme=scheme,
+        preprocessing=preprocessing,
+        notes="architecture and preprocessing of its folder",
+        **fields,
+    )
 
 
-def network(directory: Path) -> tuple[str, dict[str, Any]] | None:
-    """Returns (backbone, its unusual arguments) of a folder's config, or None if there is none.
+def network(directory: Path) -> dict[str, Any] | None:
+    """Returns what a folder's config says of its network, or None if there is no config.
 
     Args:
       directory: see `describe`.
+
+    Returns:
+      `backbone`, `model_args`, `licence` and `link`, as in `WeightSpec`. The licence is '' unless
+      it forbids commercial use.
 
     Raises:
       UserError: the config is damaged, or describes something that is not supported here.
@@ -101,13 +119,27 @@ def network(directory: Path) -> tuple[str, dict[str, Any]] | None:
         return _network(config)
 
 
-def _network(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _network(config: Mapping[str, Any]) -> dict[str, Any]:
+    licence, link = "", config.get("tl", {}).get("link", "softmax")  # of our exports
     if "pretrained_cfg" in config:
-        return timm_names.network(config)
-    if "model_type" in config:
-        return transformers_config.network(config)
-    name = config["architecture"]
-    return registry.get(TORCHVISION.get(name, name)).name, {}
+        backbone, model_args = timm_names.network(config)
+        licence = str(config["pretrained_cfg"].get("license", "")).upper()
+    elif "model_type" in config:
+        backbone, model_args = transformers_config.network(config)
+        if config.get("problem_type") == SEVERAL:
+            link = "sigmoid"
+    else:
+        name = config["architecture"]
+        backbone, model_args = registry.get(TORCHVISION.get(name, name)).name, {}
+        licence, link = str(config["licence"]), config["link"]
+    if link not in LINKS:
+        raise ValueError(f"a link {link!r}")
+    return {
+        "backbone": backbone,
+        "model_args": dict(model_args),
+        "licence": licence if "-NC" in licence else "",
+        "link": link,
+    }
 
 
 @contextlib.contextmanager
@@ -134,7 +166,8 @@ def class_names(directory: Path) -> tuple[str, ...]:
     """
     config = _config(directory)
     within = config.get("pretrained_cfg") or {}
-    names = config.get("id2label") or config.get("label_names") or within.get("label_names")
+    with _damage():
+        names = config.get("id2label") or config.get("label_names") or within.get("label_names")
     names = names or config.get("classes") or ()
     if isinstance(names, Mapping):
         numbers = [str(number) for number in range(len(names))]
@@ -181,9 +214,8 @@ def _json(path: Path) -> Any:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _of_timm(config: Mapping[str, Any], name: str, scheme: str) -> WeightSpec:
-    backbone, model_args = _network(config)
-    cfg = config["pretrained_cfg"]
+def _of_timm(cfg: Mapping[str, Any]) -> Preprocessing:
+    """Returns the preprocessing of timm's `pretrained_cfg`."""
     channels, height, width = cfg["input_size"]
     crop_pct, mode = float(cfg["crop_pct"]), cfg.get("crop_mode", "center")
     interpolation = cfg["interpolation"]
@@ -199,74 +231,11 @@ def _of_timm(config: Mapping[str, Any], name: str, scheme: str) -> WeightSpec:
             "or 'squash' with crop_pct 1. Name the set whose preprocessing it takes with "
             "`weights_like`"
         )
-    preprocessing = Preprocessing(
+    return Preprocessing(
         size=height,
         crop_pct=crop_pct,
         geometry="whole" if squashed else "resize_crop",
         interpolation=interpolation,
         mean=transformers_config.channels(cfg["mean"], 255),
         std=transformers_config.channels(cfg["std"], 255),
-    )
-    licence = str(cfg.get("license", "")).upper()
-    return _spec(
-        name,
-        backbone,
-        scheme,
-        preprocessing,
-        model_args,
-        licence if "-NC" in licence else "",
-        config.get("tl", {}).get("link", "softmax"),  # of our export
-    )
-
-
-def _of_export(config: Mapping[str, Any], name: str, scheme: str) -> WeightSpec:
-    backbone, model_args = _network(config)
-    return _spec(
-        name,
-        backbone,
-        scheme,
-        trained.preprocessing(config["preprocessing"]),
-        model_args,
-        str(config["licence"]),
-        config["link"],
-    )
-
-
-def _of_transformers(
-    config: Mapping[str, Any], processor: Mapping[str, Any], name: str, scheme: str
-) -> WeightSpec:
-    backbone, model_args = _network(config)
-    several = config.get("problem_type") == SEVERAL
-    return _spec(
-        name,
-        backbone,
-        scheme,
-        transformers_config.preprocessing(processor),
-        model_args,
-        link="sigmoid" if several else "softmax",
-    )
-
-
-def _spec(
-    name: str,
-    backbone: str,
-    scheme: str,
-    preprocessing: Preprocessing,
-    model_args: Mapping[str, Any],
-    licence: str = "",
-    link: Link = "softmax",
-) -> WeightSpec:
-    known = registry.get(backbone)
-    if scheme not in known.schemes:
-        raise UserError(f"its {_CONFIG} says {backbone} and its tensors have {scheme} names")
-    return WeightSpec(
-        name=name,
-        backbone=backbone,
-        source=LocalFile(name),
-        scheme=scheme,
-        preprocessing=preprocessing,
-        licence=licence,
-        model_args=dict(model_args),
-        notes="architecture and preprocessing of its folder",
-        link=link,
     )

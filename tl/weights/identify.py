@@ -104,7 +104,7 @@ def _describe(
 
 
 def _in_folder(folder: Path, spec: WeightSpec, like: str) -> WeightSpec:
-    """Returns a set with the arguments that a folder's `config.json` gives its network.
+    """Returns a set's description with what a folder's `config.json` says of its own network.
 
     Raises:
       UserError: the folder's network is another.
@@ -112,13 +112,13 @@ def _in_folder(folder: Path, spec: WeightSpec, like: str) -> WeightSpec:
     found = hub_folder.network(folder)
     if not found:
         return spec
-    backbone, model_args = found
-    if backbone != spec.backbone:
+    if (backbone := found["backbone"]) != spec.backbone:
         raise UserError(
             f"its config.json says {backbone}, and `weights_like={like}` is a {spec.backbone}; "
             f"expected a set whose name begins with {backbone}, or no config.json beside the file"
         )
-    return dataclasses.replace(spec, model_args=model_args)
+    licence = found["licence"] or spec.licence
+    return dataclasses.replace(spec, **{**found, "licence": licence})
 
 
 def _like(path: Path, tensors: Mapping[str, np.ndarray], scheme: str, like: str) -> WeightSpec:

@@ -200,9 +200,10 @@ def _with_last_norm(
 ) -> Mapping[str, np.ndarray]:
     """Returns the tensors with the last normalisation of a ConvNeXt V2 that was only pre-trained.
 
-    Such a file ends with the last stage. timm computes with scale 1 and bias 0, and so do we.
+    Such a set has no head, and its file ends with the last stage. timm computes with scale 1 and
+    bias 0, and so do we.
     """
-    if not spec.backbone.startswith("convnextv2"):
+    if not spec.backbone.startswith("convnextv2") or spec.num_classes:
         return tensors
     scale, bias, *head = (
         naming.source_name(spec.scheme, module, leaf)

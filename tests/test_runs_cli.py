@@ -153,7 +153,7 @@ def test_import_costs_nothing():
     assert done.stdout.strip() == "[]"
 
 
-def test_a_run_that_lacks_only_its_page_gets_it(probed, tmp_path, monkeypatch, capsys):
+def test_a_run_that_lacks_only_its_page_gets_it(undrawn, probed, tmp_path, monkeypatch, capsys):
     path = shutil.copytree(probed[0], tmp_path / "run")
     written = json.loads((path / "config.json").read_text())
     config = ml_collections.ConfigDict({**written, "report": True})

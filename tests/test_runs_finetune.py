@@ -410,7 +410,7 @@ def test_low_rank_matrices_and_the_head_alone_train(config, weights, tmp_path):
     assert again["test"]["top1"] == result["test"]["top1"]
 
 
-def test_weights_between_start_and_end(config, weights, tmp_path, monkeypatch):
+def test_weights_between_start_and_end(undrawn, config, weights, tmp_path, monkeypatch):
     """Here with LoRA and an average, whose matrices are part of the kernels by then."""
     fields = {"train.wise_ft": True, "train.head": "probe", "train.norm": "frozen", **AVERAGED}
     lora = {"train.lora": ("stage1",), "train.lora_rank": 2}

@@ -8,8 +8,12 @@ first stage (Lee et al. 2023) and `lora` adds to all kernels. Another network is
 --config.base.weights=NAME; a vision transformer has no stage1 and no batch normalisation, so its
 `surgical` and `norms` fail, and the others are done. CIFAR-10 is looked for as
 configs/four_cases.py says; --config.only="('case=small_different','case=large_different')" leaves
-it out. With its two seeds it has 80 runs, about three hours on two quiet CPU cores. It is not yet
-measured.
+it out. With its two seeds it has 80 runs, about three hours on two quiet CPU cores.
+
+Measured in part, on digits with 10 per class and seed 0 (docs/measurements.md): all of it 89.6 %
+test, LoRA 88.5, L2-SP 90.8, the last stage 83.2, normalisation 83.1, biases 82.4, LP-FT 82.4, the
+first stage 77.2, WiSE-FT 76.8, the final probe 74.5. One seed, chosen on 20 val images, tells no
+order.
 """
 
 from ml_collections import ConfigDict

@@ -417,8 +417,8 @@ def test_weights_between_start_and_end(undrawn, config, weights, tmp_path, monke
     best = wise_ft.best
     chosen = []
 
-    def half(rows):
-        chosen.append(best(rows))
+    def half(rows, count):
+        chosen.append((best(rows, count), count))
         return 5
 
     monkeypatch.setattr(wise_ft, "best", half)
@@ -426,7 +426,7 @@ def test_weights_between_start_and_end(undrawn, config, weights, tmp_path, monke
     rows = result["wise_ft"]
     assert [row["share"] for row in rows] == [i / 10 for i in range(11)]
     assert rows[10]["val_top1"] == max(row["val_top1"] for row in result["curve"])
-    assert rows[chosen[0]]["val_top1"] == max(row["val_top1"] for row in rows)
+    assert chosen[0][1] == result["val"]["count"] == 20
     assert result["selected"]["wise_ft"] == 0.5 and result["val"]["top1"] == rows[5]["val_top1"]
     assert "0.5 of the way from the start" in log
     # The file holds what was chosen, half of what training added to the kernel.

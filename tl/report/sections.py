@@ -88,8 +88,8 @@ def between(run: Run) -> list[Block]:
         return []
     text = (
         "Weights on the straight line from those that training started with (0) to the best that "
-        f"it found (1), as WiSE-FT has them. {chosen:g} has the highest accuracy on val and was "
-        "kept."
+        f"it found (1), as WiSE-FT has them. {chosen:g} was kept: it has the lowest loss on val of "
+        "those within one val image of the highest accuracy."
     )
     cells: list[list[Cell | str]] = [
         [f"{row['share']:g}", percent(row["val_top1"]), f"{row['val_loss']:.4f}"] for row in rows

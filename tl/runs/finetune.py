@@ -156,6 +156,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
             started_from().variables,
             variables,
             lambda variables: evaluator.metrics(parallel.replicate(variables), "val"),
+            len(parts["val"][1]),
         )
         selected["wise_ft"], val_top1 = between[chosen]["share"], between[chosen]["val_top1"]
     before_test = time.perf_counter()

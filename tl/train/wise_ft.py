@@ -22,26 +22,33 @@ def interpolated(start: Tree, end: Tree, share: float) -> dict[str, Any]:
 
 
 def choose(
-    start: Tree, end: Tree, evaluate: Callable[[Tree], Mapping[str, float]]
+    start: Tree, end: Tree, evaluate: Callable[[Tree], Mapping[str, float]], count: int
 ) -> tuple[dict[str, Any], list[dict[str, float]], int]:
-    """Returns the weights between start and end with the highest val accuracy.
+    """Returns the weights between start and end that are best on val, see `best`.
 
     Args:
       start, end: `params` and `batch_stats`.
-      evaluate: variables -> metrics on val, with `top1`.
+      evaluate: variables -> metrics on val, with `top1` and `loss`.
+      count: of val images.
 
     Returns:
-      (variables, `share` and val metrics of each of SHARES, index of the chosen one). Of equal
-      accuracies the one nearest to the end counts.
+      (variables, `share` and val metrics of each of SHARES, index of the chosen one).
     """
     rows: list[dict[str, Any]] = []
     for share in SHARES:
         measured = evaluate(interpolated(start, end, share))
         rows.append({"share": share, **{f"val_{name}": x for name, x in measured.items()}})
-    chosen = best(rows)
+    chosen = best(rows, count)
     return interpolated(start, end, rows[chosen]["share"]), rows, chosen
 
 
-def best(rows: Sequence[Mapping[str, float]]) -> int:
-    """Returns the index of the row with the highest `val_top1`, the last one of equals."""
-    return max(range(len(rows)), key=lambda i: (rows[i]["val_top1"], i))
+def best(rows: Sequence[Mapping[str, float]], count: int) -> int:
+    """Returns the index of the row to keep: the lowest `val_loss` near the highest `val_top1`.
+
+    Near is within one of the `count` val images, as for the strengths of a probe. On few images the
+    highest accuracy alone is chance: of 20 digits one image more chose weights that had 70 % on
+    test beside 82 %.
+    """
+    near = max(row["val_top1"] for row in rows) - 1 / count - 1e-9
+    within = [i for i, row in enumerate(rows) if row["val_top1"] >= near]
+    return min(within, key=lambda i: (rows[i]["val_loss"], -i))

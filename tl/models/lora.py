@@ -38,8 +38,8 @@ def added(params: tree.Tree, patterns: Collection[str], rank: int, seed: int) ->
     kernels = [p for p in flat if p.endswith("/kernel") and not p.startswith("head/")]
     chosen = sorted(tree.select(kernels, patterns, FIELD))
     # Not the keys of the training's steps, which are folded into that of the seed.
-    keys = jax.random.split(jax.random.key(seed), max(len(chosen), 1))
-    for key, path in zip(keys, chosen, strict=False):
+    keys = jax.random.split(jax.random.key(seed), len(chosen))
+    for key, path in zip(keys, chosen, strict=True):
         *inner, out = np.shape(flat[path])
         rows = math.prod(inner)
         if rank >= min(rows, out):

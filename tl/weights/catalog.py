@@ -218,6 +218,7 @@ def _efficientnet_lite() -> Iterator[WeightSpec]:
     )
 
 
+_GEOMETRY = {"squash": "whole", "center": "resize_crop"}  # of timm's crop_mode
 _CLIP_MEAN = (122.7709383, 116.7460125, 104.09373615)
 _CLIP_STD = (68.5005327, 66.6321579, 70.3231630)
 _VIT_TAGS = {"fb_in1k": "deit", "lvd142m": "dinov2"}
@@ -258,7 +259,7 @@ def _clip() -> Iterator[WeightSpec]:
             preprocessing=Preprocessing(
                 int(size),
                 float(crop),
-                "whole" if mode == "squash" else "resize_crop",
+                _GEOMETRY[mode],
                 "bicubic",
                 _CLIP_MEAN,
                 _CLIP_STD,
@@ -281,9 +282,7 @@ def _convnext() -> Iterator[WeightSpec]:
             backbone=backbone,
             source=HubFile(f"timm/{model}"),
             scheme="timm_convnext",
-            preprocessing=Preprocessing(
-                int(size), float(crop), "whole" if mode == "squash" else "resize_crop", "bicubic"
-            ),
+            preprocessing=Preprocessing(int(size), float(crop), _GEOMETRY[mode], "bicubic"),
             licence="CC-BY-NC-4.0" if backbone.startswith("convnextv2") else "Apache-2.0",
             num_classes=int(classes),
             **_by_timm(top1, top5),

@@ -4,7 +4,8 @@
 
 Every run has a folder in STUDY/runs. The same command does what is missing: runs that were
 interrupted go on, those that failed are tried again; several processes may work on one STUDY at
-once. study.json, study.csv and the plots hold the results.
+once, each on runs of its own, or with --multihost all on the same run. study.json, study.csv and
+the plots hold the results.
 """
 
 import sys
@@ -32,11 +33,6 @@ def main(_: Sequence[str]) -> None:
         raise UserError(
             f"{config_flags.get_config_filename(values['config'])} is no study but a single run; "
             "expected a config with axes, such as configs/four_cases.py"
-        )
-    if values.multihost:
-        raise UserError(
-            "--multihost joins the hosts of one run; to divide a study, start the same command on "
-            "each host, without --multihost and with one --workdir that all of them share"
         )
     plan = make_plan(values.config)
     if values.dry_run:

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
+from tl.errors import UserError
 from tl.fields import flat
 from tl.runs import cli
 
@@ -37,6 +38,10 @@ def main(_: Sequence[str]) -> None:
     """Looks at what the flags describe, and advises."""
     from tl.advice import run
 
+    if flags.FLAGS.multihost or flags.FLAGS.coordinator:
+        raise UserError(
+            "advise looks at some hundred images, which one host does; leave the flag out"
+        )
     config, workdir = cli.start_run()
     file = config_flags.get_config_filename(flags.FLAGS["config"])
     base = runpy.run_path(file)["get_config"]()

@@ -48,6 +48,7 @@ AVERAGE = flags.DEFINE_string("average", "", "ema: a checkpoint's averaged weigh
 CLASSES = flags.DEFINE_string("classes", "", "file that names the outputs of a weight file")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "images, over all devices", lower_bound=1)
 THREADS = flags.DEFINE_integer("threads", 4, "that load images", lower_bound=0)
+cli.define_cluster_flags()
 
 _FIELD_FLAGS = {
     "top_k": "top_k",
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError("--labels needs --workdir=FOLDER, for the score and its page")
     if LABELS.value and FEATURES.value:
         raise UserError("--features writes no classes that --labels could score; give one of them")
-    from tl import devices  # these import JAX, which a misspelt flag need not wait for
+    from tl import devices, hosts  # these import JAX, which a misspelt flag need not wait for
     from tl.data.listing import listed
     from tl.inference import model as inference
     from tl.runs import compile_cache, predict, workdir
@@ -83,6 +84,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     first = next(items)  # a misspelt path need not wait for the weights
     devices.divide_cpu()
+    cli.join_hosts()
     compile_cache.enable(cache_root())
     model = inference.load(
         name,
@@ -98,9 +100,12 @@ def main(arguments: Sequence[str]) -> None:
     output = Path(OUTPUT.value).expanduser() if OUTPUT.value else None
     score = predict.Score() if LABELS.value else None
     start = time.perf_counter()
+    log = _log if hosts.is_first() else _silence
     if score:
         fields = {
-            flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])
+            flag.name: flag.value
+            for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])
+            if flag.name not in cli.CLUSTER_FLAGS
         }
         config = ConfigDict({"weights": name, "paths": tuple(paths), **fields})
         folder = workdir.start(config, WORKDIR.value, "predict", overwrite=OVERWRITE.value)
@@ -111,14 +116,18 @@ def main(arguments: Sequence[str]) -> None:
         output,
         overwrite=OVERWRITE.value,
         score=score,
-        log=_log,
+        log=log,
     )
     if score:
-        score.conclude(model, folder, start, _log)
+        score.conclude(model, folder, start, log)
 
 
 def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+def _silence(_: str) -> None:
+    """Of several processes the first one speaks."""
 
 
 if __name__ == "__main__":

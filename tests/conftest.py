@@ -16,8 +16,8 @@ from packaging.version import Version
 import tests.typechecker
 
 # Arguments and results of functions must be what their annotations say, array shapes too.
-CHECKED = ["tl.metrics", "tl.errors", "tl.devices", "tl.tree", "tl.fields", "tl.files"]
-CHECKED += ["tl.checkpoint", "tl.probes", "tl.data", "tl.report"]
+CHECKED = ["tl.errors", "tl.devices", "tl.hosts", "tl.tree", "tl.fields", "tl.files"]
+CHECKED += ["tl.results.metrics", "tl.checkpoint", "tl.probes", "tl.data", "tl.report"]
 CHECKED += [
     "tl.models",
     "tl.weights",

@@ -110,19 +110,6 @@ def test_prefetch_keeps_the_order_and_runs_ahead_by_size(size, length):
     assert put == list(range(length))
 
 
-@pytest.mark.parametrize("processes", [1, 2, 3])
-def test_processes_share_the_work_whole_and_disjoint(monkeypatch, processes):
-    items = [0, 1, 2, 5, 8, 9]
-    monkeypatch.setattr(jax, "process_count", lambda: processes)
-    shares = []
-    for process in range(processes):
-        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
-        share = devices.share_of_process(items)
-        assert all(item % processes == process for item in share)
-        shares += share
-    assert sorted(shares) == items
-
-
 def example_batch(size=16):
     return {
         "image": np.arange(size * 6, dtype=np.uint8).reshape(size, 2, 3),
@@ -133,13 +120,12 @@ def example_batch(size=16):
     }
 
 
-@pytest.mark.parametrize("put", ["put", "put_whole"])
 @pytest.mark.parametrize("count", [1, 2, 8])
-def test_each_device_gets_its_rows_of_a_batch(put, count):
+def test_each_device_gets_its_rows_of_a_batch(count):
     parallel = devices.DataParallel.over(jax.devices()[:count])
     assert parallel.device_count == count
     batch = example_batch()
-    sent = getattr(parallel, put)(batch)
+    sent = parallel.put(batch)
     assert sent.keys() == {"image", "label", "mask"}
     for name, array in sent.items():
         assert array.dtype == batch[name].dtype
@@ -206,28 +192,6 @@ def test_batch_sizes_that_do_not_divide(size, parts, text):
         devices.DataParallel.over().check_batch_size(size, parts)
     assert str(caught.value) == f"train.batch_size: expected a multiple of {text}"
     devices.DataParallel.over().check_batch_size(int(text.split()[-3]), parts)
-
-
-@pytest.mark.parametrize("asked", [False, True])
-def test_one_process_stops_when_it_is_asked_to(asked):
-    assert devices.stop_agreed(asked, 7) is asked
-    assert devices.process_share() == (0, 1)
-
-
-@pytest.mark.parametrize("agreed", [False, True])
-def test_several_processes_stop_where_the_service_says(monkeypatch, agreed):
-    steps = []
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(jax, "process_index", lambda: 1)
-    monkeypatch.setattr(
-        devices.multihost_utils,
-        "reached_preemption_sync_point",
-        lambda step: steps.append(step) or agreed,
-    )
-    # What this process alone was asked does not count.
-    assert devices.stop_agreed(not agreed, 7) is agreed
-    assert steps == [7]
-    assert devices.process_share() == (1, 2)
 
 
 DIVIDED = """

@@ -9,7 +9,7 @@ import pytest
 from configs import common
 from experiments.benchmark.options import Options
 from tl.fields import flat
-from tl.runs.cli import RUN_FLAGS
+from tl.runs.cli import CLUSTER_FLAGS, RUN_FLAGS
 from tl.studies.config import study
 
 ROOT = Path(__file__).parents[1]
@@ -71,6 +71,8 @@ def known_flags(command):
     file = ROOT / "experiments" / f"{command}.py"
     source = (file if file.exists() else file.with_suffix("") / "__main__.py").read_text()
     flags = {*DEFINED.findall(source), *(RUN_FLAGS if "define_run_flags" in source else ())}
+    if "define_run_flags" in source or "define_cluster_flags" in source:
+        flags |= set(CLUSTER_FLAGS)
     if command == "benchmark":
         flags |= {field.name for field in dataclasses.fields(Options)}
     return flags

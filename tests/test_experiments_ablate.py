@@ -172,7 +172,6 @@ def test_a_dry_run_writes_nothing(tmp_path):
     ("arguments", "message"),
     [
         (["--config=configs/common.py"], "configs/common.py is no study but a single run"),
-        ([CONFIG, "--multihost", "--workdir=x"], "to divide a study, start the same command on"),
         ([CONFIG, "--config.columns=solvr"], "--config.columns: no axis is called 'solvr'; the n"),
         ([CONFIG, "--config.base.weigths=x"], "no field is called --config.base.weigths; the"),
         ([CONFIG, "--config.axes.seed=(0,a)"], "--config.axes.seed takes int values"),

@@ -38,7 +38,14 @@ def run(*arguments, module="experiments.probe"):
         ([QUICK, "--config.data.test_fraction=a"], "could not convert string to float: 'a'"),
         ([QUICK, "--config.data.skip_corrupt", "false"], "--config.FIELD=VALUE, got 'false'"),
         ([QUICK, "--multihost"], "--multihost needs --workdir=FOLDER, one that all hosts can"),
-        ([QUICK, "--multihost", "--workdir={tmp}"], "--multihost expected a cluster that JAX"),
+        (
+            [QUICK, "--coordinator=a:1", "--workdir=x"],
+            "--coordinator, --num_processes and --process_id are given together",
+        ),
+        (
+            [QUICK, "--coordinator=a:1", "--num_processes=2", "--process_id=2", "--workdir=x"],
+            "a --process_id from 0 to --num_processes less 1, got 'a:1' and 2 of 2",
+        ),
         ([QUICK, "--workdr=x"], "no flag is called --workdr; the nearest are 'workdir'"),
         ([QUICK, "--workdir=pyproject.toml"], "--workdir=pyproject.toml cannot be written"),
         ([QUICK, "--config.weights=resnet5", "--workdir={tmp}"], "no weight set is called"),

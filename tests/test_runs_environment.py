@@ -39,7 +39,7 @@ def test_the_revision_says_whether_the_tree_differs(monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", git)
     assert environment.environment()["git"] == "0123abc"
-    said["status"] = " M tl/metrics.py\n"
+    said["status"] = " M tl/results/metrics.py\n"
     assert environment.environment()["git"] == "0123abc+changes"
 
 

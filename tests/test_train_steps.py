@@ -10,10 +10,11 @@ import pytest
 
 from tests.lowered import operations
 from tests.networks import random_variables, tiny_resnet
-from tl import metrics, tree
+from tl import tree
 from tl.devices import DataParallel
 from tl.models.efficientnet_lite import EfficientNetLite
 from tl.models.resnet import ResNet
+from tl.results import metrics
 from tl.train import freezing
 from tl.train.losses import LOSSES
 from tl.train.mixing import Mixing, mix, one_hot_targets

@@ -36,13 +36,14 @@ BACKBONE = Backbone(
 )
 CLASSES = ("cat", "dog", "emu")
 
-# Python code: `experiments.finetune` in a process that knows the network.
-COMMAND = """
+# Python code: a command, `experiments.{}`, in a process that knows the network.
+COMMAND_OF = """
 import runpy
 from tests import tiny
 tiny.register()
-runpy.run_module("experiments.finetune", run_name="__main__", alter_sys=True)
+runpy.run_module("experiments.{}", run_name="__main__", alter_sys=True)
 """
+COMMAND = COMMAND_OF.format("finetune")
 
 
 def register() -> None:

@@ -1,4 +1,4 @@
-"""The only file that knows about devices: one function mapped over them, and several hosts."""
+"""The only file that knows about devices: a function mapped over them, a batch divided."""
 
 import collections
 import dataclasses
@@ -9,7 +9,6 @@ from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tl.errors import UserError, nearest
@@ -157,32 +156,6 @@ def prefetch(iterator: Iterable[Any], put: Callable[[Any], Any], size: int = 2) 
     yield from waiting
 
 
-def join_hosts() -> None:
-    """Joins the other processes of this run, as JAX finds them on Slurm, Kubernetes or a TPU pod.
-
-    Raises:
-      UserError: there is no such cluster, or the others did not come.
-    """
-    try:
-        jax.distributed.initialize()
-    except (ValueError, RuntimeError) as error:
-        raise UserError(
-            "--multihost expected a cluster that JAX knows (a TPU pod, Slurm, Kubernetes, Open "
-            f"MPI), and the same command on each of its hosts: {error}"
-        ) from error
-
-
-def share_of_process(items: Sequence[int]) -> list[int]:
-    """Returns the numbers among `items` that fall to this process, by their remainder."""
-    return [i for i in items if i % jax.process_count() == jax.process_index()]
-
-
-def barrier(name: str) -> None:
-    """Waits until every process has come here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
-
-
 @dataclasses.dataclass(frozen=True)
 class DataParallel:
     """All devices of all processes, among which every batch is divided; state lies on each.
@@ -228,15 +201,6 @@ class DataParallel:
             for name in ("image", "label", "mask")
         }
 
-    def put_whole(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        """As `put`, of a batch that every process has loaded whole."""
-        return {
-            name: jax.make_array_from_callback(
-                batch[name].shape, self._divided, batch[name].__getitem__
-            )
-            for name in ("image", "label", "mask")
-        }
-
     @property
     def _divided(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec("data"))
@@ -266,21 +230,3 @@ class DataParallel:
                 + f", got {batch_size}; {near} is near",
                 field="train.batch_size",
             )
-
-
-def process_share() -> tuple[int, int]:
-    """Returns (number of this process, number of processes)."""
-    return jax.process_index(), jax.process_count()
-
-
-def stop_agreed(asked: bool, step: int) -> bool:
-    """Returns whether to stop after this step, the same answer in every process.
-
-    Args:
-      asked: whether this process was asked to. Where there are several, JAX's own service hears
-        of it (a preemption sends SIGTERM) and names a step that none of them has passed.
-      step: updates done.
-    """
-    if jax.process_count() == 1:
-        return asked
-    return multihost_utils.reached_preemption_sync_point(step)

@@ -31,7 +31,8 @@ class _Lines:
 def progress_options(*, known: bool = True) -> dict[str, Any]:
     """Returns options of `tqdm.tqdm`: on a terminal its bar, elsewhere a line now and then.
 
-    A log in a file or of a cluster then shows that the work goes on, and how long it will take.
+    A log in a file or of a cluster then shows that the work goes on, and how long it will take. Of
+    several processes the first one shows it.
 
     Args:
       known: whether the bar has a total.
@@ -40,8 +41,9 @@ def progress_options(*, known: bool = True) -> dict[str, Any]:
     if sys.stderr.isatty():
         bar = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
         count = "{desc}: {n_fmt}{unit} [{elapsed}, {rate_noinv_fmt}{postfix}]"
-        return {"bar_format": bar if known else count}
+        return {"bar_format": bar if known else count, "disable": _is_follower()}
     return {
+        "disable": _is_follower(),
         "file": _Lines(),
         "bar_format": "{desc}: {n_fmt} of {total_fmt}, {rate_noinv_fmt}, {remaining} left"
         if known
@@ -52,6 +54,12 @@ def progress_options(*, known: bool = True) -> dict[str, Any]:
         "delay": PROGRESS_SECONDS,  # what takes less needs none
         "leave": False,
     }
+
+
+def _is_follower() -> bool:
+    """Returns whether this is one of several processes, and not the first, which speaks for all."""
+    jax = sys.modules.get("jax")  # not imported here: a download need not wait for it
+    return bool(jax and jax.distributed.is_initialized() and jax.process_index())
 
 
 @contextlib.contextmanager

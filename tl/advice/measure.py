@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import log_softmax
 
-from tl import metrics
 from tl.advice.rule import best_probe
 from tl.advice.sample import Sample, stratified_order
 from tl.models.backbone import FINAL
 from tl.probes import solvers
 from tl.probes.transferability import h_score, logme
+from tl.results import metrics
 
 FRACTIONS = (0.25, 0.5, 1.0)  # of a fold's training rows
 SUBSETS = 2  # of each size below the largest

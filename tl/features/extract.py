@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int
 from tqdm import tqdm
 
-from tl import devices, tree
+from tl import hosts, tree
 from tl.data import sources
 from tl.data.sources import Source
 from tl.errors import UserError
@@ -66,10 +66,10 @@ def extract(
     compute = functools.partial(compute_rows, network, source, preprocessing, extraction, log=log)
     if missing := store.missing():
         _announce(store, len(missing), known, log)
-        _fill(store, devices.share_of_process(missing), compute, log)
+        _fill(store, hosts.share_of_process(missing), compute, log)
     else:
         log(f"features reused: {store.path}")
-    devices.barrier(store.path.name)  # all processes wait, even those with nothing to compute
+    hosts.barrier(store.path.name)  # all processes wait, even those with nothing to compute
     store.check_complete()
     if without := int(np.sum(store.labels() == NO_LABEL)):
         log(

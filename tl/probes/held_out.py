@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from tl import metrics
 from tl.errors import UserError
 from tl.probes.heads import Classifier
+from tl.results import metrics
 from tl.results.intervals import accuracy_interval
 
 

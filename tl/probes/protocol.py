@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from tl import metrics
 from tl.data.splits import Fold, chosen_on
 from tl.probes.heads import Fit
 from tl.probes.held_out import HeldOut, Score
 from tl.probes.solvers import Rows, Solver
+from tl.results import metrics
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ def write(
       projection: of the features that the head acts on.
       image: ('test' or 'val', row of `predictions`) -> uint8 [H, W, 3].
     """
-    from tl import devices  # imports JAX, which reading a run need not wait for
+    from tl import hosts  # imports JAX, which reading a run need not wait for
 
-    if devices.process_share()[0]:
+    if not hosts.is_first():
         return
     predictions.save(workdir / PREDICTIONS)
     save_features(workdir, projection)

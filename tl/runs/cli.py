@@ -1,5 +1,6 @@
 """What all commands share: flags, and errors that a person can read."""
 
+import contextlib
 import errno
 import importlib
 import logging
@@ -7,7 +8,8 @@ import os
 import re
 import runpy
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,7 +22,7 @@ from tl.errors import Stopped, UserError, nearest
 from tl.fields import flat
 from tl.results.called import as_called
 from tl.results.formats import shell_word
-from tl.runs import workdir
+from tl.runs import supervisor, workdir
 from tl.runs.field_help import field_help
 
 # Errors of the disk that a user can mend.
@@ -54,11 +56,12 @@ SYNONYMS = {
     "freeze": "train.freeze",
     "mixup": "augment.mixup",
 }
-RUN_FLAGS = ("config", "workdir", "overwrite", "multihost")
+CLUSTER_FLAGS = ("multihost", "coordinator", "num_processes", "process_id", "heartbeat")
+RUN_FLAGS = ("config", "workdir", "overwrite")
 
 
 def define_run_flags() -> None:
-    """Defines --config=FILE with its --config.FIELD=VALUE, and the other RUN_FLAGS."""
+    """Defines --config=FILE with its --config.FIELD=VALUE, other RUN_FLAGS and CLUSTER_FLAGS."""
     config_flags.DEFINE_config_file(
         "config",
         None,
@@ -69,9 +72,75 @@ def define_run_flags() -> None:
         "workdir", None, "Folder the run writes to; runs/<config>-<date>-<time> where not given."
     )
     flags.DEFINE_bool("overwrite", False, "Replace the run in --workdir, once this one is valid.")
+    _show_in_help(RUN_FLAGS)
+    define_cluster_flags()
+
+
+def define_cluster_flags() -> None:
+    """Defines CLUSTER_FLAGS."""
     flags.DEFINE_bool("multihost", False, "Join the same command on the cluster's other hosts.")
-    for name in RUN_FLAGS:  # --help shows them with the command's own
+    flags.DEFINE_string(
+        "coordinator", "", "HOST:PORT of process 0, of a cluster that JAX does not find by itself."
+    )
+    flags.DEFINE_integer("num_processes", None, "With --coordinator: how many there are.")
+    flags.DEFINE_integer("process_id", None, "With --coordinator: which one this is, from 0 on.")
+    flags.DEFINE_integer(
+        "heartbeat",
+        60,
+        "With several hosts: seconds without a sign of life, after which one counts as gone.",
+        lower_bound=5,
+    )
+    _show_in_help(CLUSTER_FLAGS)
+
+
+def _show_in_help(names: Sequence[str]) -> None:
+    """Puts flags beside the command's own in --help."""
+    for name in names:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+
+
+def join_hosts() -> None:
+    """Joins the other hosts where the flags say so. Of the processes only the first then speaks.
+
+    Raises:
+      UserError: there is no such cluster, or the others did not come.
+    """
+    if not _several_hosts():
+        return
+    from tl import hosts
+
+    values = flags.FLAGS
+    supervisor.end_with_parent()
+    hosts.join(values.coordinator, values.num_processes, values.process_id, values.heartbeat)
+    if not hosts.is_first():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        logging.getLogger("tl").setLevel(logging.ERROR)
+
+
+def _several_hosts() -> bool:
+    """Returns whether this command joins other hosts.
+
+    Raises:
+      UserError: only some of the flags that name a cluster.
+    """
+    if not set(CLUSTER_FLAGS) <= set(flags.FLAGS):
+        return False
+    values = flags.FLAGS
+    address, number, count = values.coordinator, values.process_id, values.num_processes
+    if not address and number is None and count is None and not values.multihost:
+        return False
+    if "config" in values and not values.workdir:
+        raise UserError("--multihost needs --workdir=FOLDER, one that all hosts can write")
+    if not address and number is None and count is None:
+        return True
+    if not address or number is None or count is None:
+        raise UserError("--coordinator, --num_processes and --process_id are given together")
+    if not re.fullmatch(r".+:\d+", address) or not 0 <= number < count:
+        raise UserError(
+            "expected --coordinator=HOST:PORT and a --process_id from 0 to --num_processes less 1, "
+            f"got {address!r} and {number} of {count}"
+        )
+    return True
 
 
 def start_run(*, resumable: bool = False) -> tuple[ml_collections.ConfigDict, Path]:
@@ -89,10 +158,7 @@ def start_run(*, resumable: bool = False) -> tuple[ml_collections.ConfigDict, Pa
 
     values = flags.FLAGS
     devices.divide_cpu()
-    if values.multihost:
-        if not values.workdir:
-            raise UserError("--multihost needs --workdir=FOLDER, one that all hosts can write")
-        devices.join_hosts()
+    join_hosts()
     asked = Path(values.workdir or "").expanduser()
     if values.workdir and not values.overwrite and workdir.lacks_page(values.config, asked):
         from tl.runs import outcome
@@ -113,6 +179,8 @@ def run(
 ) -> None:
     """Runs `main(positional arguments)`; a user's mistake is one message and exit status 2.
 
+    A command that joins other hosts runs in a child (`tl.runs.supervisor`).
+
     Args:
       main: the command.
       field_flags: the flag that stands for a field, without dashes, in a command that has no
@@ -132,27 +200,45 @@ def run(
 
     def guarded(argv: Sequence[str]) -> None:
         try:
-            main(argv[1:])
+            if _several_hosts() and not supervisor.is_child():
+                supervisor.run()
+            with _loss_explained():
+                main(argv[1:])
         except UserError as error:
             workdir.remove_new()
             _fail(with_flags(error, field_flags or _flags_of_fields()))
-        except Stopped as stopped:
+        except Stopped as stopped:  # by an agreement of all processes, where there are several
             print(stopped, file=sys.stderr)
             sys.exit(stopped.status)
         except KeyboardInterrupt:
             workdir.remove_new()
-            sys.exit(130)
+            _end(130)
         except BrokenPipeError:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OSError as error:
             if error.errno not in _OF_THE_DISK:
-                raise
+                _crash()
             _fail(
                 f"{error.filename or 'a file'} cannot be written or read: {error.strerror}; mend "
                 "that and give the same command again"
             )
+        except Exception:
+            _crash()
 
     app.run(guarded, flags_parser=_parse_flags)
+
+
+@contextlib.contextmanager
+def _loss_explained() -> Iterator[None]:
+    """Within it, an error that comes from the loss of another process is left to JAX to explain."""
+    try:
+        yield
+    except Exception as error:
+        if supervisor.is_child():
+            from tl import hosts
+
+            hosts.wait_if_lost(error, flags.FLAGS.heartbeat)
+        raise
 
 
 def with_flags(error: UserError, flag_of: Mapping[str, str]) -> str:
@@ -204,7 +290,24 @@ def _flags_of_fields() -> dict[str, str]:
 
 def _fail(error: object) -> NoReturn:
     print(f"error: {as_called(str(error))}", file=sys.stderr)
-    sys.exit(2)
+    _end(2)
+
+
+def _crash() -> NoReturn:
+    """Ends as the exception that is being handled asks for, with its traceback."""
+    if not supervisor.is_child():
+        raise
+    traceback.print_exc()
+    _end(1)
+
+
+def _end(status: int) -> NoReturn:
+    """Ends the process; of several, at once: JAX would wait for the others, and they for this."""
+    if supervisor.is_child():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from tl.data import grouping, imagenet, sources
 from tl.errors import UserError
-from tl.files import Log, write_json
+from tl.files import Log
 from tl.inference import model as inference
 from tl.inference.model import Model
 from tl.probes.held_out import score_logits
@@ -23,7 +23,7 @@ from tl.results.run import SCHEMA
 from tl.results.warnings import of_labels, tell
 from tl.runs import options
 from tl.runs.extract import stored_features
-from tl.runs.outcome import describe_data, describe_weights, left_out, write_report
+from tl.runs.outcome import describe_data, describe_weights, left_out, write_report, write_result
 from tl.runs.workdir import begin
 
 
@@ -166,7 +166,7 @@ def conclude(
         "published": _published(model),
         "seconds": {"total": time.perf_counter() - start},
     }
-    write_json(workdir / "result.json", result)
+    write_result(workdir, result)
     log("\n" + tables.evaluation_table(result))
     tell(warnings, log)
     log(f"\nwritten: {workdir / 'result.json'}")

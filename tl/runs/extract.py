@@ -15,11 +15,11 @@ from tl.errors import UserError, nearest
 from tl.features.extract import extract
 from tl.features.network import PIXELS, output_shapes
 from tl.features.store import NO_LABEL, FeatureStore
-from tl.files import Log, write_json
+from tl.files import Log
 from tl.results.run import SCHEMA
 from tl.runs import options
 from tl.runs.options import Features
-from tl.runs.outcome import describe_data, describe_weights, left_out, write_report
+from tl.runs.outcome import describe_data, describe_weights, left_out, write_report, write_result
 from tl.runs.workdir import begin
 from tl.weights.load import Pretrained, load
 
@@ -46,8 +46,8 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Featur
     stores = stored_features(wanted, network, opened, log)
     begin(workdir)
     counts = {split: len(source) for split, source in opened.items()}
-    write_json(
-        workdir / "result.json",
+    write_result(
+        workdir,
         {
             "schema": SCHEMA,
             "kind": "extract",

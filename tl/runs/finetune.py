@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from tl import checkpoint
+from tl import checkpoint, hosts
 from tl.checkpoint import Checkpoints
 from tl.data import sources
 from tl.data.sources import Source
 from tl.devices import DataParallel
-from tl.files import Log, write_json
+from tl.files import Log
 from tl.probes.solvers import Logistic
 from tl.report import tables
 from tl.results.run import SCHEMA
 from tl.results.warnings import of_parts, of_steps, tell
 from tl.runs import options, prefix, preview, testing
-from tl.runs.outcome import describe_data, describe_weights, usage, write_report
+from tl.runs.outcome import describe_data, describe_weights, usage, write_report, write_result
 from tl.runs.parts import divide, labels_of
 from tl.runs.probe_head import fit_head
 from tl.runs.workdir import CHECKPOINTS, begin, replaces
@@ -118,8 +118,9 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     # An earlier run is not replaced before this one has what it starts from.
     first = first_state() if replaces(workdir) else None
     begin(workdir)
-    (workdir / LEAVES).write_text(plan.tables(freezing.leaf_table) + "\n")
-    if not inputs.start:
+    if hosts.is_first():
+        (workdir / LEAVES).write_text(plan.tables(freezing.leaf_table) + "\n")
+    if hosts.is_first() and not inputs.start:
         preview.draw(
             inputs, recipe.mixing, network.spec.classes, recipe.batch_size, recipe.seed,
             workdir / PREVIEW,
@@ -163,14 +164,15 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     test, temperature = testing.score(
         evaluator, parallel.replicate(variables), parts, network.spec, recipe.seed, workdir
     )
-    trained.save(
-        variables,
-        workdir / WEIGHTS,
-        network.spec,
-        network.spec.classes,
-        network.sha256,
-        temperature,
-    )
+    if hosts.is_first():
+        trained.save(
+            variables,
+            workdir / WEIGHTS,
+            network.spec,
+            network.spec.classes,
+            network.sha256,
+            temperature,
+        )
     done = time.perf_counter()
     warnings = [*sources.warnings(opened), *warnings]
     result = {
@@ -195,11 +197,14 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
             "total": done - began,
         },
     }
-    title = f"{network.spec.name} on {opened['train'].name}: fine-tuning"
-    from tl.report import plots  # Matplotlib takes a second to import: not at the start
+    if hosts.is_first():
+        from tl.report import plots  # Matplotlib takes a second to import: not at the start
 
-    plots.learning_curve(progress.curve, best["epoch"], title, workdir / CURVE, config.train.loss)
-    write_json(workdir / "result.json", result)
+        title = f"{network.spec.name} on {opened['train'].name}: fine-tuning"
+        plots.learning_curve(
+            progress.curve, best["epoch"], title, workdir / CURVE, config.train.loss
+        )
+    write_result(workdir, result)
     log("\n" + tables.finetune_table(result))
     tell(warnings, log)
     log("\nwritten: " + ", ".join(str(workdir / n) for n in ("result.json", CURVE, WEIGHTS)))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tl import devices
+from tl import hosts
 from tl.data.sources import Source
 from tl.features.store import FeatureStore
 from tl.files import Log
@@ -51,7 +51,7 @@ class Compared(NamedTuple):
           opened: split to source.
           image: ('test' or 'val', row of the predictions) -> uint8 [H, W, 3].
         """
-        if devices.process_share()[0]:
+        if not hosts.is_first():
             return
         for pair in self.pairs:
             places = [(s, row) for s, rows in self.training[pair.split].items() for row in rows]

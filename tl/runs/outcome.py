@@ -6,18 +6,28 @@ from typing import Any
 
 import numpy as np
 
-from tl import devices
+from tl import hosts
 from tl.data.sources import Source
 from tl.features.store import NO_LABEL, FeatureStore
-from tl.files import Log
+from tl.files import Log, write_json
 from tl.results import formats
 from tl.results.called import as_called
+from tl.runs.workdir import RESULT
 from tl.weights.load import Pretrained
 
 
+def write_result(workdir: Path, result: Mapping[str, Any]) -> None:
+    """Writes `result.json`, by which a run is finished; only process 0 writes."""
+    if hosts.is_first():
+        write_json(workdir / RESULT, result)
+
+
 def write_report(wanted: bool, workdir: Path, log: Log) -> None:
-    """Makes a finished run's page where it is wanted; a failure is a warning."""
-    if not wanted or devices.process_share()[0]:
+    """Makes a finished run's page where it is wanted.
+
+    Only process 0 makes it. A failure is a warning.
+    """
+    if not wanted or not hosts.is_first():
         return
     try:
         from tl.report import page

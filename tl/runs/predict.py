@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from jaxtyping import Float
 from tqdm import tqdm
 
+from tl import hosts
 from tl.data.images import Images
 from tl.data.listing import Listed
 from tl.errors import UserError
@@ -55,17 +56,18 @@ class Score:
 
     def __init__(self) -> None:
         self._items: list[Listed] = []
+        self._places = [np.zeros(0, np.int64)]  # among the items, of what this process computes
         self._logits: list[np.ndarray] = []
-        self._left_out = 0
 
-    def add(
-        self, items: Sequence[Listed], logits: Float[np.ndarray, "b c"], errors: Sequence[str]
-    ) -> None:
-        """Takes a batch; images with an error are counted and left out."""
-        good = [place for place, error in enumerate(errors) if not error]
-        self._items += [items[place] for place in good]
+    def listed(self, items: Sequence[Listed]) -> None:
+        """Takes the next images, whichever process computes them."""
+        self._items += items
+
+    def add(self, place: int, logits: Float[np.ndarray, "b c"], errors: Sequence[str]) -> None:
+        """Takes the logits of the images from a place on; those with an error are left out."""
+        good = np.array([not error for error in errors])
+        self._places.append(place + np.flatnonzero(good))
         self._logits.append(logits[good])
-        self._left_out += len(errors) - len(good)
 
     def conclude(self, model: Model, workdir: Path, start: float, log: Log) -> dict[str, Any]:
         """Writes an evaluation's `result.json` and page into a folder and returns the former.
@@ -79,24 +81,29 @@ class Score:
         Raises:
           UserError: no image could be decoded; labels that the model has no class for.
         """
-        if not self._items:
+        own = np.concatenate([np.zeros((0, len(model.classes)), np.float32), *self._logits])
+        places = np.concatenate(hosts.gather(np.concatenate(self._places)))
+        order = np.argsort(places)
+        logits = np.concatenate(hosts.gather(own))[order]
+        items = [self._items[place] for place in places[order]]
+        if not items:
             raise UserError("no image could be decoded, so there is nothing to score")
-        classes = sorted({item.label for item in self._items})
-        source = Images([item.path for item in self._items])
+        classes = sorted({item.label for item in items})
+        source = Images([item.path for item in items])
         described = {
             "name": "listed images",
             "version": "",
             "splits": {"test": ""},
             "classes": len(classes),
-            "test": len(self._items),
-            "left_out": {"test": self._left_out},
+            "test": len(items),
+            "left_out": {"test": len(self._items) - len(items)},
         }
         found = LabelledOutputs(
-            ids=[item.path for item in self._items],
-            labels=np.array([classes.index(item.label) for item in self._items]),
+            ids=[item.path for item in items],
+            labels=np.array([classes.index(item.label) for item in items]),
             classes=classes,
-            logits=np.concatenate(self._logits),
-            features=lambda rows: np.concatenate(self._logits)[rows],
+            logits=logits,
+            features=lambda rows: logits[rows],
             image=lambda row: source[row]["image"],
         )
         begin(workdir)
@@ -116,7 +123,8 @@ def run(
     """Writes a row for each image, in order; an image that cannot be decoded is a row too.
 
     A file is written in parts beside it, which the same command takes up after a kill, and appears
-    whole. Memory does not grow with the number of images.
+    whole. Memory does not grow with the number of images. Of several processes each computes some
+    of the parts, and process 0 joins them.
 
     Args:
       model: see `tl.inference.model.load`.
@@ -131,9 +139,12 @@ def run(
 
     Raises:
       UserError: an output that cannot be written or is there; no such endpoint; a model without a
-        head, asked for classes.
+        head, asked for classes; several processes, and neither a file nor a score.
     """
     extraction = _extraction(model, wanted)
+    process, processes = hosts.process_share()
+    if processes > 1 and not output and not score:
+        raise UserError("several processes write parts of a file: give --output=FILE")
     done, found, failed, began = 0, 0, 0, time.perf_counter()
     made_by = _identity(model, wanted)
     with contextlib.ExitStack() as held:
@@ -141,19 +152,25 @@ def run(
         if output:
             writer = held.enter_context(_Output(output, made_by, wanted, overwrite))
         batch_size = model.extraction.batch_size
-        size = FEATURE_IMAGES if wanted.features else CHUNK_IMAGES
-        chunks = _chunks(listed, max(1, size // batch_size) * batch_size)
+        size = FEATURE_IMAGES if wanted.features or processes > 1 else CHUNK_IMAGES
+        size = max(1, size // batch_size) * batch_size
+        chunks = _chunks(listed, size)
         first = next(chunks)
         batch_size = min(batch_size, len(first))
         with tqdm(desc="images", unit=" images", **progress_options(known=False)) as bar:
             for number, chunk in enumerate(itertools.chain([first], chunks)):
-                stem = _stem(number, chunk) if writer else ""
+                if score:
+                    score.listed(chunk)
+                stem = writer.expect(number, chunk) if writer else ""
+                if number % processes != process:
+                    continue
                 if writer and score is None and (there := writer.count(stem)) is not None:
                     found, failed = found + len(chunk), failed + there
                     continue
                 bad = 0
                 rows = []
-                for batch in _rows(model, chunk, wanted, extraction, batch_size, score, log):
+                place = number * size
+                for batch in _rows(model, chunk, wanted, extraction, batch_size, score, place, log):
                     bar.update(len(batch))
                     bad += sum(bool(row["error"]) for row in batch)
                     if writer:
@@ -169,6 +186,7 @@ def run(
                 failed += bad
         if writer:
             writer.finish()
+    done, found, failed = np.sum(hosts.gather(np.array([[done, found, failed]])), axis=(0, 1))
     seconds = time.perf_counter() - began
     summary = f"{formats.plural(done, 'image')} in {seconds:.1f} s"
     if done:
@@ -201,9 +219,10 @@ def _rows(
     extraction: Extraction,
     batch_size: int,
     score: Score | None,
+    place: int,
     log: Log,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yields the rows of a chunk, batch by batch."""
+    """Yields the rows of a chunk, batch by batch; `place` is that of the chunk's first image."""
     paths = [item.path for item in chunk]
     outputs = model.outputs(paths, extraction, skip_corrupt=True, batch_size=batch_size, log=log)
     for batch in outputs:
@@ -218,7 +237,7 @@ def _rows(
             continue
         logits = model.logits(batch.values)
         if score:
-            score.add(chunk[batch.start : batch.start + len(logits)], logits, errors)
+            score.add(place + batch.start, logits, errors)
         probabilities = model.probabilities(logits)
         k = min(wanted.top_k, len(model.classes))
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
@@ -260,7 +279,10 @@ def _stem(number: int, chunk: Sequence[Listed]) -> str:
 
 
 class _Output:
-    """A file or store written in parts, by one process at a time: enter it before all else."""
+    """A file or store written in parts, by one command at a time: enter it before all else.
+
+    Of several processes the first one looks after the folder of the parts, and joins them.
+    """
 
     def __init__(self, path: Path, identity: dict[str, Any], wanted: Wanted, overwrite: bool):
         known = tables.FEATURES if wanted.features else tables.PREDICTIONS
@@ -272,10 +294,17 @@ class _Output:
         self._overwrite = overwrite
         self._folder = path.with_name(f"{path.name}.parts")
         self._lock = FileLock(self._folder / ".lock", timeout=0)
-        self._parts: list[Path] = []
+        self._stems: list[str] = []
         self._written: dict[str, Path] = {}
 
     def __enter__(self) -> "_Output":
+        if hosts.is_first():
+            self._open()
+        hosts.barrier("parts are open")
+        self._written = self._found()
+        return self
+
+    def _open(self) -> None:
         self._check_free()
         with self._writing():
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -293,7 +322,6 @@ class _Output:
         except BaseException:
             self._lock.release()
             raise
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
@@ -319,27 +347,36 @@ class _Output:
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
         with self._writing():
             write_json(made_by, self._made_by)
+
+    def _found(self) -> dict[str, Path]:
         written = self._folder.glob(f"*-*-*{self._path.suffix}")
-        self._written = {part.stem.rpartition("-")[0]: part for part in written}
+        return {part.stem.rpartition("-")[0]: part for part in written}
+
+    def expect(self, number: int, chunk: Sequence[Listed]) -> str:
+        """Returns the name of a chunk's part, which some process has written or will write."""
+        self._stems.append(_stem(number, chunk))
+        return self._stems[-1]
 
     def count(self, stem: str) -> int | None:
-        """Returns how many rows of a chunk failed, if its part is there, else None."""
-        if not (part := self._written.get(stem)):
-            return None
-        self._parts.append(part)
-        return int(part.stem.rpartition("-")[2])
+        """Returns how many rows of a chunk failed, if an earlier command wrote its part."""
+        part = self._written.get(stem)
+        return int(part.stem.rpartition("-")[2]) if part else None
 
     def write(self, stem: str, rows: Sequence[tables.Row], failed: int) -> None:
         """Writes the part of a chunk."""
         part = self._folder / f"{stem}-{failed}{self._path.suffix}"
         with self._writing():
             tables.write_part(rows, part)
-        self._parts.append(part)
 
     def finish(self) -> None:
         """Joins the parts into the file and removes them."""
+        hosts.barrier("parts are written")
+        if not hosts.is_first():
+            return
+        written = self._found()
         with self._writing():
-            tables.join_parts(self._parts, self._path, self._made_by)
+            parts = [written[stem] for stem in self._stems]
+            tables.join_parts(parts, self._path, self._made_by)
             shutil.rmtree(self._folder)
 
     @contextlib.contextmanager

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from tl import devices
+from tl import hosts
 from tl.data import grouping, sources
 from tl.data.sources import Source
-from tl.files import Log, append_jsonl, write_json
+from tl.files import Log, append_jsonl
 from tl.inference.model import as_probe
 from tl.probes import seeds
 from tl.report import tables
@@ -21,7 +21,14 @@ from tl.results.warnings import of_parts, tell
 from tl.runs import near_duplicates, options, probe_grid
 from tl.runs.extract import stored_features
 from tl.runs.options import Features
-from tl.runs.outcome import describe_data, describe_weights, left_out, usage, write_report
+from tl.runs.outcome import (
+    describe_data,
+    describe_weights,
+    left_out,
+    usage,
+    write_report,
+    write_result,
+)
 from tl.runs.parts import labels_of
 from tl.runs.probe_grid import Headline
 from tl.runs.workdir import begin
@@ -61,7 +68,8 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
 
     def record(cell: Mapping[str, Any]) -> None:
         begin(workdir)  # the first one shows that the solvers' fields can be used
-        append_jsonl(workdir / "metrics.jsonl", cell)
+        if hosts.is_first():
+            append_jsonl(workdir / "metrics.jsonl", cell)
         log(tables.cell_line(cell))
 
     classes = opened["train"].classes
@@ -97,11 +105,11 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     near.save_pictures(workdir, opened, image)
     warnings = [*sources.warnings(opened), *near.warnings, *warnings]
     _save_heads(headline, wanted, network, weights, opened["train"], workdir)
-    from tl.report import plots  # Matplotlib takes a second to import: not at the start
+    if hosts.is_first():
+        from tl.report import plots  # Matplotlib takes a second to import: not at the start
 
-    plots.accuracy_over_endpoint(
-        summary["study"], f"{network.spec.name} on {opened['train'].name}: probes", workdir / PLOT
-    )
+        title = f"{network.spec.name} on {opened['train'].name}: probes"
+        plots.accuracy_over_endpoint(summary["study"], title, workdir / PLOT)
     result = {
         "schema": SCHEMA,
         "kind": "probe",
@@ -119,7 +127,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
             "total": time.perf_counter() - start,
         },
     }
-    write_json(workdir / "result.json", result)
+    write_result(workdir, result)
     log("\n" + tables.study_table(result["study"]) + "\n\n" + tables.result_table(result))
     # Of the probes' own only those of the selected endpoint; the result has all.
     tell([*warnings, *seeds.warnings(headline.results, result["selected"]["endpoint"])], log)
@@ -138,7 +146,7 @@ def _save_heads(
     workdir: Path,
 ) -> None:
     """Writes the selected classifier of each seed into the run's folder; only process 0 writes."""
-    if devices.process_share()[0]:
+    if not hosts.is_first():
         return
     for place, (seed, result) in enumerate(headline.results.items()):
         chosen = result.selected

@@ -71,7 +71,7 @@ def start(
         files of these names that no run wrote; another process works in it; or it cannot be
         written.
     """
-    from tl import devices  # imports JAX, which a misspelt flag need not wait for
+    from tl import hosts  # imports JAX, which a misspelt flag need not wait for
 
     path = Path(os.path.expanduser(folder)) if folder else Path("runs")
     with _written(path):
@@ -79,7 +79,7 @@ def start(
             path = _new_folder(name)
         new = not folder or not path.exists()
         path.mkdir(parents=True, exist_ok=True)
-        first, study = not devices.process_share()[0], "axes" in config
+        first, study = hosts.is_first(), "axes" in config
         if first and not study:
             _lock(path)
             if new:
@@ -135,14 +135,14 @@ def begin(path: Path) -> None:
     Raises:
       UserError: the folder cannot be written.
     """
-    from tl import devices
+    from tl import hosts
 
     _new.discard(path.resolve())
-    devices.barrier("begin")  # every process has seen in `start` what is there
+    hosts.barrier("begin")  # every process has seen in `start` what is there
     if write := _waiting.pop(path.resolve(), None):
         with _written(path):
             write()
-    devices.barrier("begun")
+    hosts.barrier("begun")
 
 
 def remove_new() -> None:

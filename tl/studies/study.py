@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from tl import hosts
 from tl.errors import Stopped, UserError
 from tl.files import Log
 from tl.runs.outcome import write_report
@@ -53,8 +54,11 @@ def run(plan: Plan, folder: Path, *, overwrite: bool = False, log: Log = print) 
         try:
             failed = work.do(plan, folder, overwrite=overwrite, log=log)
         except Stopped:
-            summary.write(plan, folder)
+            if hosts.is_first():
+                summary.write(plan, folder)
             raise
+        if not hosts.is_first():
+            return []  # the first process says which
         study = summary.write(plan, folder)
         written = [folder / summary.STUDY, folder / summary.CSV, *_draw(study, folder)]
     except OSError as error:  # errors of runs are recorded, not raised

@@ -1,4 +1,8 @@
-"""Does the runs of a study, in one process or several; each run is done by one of them."""
+"""Does the runs of a study, by one worker or several; each run is done by one of them.
+
+A worker is a process, or several that are joined (`tl.hosts`): of these the first one chooses the
+runs, and all of them do each.
+"""
 
 import contextlib
 import datetime
@@ -13,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tl import files
+from tl import files, hosts
 from tl.errors import Stopped, UserError
 from tl.files import Log
 from tl.results.formats import duration, plural
@@ -25,6 +29,10 @@ from tl.studies.plan import Plan, Run
 JOBS = {"probe": probe.run, "finetune": finetune.run}
 LOCKS = "locks"
 _WAIT_SECONDS = 1.0  # between looks at what another process does
+# At the end of a run, for the other joined processes: they fail within seconds of each other where
+# all do, and process 0 may have pages to write.
+_FAILED_WAIT_SECONDS, _PAGE_WAIT_SECONDS = 120.0, 7200.0
+_NO_MORE = -1  # in the place of a run's number
 
 
 def do(plan: Plan, folder: Path, *, overwrite: bool = False, log: Log = print) -> list[str]:
@@ -52,7 +60,11 @@ def do(plan: Plan, folder: Path, *, overwrite: bool = False, log: Log = print) -
     todo = [run for run in plan.runs if run.name in plan.chosen]
     with _sigterm_interrupts() as sent:
         try:
-            _Worker(plan, folder, overwrite, log).work(todo)
+            if hosts.is_first():
+                _Worker(plan, folder, overwrite, log).work(todo)
+                hosts.broadcast(_NO_MORE)
+            else:
+                _follow(plan, folder)
         except (KeyboardInterrupt, Stopped) as stop:
             status = (
                 stop.status if isinstance(stop, Stopped) else 128 + (sent or [signal.SIGINT])[0]
@@ -80,7 +92,8 @@ def _sigterm_interrupts() -> Iterator[list[int]]:
         sent.append(number)
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # it alone can take signals
+    # That thread alone can take signals; of several processes JAX's service receives them.
+    if threading.current_thread() is not threading.main_thread() or hosts.process_share()[1] > 1:
         yield sent
         return
     before = signal.signal(signal.SIGTERM, receive)
@@ -90,8 +103,51 @@ def _sigterm_interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGTERM, before)
 
 
+class _OutOfStep(UserError):
+    """A run has failed in this process, and the others wait for it in vain."""
+
+
+def _follow(plan: Plan, folder: Path) -> None:
+    """Does the runs that process 0 has chosen, together with it."""
+    while (chosen := hosts.broadcast(_NO_MORE)) != _NO_MORE:
+        number, replaced = divmod(chosen, 2)
+        try:
+            _do_together(plan.runs[number], folder, bool(replaced), lambda _: None)
+        except (Stopped, _OutOfStep):
+            raise
+        except Exception:  # process 0 has it too, and writes it down
+            continue
+
+
+def _do_together(run: Run, folder: Path, replaced: bool, log: Log) -> dict[str, Any]:
+    """Does a run with the joined processes, and returns its result when all of them are done.
+
+    Raises:
+      _OutOfStep: it has failed here, and not everywhere.
+      Exception: of any kind, which every process has had.
+    """
+    path, end = study_folder.place(folder, run), f"end of {run.name}"
+    try:
+        workdir.start(
+            run.config, str(path), run.name, overwrite=replaced, resumable=run.kind == "finetune"
+        )
+        result = JOBS[run.kind](run.config, path, log)
+    except Stopped:
+        raise
+    except Exception as error:
+        if not hosts.meet(end, _FAILED_WAIT_SECONDS):
+            raise _OutOfStep(
+                f"{run.name} failed here, and not in the other processes: {error}"
+            ) from error
+        raise
+    finally:
+        workdir.leave(path)
+    hosts.meet(end, _PAGE_WAIT_SECONDS)
+    return result
+
+
 class _Worker:
-    """One process that works on a study."""
+    """What works on a study: a process, or the first one of several that are joined."""
 
     def __init__(self, plan: Plan, folder: Path, overwrite: bool, log: Log):
         self._plan, self._folder, self._overwrite, self._log = plan, folder, overwrite, log
@@ -173,15 +229,11 @@ class _Worker:
             (path / name).unlink(missing_ok=True)
         try:
             with (path / study_folder.LOG).open("w" if replaced else "a", buffering=1) as log:
-                workdir.start(
-                    run.config,
-                    str(path),
-                    run.name,
-                    overwrite=replaced,
-                    resumable=run.kind == "finetune",
+                hosts.broadcast(2 * self._plan.runs.index(run) + replaced)
+                result = _do_together(
+                    run, self._folder, replaced, lambda line: print(line, file=log)
                 )
-                result = JOBS[run.kind](run.config, path, lambda line: print(line, file=log))
-        except Stopped:
+        except (Stopped, _OutOfStep):
             raise
         except Exception as error:  # of any kind, so that the other runs are still done
             path.mkdir(parents=True, exist_ok=True)  # it may have been removed meanwhile
@@ -196,8 +248,6 @@ class _Worker:
             files.write_json(path / study_folder.ERROR, failure)
             self._log(f"{self._counted(run)}: failed: {text.splitlines()[0]}")
             return
-        finally:
-            workdir.leave(path)
         self._tidy(run)
         self._log(
             f"{self._counted(run)}: test top-1 {100 * result['test']['top1']:.1f} % in "

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Float, Int
 
-from tl import devices
+from tl import devices, hosts
 from tl.devices import DataParallel
 from tl.errors import UserError
 from tl.models.backbone import FINAL, Network
@@ -67,9 +67,9 @@ class Evaluator:
         names = ["loss", "top1", *(["top5"] if self.model.num_classes > 5 else [])]
         sums = {name: np.zeros(2) for name in names}
         seen = 0
-        for batch, result in self._results(self._step, variables, self.inputs, part):
+        for _, result in self._results(self._step, variables, self.inputs, part):
             sums = {name: pair + np.float64(result[name]) for name, pair in sums.items()}
-            seen += int(np.sum(batch["mask"]))
+            seen += int(np.sum(result["mask"]))
         if not seen:
             raise UserError(f"no image of {part} can be decoded")
         for name, (_, count) in sums.items():
@@ -83,18 +83,21 @@ class Evaluator:
         Raises:
           UserError: no image of the part can be decoded.
         """
-        masks, ids, labels, logits = [], [], [], []
+        names, masks, labels, logits = [], [], [], []
         for batch, result in self._results(self._step, variables, self.inputs, part):
-            mask = batch["mask"]
+            names.append(batch["id"])  # of the examples that this process has loaded
+            mask = np.asarray(result["mask"])
             masks.append(mask)
-            ids += [batch["id"][i] for i in np.flatnonzero(mask)]
-            labels.append(batch["label"][mask])
+            labels.append(np.asarray(result["label"])[mask])
             logits.append(np.asarray(result["logits"])[mask])
-        if not ids:
+        if not any(map(np.any, masks)):
             raise UserError(f"no image of {part} can be decoded")
         # Rows that pad the last batch come after all examples.
         places = np.flatnonzero(np.concatenate(masks))
-        return Outputs(places, ids, np.concatenate(labels), np.concatenate(logits))
+        ids = _in_order(names)
+        return Outputs(
+            places, [ids[i] for i in places], np.concatenate(labels), np.concatenate(logits)
+        )
 
     def pooled(
         self, variables: Tree, part: str, places: Int[np.ndarray, " n"]
@@ -109,15 +112,18 @@ class Evaluator:
         source, rows = self.inputs.parts[part]
         chosen = dataclasses.replace(self.inputs, parts={part: (source, rows[places])})
         results = self._results(self._pool, variables, chosen, part)
-        return np.concatenate([np.asarray(values)[batch["mask"]] for batch, values in results])
+        return np.concatenate(
+            [np.asarray(result["pooled"])[np.asarray(result["mask"])] for _, result in results]
+        )
 
     def _results(
         self, step: Step, variables: Tree, inputs: Inputs, part: str
     ) -> Iterator[tuple[dict, Any]]:
         count = self.parallel.device_count
-        loaded = inputs.batches(part, -(-self.batch_size // count) * count)
+        batch_size = -(-self.batch_size // count) * count
+        loaded = inputs.batches(part, batch_size, hosts.process_share())
         return devices.prefetch(
-            loaded, lambda batch: (batch, step(variables, self.parallel.put_whole(batch)))
+            loaded, lambda batch: (batch, step(variables, self.parallel.put(batch)))
         )
 
     @functools.cached_property
@@ -129,14 +135,33 @@ class Evaluator:
             prepare=self.inputs.prepare_eval,
             loss=self.loss,
         )
-        return self.parallel.compile(step)
+        return self.parallel.compile(
+            lambda variables, batch: {
+                **step(variables, batch),
+                "label": batch["label"],
+                "mask": batch["mask"],
+            }
+        )
 
     @functools.cached_property
     def _pool(self) -> Step:
         @devices.in_full_precision
-        def pooled(variables: Tree, batch: dict[str, jax.Array]) -> jax.Array:
+        def pooled(variables: Tree, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
             inputs = self.inputs.prepare_eval(batch["image"])
             outputs = self.model.apply(variables, inputs, start=self.inputs.start, stop=FINAL)
-            return cast(dict[str, jax.Array], outputs)[FINAL].astype(jnp.float32)
+            values = cast(dict[str, jax.Array], outputs)[FINAL].astype(jnp.float32)
+            return {"pooled": values, "mask": batch["mask"]}
 
         return self.parallel.compile(pooled)
+
+
+def _in_order(names: Sequence[Sequence[str]]) -> list[str]:
+    """Returns the names of all examples, from those of each batch that this process has loaded."""
+    received = hosts.gather_texts([name for batch in names for name in batch])
+    size = len(names[0])
+    return [
+        name
+        for at in range(0, size * len(names), size)
+        for of_process in received
+        for name in of_process[at : at + size]
+    ]

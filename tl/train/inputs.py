@@ -58,11 +58,21 @@ class Inputs:
             threads=self.threads,
         )
 
-    def batches(self, part: str, batch_size: int) -> Iterator[dict]:
-        """Yields each example of a part once; mask is False for padding and corrupt images."""
+    def batches(
+        self, part: str, batch_size: int, share: tuple[int, int] = (0, 1)
+    ) -> Iterator[dict]:
+        """Yields each example of a part once; mask is False for padding and corrupt images.
+
+        See `tl.data.loader.batches`.
+        """
         source, rows = self.parts[part]
         for batch in loader.batches(
-            source, batch_size, indices=rows, transform=self.transform, threads=self.threads
+            source,
+            batch_size,
+            indices=rows,
+            transform=self.transform,
+            share=share,
+            threads=self.threads,
         ):
             yield {**batch, "mask": batch["mask"] & (batch["label"] >= 0)}
 

@@ -105,19 +105,17 @@ class ProgressBar(tqdm):
         return super().update(n)
 
 
-def progress_bar(total: int, initial: int = 0, *, enabled: bool = True) -> ProgressBar:
+def progress_bar(total: int, initial: int = 0) -> ProgressBar:
     """Returns a bar on standard error (`tl.files.progress_options`).
 
     Args:
       total: images of the whole run.
       initial: images done before a resume; the rate leaves them out.
-      enabled: whether to show it.
     """
     return ProgressBar(
         total=total,
         initial=initial,
         desc="training",
         unit=" images",
-        disable=not enabled,
         **progress_options(),
     )

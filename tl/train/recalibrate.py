@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Float64
 
-from tl import tree
+from tl import hosts, tree
 from tl.devices import DataParallel, in_full_precision
 from tl.errors import UserError
 from tl.train import freezing
@@ -63,9 +63,9 @@ def recalibrate(
         return run_network(variables, inputs.prepare_eval(batch["image"]))[1]
 
     whole = (
-        parallel.put_whole(batch)
-        for batch in inputs.batches("train", batch_size)
-        if batch["mask"].all()
+        parallel.put(batch)
+        for batch in inputs.batches("train", batch_size, hosts.process_share())
+        if hosts.all_of(bool(batch["mask"].all()))
     )
     variables = parallel.replicate(network.variables)
     estimated = estimate_statistics(parallel.compile(statistics), variables, whole)

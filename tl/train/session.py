@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from tl import devices
+from tl import devices, hosts
 from tl.checkpoint import Checkpoints
 from tl.data import sources
 from tl.data.sources import Source
@@ -128,9 +128,9 @@ def train(session: Session, state: TrainState, progress: Progress, began: float)
     recipe, cadence = plan.recipe, plan.recipe.cadence
     inputs, parallel = evaluator.inputs, evaluator.parallel
     batch_size, first = recipe.batch_size, int(state.step)
-    process, processes = devices.process_share()
-    logging = process == 0
-    stream = inputs.stream(batch_size, recipe.seed, progress.position, (process, processes))
+    share = hosts.process_share()
+    logging = hosts.is_first()
+    stream = inputs.stream(batch_size, recipe.seed, progress.position, share)
 
     def save(state: TrainState, progress: Progress, measured: Mapping[str, float] | None) -> None:
         progress.total = time.perf_counter() - began
@@ -144,9 +144,9 @@ def train(session: Session, state: TrainState, progress: Progress, began: float)
 
     with (
         logs.RunLog(session.workdir, first if progress.curve else None, enabled=logging) as run_log,
-        logs.progress_bar(cadence.steps * batch_size, first * batch_size, enabled=logging) as bar,
-        # With several processes JAX's own service receives the signal (`devices.stop_agreed`).
-        interruption.catch_signals(interruption.SIGNALS if processes == 1 else ()) as request,
+        logs.progress_bar(cadence.steps * batch_size, first * batch_size) as bar,
+        # With several processes JAX's own service receives the signal (`hosts.stop_agreed`).
+        interruption.catch_signals(interruption.SIGNALS if share[1] == 1 else ()) as request,
     ):
 
         def record(step: int, scalars: Mapping[str, float]) -> None:
@@ -169,7 +169,7 @@ def train(session: Session, state: TrainState, progress: Progress, began: float)
                 save=save,
                 record=record,
                 show=lambda loss: bar.update(batch_size, loss),
-                interrupted=lambda step: devices.stop_agreed(request.sent is not None, step),
+                interrupted=lambda step: hosts.stop_agreed(request.sent is not None, step),
             )
         except Interrupted as interrupted:
             sent = request.sent or signal.SIGTERM

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from tl import metrics, tree
+from tl import tree
 from tl.models import lora
 from tl.models.backbone import LOGITS, Network
 from tl.models.layers import Train
+from tl.results import metrics
 from tl.train.losses import LossFunction
 from tl.train.mixing import Mixing, mix, one_hot_targets
 from tl.train.state import TrainState

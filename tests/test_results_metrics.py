@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tl import metrics
+from tl.results import metrics
 
 LOGITS = np.array([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0], [1.0, 1.0, 0.0], [2.0, 0.0, 1.0]])
 LABELS = np.array([0, 2, 1, 1])

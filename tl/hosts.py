@@ -1,0 +1,174 @@
+"""Several processes that compute as one, each with the same command, as on the hosts of a cluster.
+
+JAX's own service joins them, looks after them and ends all where one is gone; `tl.runs.supervisor`
+says so in a sentence.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jaxtyping import Shaped
+
+from tl.errors import UserError
+
+T = TypeVar("T")
+
+HEARTBEAT_SECONDS = 60  # without a sign of life, after which a process counts as gone
+JOIN_SECONDS = 300  # for which the first to come waits for the last
+# The first to be done waits for the last, which may have pages to write.
+_SHUTDOWN_SECONDS = 7 * 24 * 3600
+# What JAX, its collectives and Orbax say where another process does not answer.
+_LOST = ("Gloo", "NCCL", "coordination service", "Connection closed", "UNAVAILABLE", "DEADLINE")
+
+
+def join(
+    coordinator: str = "",
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    heartbeat_seconds: int = HEARTBEAT_SECONDS,
+) -> None:
+    """Joins the other processes of this run; to be called before JAX is used.
+
+    Args:
+      coordinator: HOST:PORT of process 0; '' for what JAX finds on a TPU pod, Slurm, Kubernetes or
+        Open MPI.
+      num_processes, process_id: with `coordinator`: how many there are, and which this one is.
+      heartbeat_seconds: without a sign of life, after which a process counts as gone.
+
+    Raises:
+      UserError: there is no such cluster, or the others did not come.
+    """
+    try:
+        jax.distributed.initialize(
+            coordinator or None,
+            num_processes,
+            process_id,
+            initialization_timeout=JOIN_SECONDS,
+            heartbeat_timeout_seconds=heartbeat_seconds,
+            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            "--multihost expected a cluster that JAX knows (a TPU pod, Slurm, Kubernetes, Open "
+            "MPI), or --coordinator=HOST:PORT --num_processes=N --process_id=I, and the same "
+            f"command on each of its hosts: {error}"
+        ) from error
+
+
+def process_share() -> tuple[int, int]:
+    """Returns (number of this process, number of processes)."""
+    return jax.process_index(), jax.process_count()
+
+
+def is_first() -> bool:
+    """Returns whether this is process 0, which alone writes a run's files and speaks."""
+    return jax.process_index() == 0
+
+
+def share_of_process(items: Sequence[int]) -> list[int]:
+    """Returns the numbers among `items` that fall to this process, by their remainder."""
+    number, count = process_share()
+    return [i for i in items if i % count == number]
+
+
+def barrier(name: str) -> None:
+    """Waits until every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def meet(name: str, seconds: float) -> bool:
+    """Returns whether every process comes here in time; needs no device, and no equal past.
+
+    Unlike `barrier` it is safe where some may still wait for the result of a computation that
+    others have left.
+
+    Args:
+      name: used for no other meeting.
+      seconds: to wait for the others.
+    """
+    if jax.process_count() == 1:
+        return True
+    from orbax import checkpoint as ocp  # takes a second to import
+
+    try:
+        ocp.multihost.get_barrier_sync_fn()(key=name, timeout_ms=int(1000 * seconds))
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
+def broadcast(number: int) -> int:
+    """Returns the number that process 0 has given."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
+def gather(rows: Shaped[np.ndarray, "n ..."]) -> list[Shaped[np.ndarray, "_ ..."]]:
+    """Returns the rows of each process, in every process.
+
+    Args:
+      rows: of one type and `shape[1:]` everywhere; their number may differ, and be 0.
+    """
+    if jax.process_count() == 1:
+        return [rows]
+    counts = multihost_utils.process_allgather(np.int32(len(rows)))
+    padding = [(0, max(counts) - len(rows)), *[(0, 0)] * (rows.ndim - 1)]
+    # As bytes, which JAX gives back as they are: it would make float32 of float64.
+    sent = np.pad(rows, padding)
+    received = multihost_utils.process_allgather(np.frombuffer(sent.tobytes(), np.uint8))
+    return [
+        np.frombuffer(part.tobytes(), rows.dtype).reshape(sent.shape)[:count]
+        for part, count in zip(received, counts)
+    ]
+
+
+def all_of(flag: bool) -> bool:
+    """Returns whether a flag is set in every process."""
+    return all(np.concatenate(gather(np.array([flag]))).tolist())
+
+
+def gather_texts(texts: Sequence[str]) -> list[list[str]]:
+    """Returns the texts of each process, in every process."""
+    encoded = [np.frombuffer(text.encode(), np.uint8) for text in texts]
+    lengths = gather(np.array([len(text) for text in encoded], np.int64))
+    received = gather(np.concatenate([np.zeros(0, np.uint8), *encoded]))
+    return [
+        [part.tobytes().decode() for part in np.split(whole, np.cumsum(of_process))[:-1]]
+        for whole, of_process in zip(received, lengths)
+    ]
+
+
+def stop_agreed(asked: bool, step: int) -> bool:
+    """Returns whether to stop after this step, the same answer in every process.
+
+    Args:
+      asked: whether this process was asked to. Where there are several, JAX's own service hears
+        of it (a preemption sends SIGTERM) and names a step that none of them has passed.
+      step: updates done.
+    """
+    if jax.process_count() == 1:
+        return asked
+    return multihost_utils.reached_preemption_sync_point(step)
+
+
+def wait_if_lost(error: BaseException | None, heartbeat_seconds: float) -> None:
+    """Waits for JAX to find out which process is gone, where an error comes from that.
+
+    JAX then ends this process. The error only says that an exchange has failed, with whom it does
+    not; so nothing follows from it unless JAX finds all processes there.
+
+    Args:
+      error: that a run has raised.
+      heartbeat_seconds: see `join`.
+    """
+    while error:
+        if any(word in str(error) for word in _LOST):
+            time.sleep(heartbeat_seconds + 30)
+            return
+        error = error.__cause__ or error.__context__

@@ -105,7 +105,8 @@ def randomise_torch(model, seed: int = 0):
             torch.nn.init.uniform_(module.running_var, 0.05, 1.55)
         if isinstance(module, torch.nn.Linear):  # timm's are so small that attention is even
             torch.nn.init.normal_(module.weight, 0, module.in_features**-0.5)
-            torch.nn.init.normal_(module.bias, 0, 0.2)
+            if module.bias is not None:
+                torch.nn.init.normal_(module.bias, 0, 0.2)
         if isinstance(module, torch.nn.LayerNorm | torch.nn.GroupNorm):
             torch.nn.init.uniform_(module.weight, 0.2, 0.8)
             torch.nn.init.normal_(module.bias, 0, 0.2)
@@ -156,30 +157,37 @@ def tiny_torchvision_vit():
     return VisionTransformer(32, 8, 2, 3, 24, 96, num_classes=CLASSES)
 
 
-def tiny_hf_vit(kind: str):
-    """Returns transformers' ViT or DINOv2 of two blocks."""
+def tiny_hf_vit(kind: str, **more):
+    """Returns a ViT of transformers or a relative, of two blocks, with a head if it has one."""
     import transformers
 
+    hidden = {} if kind.startswith("Dinov2") else {"intermediate_size": 96}
     config = getattr(transformers, f"{kind}Config")(
         hidden_size=24, num_hidden_layers=2, num_attention_heads=3, patch_size=8, image_size=32,
-        num_labels=CLASSES, **({"intermediate_size": 96} if kind == "ViT" else {}),
+        num_labels=CLASSES, **hidden, **more,
     )  # fmt: skip
-    return getattr(transformers, f"{kind}ForImageClassification")(config)
+    classifier = getattr(transformers, f"{kind}ForImageClassification", None)
+    return (classifier or getattr(transformers, f"{kind}Model"))(config)
 
 
 def hf_vit_outputs(model, x: np.ndarray, depth: int = 2) -> dict[str, np.ndarray]:
-    """Returns what transformers computes for `x` at every endpoint but the logits."""
+    """Returns what transformers computes for `x` at every endpoint but the logits.
+
+    `pooled` is its pooler's output of a vision model for images and texts, else the class token.
+    """
     import torch
 
-    network = model.base_model
+    network = getattr(model, "vision_model", model.base_model)
     pixels = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
-    kind = type(model).__name__
-    arguments = {"interpolate_pos_encoding": True} if kind.startswith("ViT") else {}
+    kind = type(network).__name__
+    resized = kind.startswith(("ViT", "CLIP", "Siglip"))
+    arguments = {"interpolate_pos_encoding": True} if resized else {}
     with torch.no_grad():
         found = network(pixels, output_hidden_states=True, **arguments)
     names = ("embed", *(f"block{i + 1}" for i in range(depth)))
     values = dict(zip(names, found.hidden_states, strict=True))
-    values["pooled"] = found.last_hidden_state[:, 0]
+    cls = found.last_hidden_state[:, 0]
+    values["pooled"] = found.pooler_output if kind.endswith("VisionModel") else cls
     return {name: value.numpy() for name, value in values.items()}
 
 
@@ -235,14 +243,14 @@ def write_torch() -> None:
     np.savez_compressed(GOLDEN / "timm.npz", x=x, **torch_endpoints(model, TIMM_MODULES, x))
 
 
-def write_vit() -> None:
+def write_vit(*chosen: str) -> None:
     """Writes the files of vision transformers, with outputs at the size of their positions and not.
 
-    `positions.npz` has a table of positions, and what torch makes of it.
+    Args:
+      *chosen: names of networks to write alone.
     """
     import safetensors.torch
     import torch
-    from timm.layers.pos_embed import resample_abs_pos_embed
 
     small, large = images(1, 32, 32), images(1, 40, 24)
     networks = {
@@ -250,8 +258,12 @@ def write_vit() -> None:
         "torchvision_vit": (tiny_torchvision_vit(), None),
         "hf_vit": (tiny_hf_vit("ViT"), None),
         "hf_dinov2": (tiny_hf_vit("Dinov2"), None),
+        "hf_dinov2_registers": (tiny_hf_vit("Dinov2WithRegisters", num_register_tokens=2), None),
+        "hf_clip": (tiny_hf_vit("CLIPVision"), None),
     }
     for name, (network, modules) in networks.items():
+        if chosen and name not in chosen:
+            continue
         model = randomise_torch(network)
         if name.startswith("hf_"):  # saves other names than those in memory
             with tempfile.TemporaryDirectory() as folder:
@@ -274,6 +286,14 @@ def write_vit() -> None:
             outputs |= {f"{key}/{endpoint}": value for endpoint, value in found.items()}
             outputs[f"{key}/x"] = x
         np.savez_compressed(GOLDEN / f"{name}.npz", **outputs)
+    if not chosen:
+        write_positions()
+
+
+def write_positions() -> None:
+    """Writes a table of positions, and what torch and timm make of it for other images."""
+    import torch
+    from timm.layers.pos_embed import resample_abs_pos_embed
 
     table = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 49, 5)).astype(np.float32))
     square = table.reshape(1, 7, 7, 5).permute(0, 3, 1, 2)

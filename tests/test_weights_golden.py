@@ -129,7 +129,16 @@ VITS = {
     "torchvision_vit": {},
     "hf_vit": {"norm_epsilon": 1e-12, "resize": "plain"},
     "hf_dinov2": {"layer_scale": True, "resize": "plain"},
+    "hf_dinov2_registers": {"layer_scale": True, "registers": 2},
+    "hf_clip": {
+        "pre_norm": True,
+        "norm_epsilon": 1e-5,
+        "activation": "quick_gelu",
+        "resize": "plain",
+    },
 }
+# Those of DINOv2 take the mean of the patches beside the class token.
+HEADLESS = ("hf_dinov2", "hf_dinov2_registers", "hf_clip")
 
 
 def vit_errors(case, size, **arguments):
@@ -137,7 +146,7 @@ def vit_errors(case, size, **arguments):
     tensors = readings.find(WeightFile(GOLDEN / f"{case}.safetensors").tensors()).tensors
     scheme = naming.detect(tensors)
     sizes = {"width": 24, "depth": 2, "heads": 3, "patch": 8, "grid": 4}
-    headless = case == "hf_dinov2"  # its head takes the mean of the patches beside the class token
+    headless = case in HEADLESS
     model = VisionTransformer(
         **{**sizes, **VITS[case], **arguments}, num_classes=0 if headless else 10
     )
@@ -157,7 +166,8 @@ def vit_errors(case, size, **arguments):
     [
         *(
             (case, size)
-            for case in ("timm_vit", "hf_vit", "hf_dinov2")
+            for case in VITS
+            if case != "torchvision_vit"
             for size in ("small", "large")
         ),
         ("torchvision_vit", "small"),
@@ -167,7 +177,7 @@ def test_vision_transformers_equal_the_frameworks(case, size):
     found = vit_errors(case, size)
     every = {"embed", "block1", "block2", "pooled", "logits"}
     assert set(found) == {
-        "timm_vit": every, "torchvision_vit": {"logits"}
+        "timm_vit": every, "torchvision_vit": {"logits"},
     }.get(case, every - {"logits"})  # fmt: skip
     assert max(found.values()) <= TOLERANCE, found
 
@@ -181,6 +191,9 @@ def test_vision_transformers_equal_the_frameworks(case, size):
         ("timm_vit", "large", {"resize": "plain"}),
         ("hf_vit", "large", {"resize": "offset"}),
         ("hf_dinov2", "large", {"resize": "antialias"}),
+        ("hf_dinov2_registers", "large", {"resize": "plain"}),
+        ("hf_clip", "small", {"activation": "gelu"}),
+        ("hf_clip", "large", {"resize": "antialias"}),
     ],
 )
 def test_another_vision_transformer_fails_the_comparison(case, size, arguments):

@@ -74,7 +74,6 @@ def zeros(backbone, scheme, grid, num_classes=0):
 @pytest.mark.parametrize(
     ("token", "network"),
     [
-        ("register_tokens", "a DINOv2 with registers of transformers or of its authors"),
         ("dist_token", "a distilled DeiT"),
         ("attn_pool.latent", "a SigLIP"),
     ],

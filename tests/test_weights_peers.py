@@ -326,6 +326,66 @@ def test_vision_transformers_of_transformers(tmp_path, kind, size):
         assert np.max(np.abs(found[name] - value)) <= TOLERANCE * np.max(np.abs(value)), name
 
 
+def folder_of_transformers(folder, model, size):
+    """Saves a model of transformers with a processor, and returns what is read of the folder."""
+    model.save_pretrained(folder)
+    processor = {"image_processor_type": "ViTImageProcessor", "size": size, "resample": 2}
+    processor |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return load.load(str(folder))
+
+
+def assert_outputs(read, x, expected, **other):
+    """Holds a network to outputs; with other arguments of its module it must miss them."""
+    model = read.model.clone(**other)
+    with jax.default_matmul_precision("highest"):
+        found = jax.jit(model.apply)(read.variables, x)
+    assert found.keys() - {"logits"} == expected.keys()
+    for name, value in expected.items():
+        error = np.max(np.abs(found[name] - value)) / np.max(np.abs(value))
+        assert error <= TOLERANCE, (name, error)
+
+
+# Kind of config, class, arguments, side of the images, and arguments that must fail.
+OF_TRANSFORMERS = {
+    "dinov2_registers": (
+        "Dinov2WithRegisters", "Model", {"patch_size": 14, "image_size": 518}, 140,
+        ({"resize": "plain"}, {"norm_epsilon": 1e-4}),
+    ),
+    "dinov2_registers_at_its_size": (
+        "Dinov2WithRegisters", "Model", {"patch_size": 14, "image_size": 140}, 140,
+        ({"heads": 6},),
+    ),
+    "clip": (
+        "CLIPVision", "ModelWithProjection", {"patch_size": 16}, 224,
+        ({"activation": "gelu"}, {"norm_epsilon": 1e-4}),
+    ),
+    "clip_at_another_size": ("CLIPVision", "Model", {}, 160, ({"resize": "antialias"},)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OF_TRANSFORMERS)
+def test_vision_models_of_transformers(tmp_path, case):
+    transformers = pytest.importorskip("transformers")
+    kind, ending, arguments, size, wrong = OF_TRANSFORMERS[case]
+    config = getattr(transformers, f"{kind}Config")(**arguments)
+    model = make_golden.randomise_torch(getattr(transformers, kind + ending)(config))
+    read = folder_of_transformers(tmp_path, model, size)
+    x = make_golden.images(1, size, size)
+    expected = make_golden.hf_vit_outputs(model, x, 12)
+    assert_outputs(read, x, expected)
+    for other in wrong:
+        with pytest.raises(AssertionError):
+            assert_outputs(read, x, expected, **other)
+
+    scheme = read.spec.scheme
+    load.save(read.variables, tmp_path / "model.safetensors", scheme=scheme)
+    again = type(model).from_pretrained(tmp_path)
+    found = make_golden.hf_vit_outputs(again.eval(), x, 12)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-4)
+
+
 CONVNEXTS = ("convnext_tiny", "convnext_small", "convnext_base")
 CONVNEXTS_V2 = ("convnextv2_tiny", "convnextv2_base")
 STAGES = range(4)

@@ -72,6 +72,61 @@ def test_queries_keys_and_values_are_tensors_of_their_own_in_transformers(scheme
         convert.to_variables(tensors, shapes, scheme)
 
 
+CLIP_TABLE = [
+    ("embed/patch", "kernel", "embeddings.patch_embedding.weight"),
+    ("embed", "cls", "embeddings.class_embedding"),
+    ("embed", "positions", "embeddings.position_embedding.weight"),
+    ("embed/norm", "scale", "pre_layrnorm.weight"),
+    ("block12/norm2", "bias", "encoder.layers.11.layer_norm2.bias"),
+    ("block2/attn/qkv", "bias", "encoder.layers.1.self_attn.{q_proj,k_proj,v_proj}.bias"),
+    ("block2/attn/proj", "kernel", "encoder.layers.1.self_attn.out_proj.weight"),
+    ("block2/mlp/fc2", "bias", "encoder.layers.1.mlp.fc2.bias"),
+    ("pooled/norm", "scale", "post_layernorm.weight"),
+]
+
+
+@pytest.mark.parametrize(("module", "leaf", "name"), CLIP_TABLE)
+def test_names_of_clip_in_transformers(module, leaf, name):
+    name = f"vision_model.{name}"
+    assert naming.source_name("huggingface_clip", module, leaf) == name
+    alone = name.removeprefix("vision_model.")  # of a vision model without texts
+    assert set(naming.canonical("huggingface_clip", {alone: None})) == {name}
+
+
+def test_tokens_of_clip_in_transformers_have_fewer_axes():
+    model = VisionTransformer(8, 1, 2, patch=4, grid=2, num_classes=0, pre_norm=True)
+    variables = jax.device_get(random_variables(model, size=8))
+    tensors = convert.from_variables(variables, "huggingface_clip")
+    assert tensors["vision_model.embeddings.class_embedding"].shape == (8,)
+    assert tensors["vision_model.embeddings.position_embedding.weight"].shape == (5, 8)
+    again = convert.to_variables(tensors, convert.shapes(model, 8), "huggingface_clip")
+    for leaf in ("cls", "positions"):
+        expected = variables["params"]["embed"][leaf]
+        np.testing.assert_array_equal(again["params"]["embed"][leaf], expected)
+
+
+def test_dinov2_with_registers_in_transformers_has_a_position_of_the_class_token():
+    scheme = "huggingface_dinov2_with_registers"
+    model = VisionTransformer(8, 1, 2, patch=4, grid=2, num_classes=0, registers=3)
+    for cls_position in (True, False):
+        variables = random_variables(model.clone(cls_position=cls_position), size=8)
+        tensors = convert.from_variables(jax.device_get(variables), scheme)
+        table = tensors["dinov2_with_registers.embeddings.position_embeddings"]
+        assert table.shape == (1, 5, 8) and np.any(table[:, 0]) == cls_position
+        np.testing.assert_array_equal(
+            table[:, not cls_position :], variables["params"]["embed"]["positions"]
+        )
+    assert "dinov2_with_registers.embeddings.register_tokens" in tensors
+
+
+def test_files_tell_dinov2_with_registers_by_these():
+    names = ["embeddings.patch_embeddings.projection.weight", "encoder.layer.0.norm1.weight"]
+    assert naming.detect(names) == "huggingface_dinov2"
+    more = [*names, "embeddings.register_tokens"]
+    assert naming.detect(more) == "huggingface_dinov2_with_registers"
+    assert naming.canonical("timm_vit", {"register_tokens": 0}) == {"reg_token": 0}  # its authors'
+
+
 def test_names_of_older_torchvision():
     old = {"encoder.layers.encoder_layer_3.mlp.linear_2.weight": 0}
     assert naming.canonical("torchvision_vit", old) == {

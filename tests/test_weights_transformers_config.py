@@ -71,6 +71,31 @@ def test_vision_transformers_of_transformers(tmp_path):
     spec = described(tmp_path, small, VIT, "huggingface_dinov2")
     assert spec.backbone == "vit_small_patch14"
     assert spec.model_args == {"resize": "plain"}
+    registers = {**small, "model_type": "dinov2_with_registers", "patch_size": 14}
+    scheme = "huggingface_dinov2_with_registers"
+    spec = described(tmp_path, registers, VIT, scheme)
+    assert (spec.backbone, spec.model_args) == ("vit_small_patch14_reg4", {})
+    with pytest.raises(UserError, match="heads 6, patch 14, registers 8; expected one of vit_sma"):
+        described(tmp_path, {**registers, "num_register_tokens": 8}, VIT, scheme)
+
+
+def test_clips_of_transformers(tmp_path):
+    def found(config):
+        spec = described(tmp_path, config, VIT, "huggingface_clip")
+        return spec.backbone, spec.model_args
+
+    args = {"activation": "quick_gelu", "resize": "plain"}
+    whole = {"model_type": "clip", "text_config": {"hidden_size": 512}, "hidden_size": 1}
+    assert found({**whole, "vision_config": {}}) == ("vit_base_patch32_clip", args)
+    of_16 = {"patch_size": 16, "hidden_act": "gelu", "layer_norm_eps": 1e-6}
+    args = {"resize": "plain", "norm_epsilon": 1e-6}
+    assert found({**whole, "vision_config": of_16}) == ("vit_base_patch16_clip", args)
+    alone = {"model_type": "clip_vision_model", **of_16}
+    assert found(alone) == ("vit_base_patch16_clip", args)
+    with pytest.raises(UserError, match="holds a vit_base_patch16_clip with hidden_act='relu'; ex"):
+        found({**alone, "hidden_act": "relu"})
+    with pytest.raises(UserError, match="patch 14; expected one of vit_base_patch16_clip, vit_b"):
+        found({**alone, "patch_size": 14})
 
 
 def test_convnexts_of_transformers(tmp_path):

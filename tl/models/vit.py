@@ -333,6 +333,8 @@ def _vit(name: str, width: int, schemes: tuple[str, ...], **arguments: Any) -> B
 _TINY, _SMALL, _BASE = 192, 384, 768  # widths
 _PLAIN = ("timm_vit", "torchvision_vit", "huggingface_vit")
 _DINOV2: dict[str, Any] = {"patch": 14, "grid": 37, "layer_scale": True}
+_WITH_REGISTERS = ("timm_vit", "huggingface_dinov2_with_registers")
+_REGISTERS: dict[str, Any] = {**_DINOV2, "registers": 4, "cls_position": False}
 _CLIP: dict[str, Any] = {"pre_norm": True, "norm_epsilon": 1e-5}
 
 BACKBONES = (
@@ -345,10 +347,10 @@ BACKBONES = (
     _vit("vit_base_patch8", _BASE, _PLAIN, patch=8, grid=28),
     _vit("vit_small_patch14", _SMALL, ("timm_vit", "huggingface_dinov2"), **_DINOV2),
     _vit("vit_base_patch14", _BASE, ("timm_vit", "huggingface_dinov2"), **_DINOV2),
+    _vit("vit_small_patch14_reg4", _SMALL, _WITH_REGISTERS, **_REGISTERS),
+    _vit("vit_base_patch14_reg4", _BASE, _WITH_REGISTERS, **_REGISTERS),
+    _vit("vit_base_patch16_clip", _BASE, ("timm_vit", "huggingface_clip"), **_CLIP),
     _vit(
-        "vit_small_patch14_reg4", _SMALL, ("timm_vit",), registers=4, cls_position=False, **_DINOV2
+        "vit_base_patch32_clip", _BASE, ("timm_vit", "huggingface_clip"), patch=32, grid=7, **_CLIP
     ),
-    _vit("vit_base_patch14_reg4", _BASE, ("timm_vit",), registers=4, cls_position=False, **_DINOV2),
-    _vit("vit_base_patch16_clip", _BASE, ("timm_vit",), **_CLIP),
-    _vit("vit_base_patch32_clip", _BASE, ("timm_vit",), patch=32, grid=7, **_CLIP),
 )

@@ -1,6 +1,7 @@
 """Converts {name: array} to Flax variables and back; every name, shape and type must match."""
 
 import functools
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from tl.weights import naming
 from tl.weights.schemes.scheme import COUNTER
 
 _EXACT_IN_FLOAT32 = ("float32", "float16", "bfloat16")
+POSITIONS = ("embed", "positions")  # path of a vision transformer's table
 _SHOWN = 8  # most names of each kind that an error lists
 
 
@@ -162,13 +164,18 @@ def from_variables(variables: Mapping[str, Any], scheme: str) -> dict[str, np.nd
     if not naming.get(scheme).torch:
         raise UserError(f"weights are written in torch's layouts only, not in {scheme!r}")
     tensors = {}
-    conv_head = ("params", "head", "kernel") if naming.get(scheme).head_is_conv else None
+    found = naming.get(scheme)
+    conv_head = ("params", "head", "kernel") if found.head_is_conv else None
     for name, (path, value) in source_names(variables, scheme).items():
         # safetensors writes the buffer of a view without its strides, so copy it in order.
         whole = _to_torch(path[-1], np.asarray(value, np.float32))
         whole = whole.reshape(_tensor_shape(scheme, path, whole.shape))
         if path == conv_head:
             whole = whole[..., None, None]
+        if found.cls_position and path[1:] == POSITIONS:
+            whole = _with_cls_position(whole)
+        if "/".join(path[1:]) in found.flat:
+            whole = whole.reshape(whole.shape[1:] if whole.shape[1] > 1 else whole.shape[2:])
         parts = naming.parts(name)
         for part, values in zip(parts, np.split(whole, len(parts)) if parts[1:] else [whole]):
             tensors[part] = np.ascontiguousarray(values)
@@ -176,6 +183,17 @@ def from_variables(variables: Mapping[str, Any], scheme: str) -> dict[str, np.nd
             counter = naming.source_name(scheme, "/".join(path[1:-1]), COUNTER)
             tensors[counter] = np.zeros((), np.int64)
     return tensors
+
+
+def _with_cls_position(table: np.ndarray) -> np.ndarray:
+    """Returns a position table with an entry for the class token.
+
+    Args:
+      table: `[1, g * g, D]`, or with that entry already.
+    """
+    if math.isqrt(table.shape[1]) ** 2 != table.shape[1]:
+        return table
+    return np.concatenate([np.zeros_like(table[:, :1]), table], axis=1)
 
 
 def _to_flax(leaf: str, value: np.ndarray) -> np.ndarray:

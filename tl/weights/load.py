@@ -159,6 +159,7 @@ def _build(
     drop_head: bool,
     dtype: Any,
 ) -> tuple[WeightSpec, Network, dict[str, Any]]:
+    tensors = _without_cls_position(spec, tensors)
     spec = _with_grid(spec, tensors)
     tensors = _with_last_norm(spec, _without_projection(spec, tensors))
     found = identify.head_classes(tensors, spec.scheme)
@@ -220,13 +221,35 @@ def _with_last_norm(
     return {**tensors, scale: np.ones(width, np.float32), bias: np.zeros(width, np.float32)}
 
 
+def _without_cls_position(
+    spec: WeightSpec, tensors: Mapping[str, np.ndarray]
+) -> Mapping[str, np.ndarray]:
+    """Returns the tensors with the class token's position in the token, if the network adds none.
+
+    Such are DINOv2's with registers: transformers and the authors keep a position for the class
+    token, timm does not.
+    """
+    arguments = {**registry.get(spec.backbone).arguments, **spec.model_args}
+    if arguments.get("cls_position", True):
+        return tensors
+    names = [naming.source_name(spec.scheme, "embed", leaf) for leaf in ("cls", "positions")]
+    tensors = naming.canonical(spec.scheme, tensors)
+    cls, table = (tensors.get(name) for name in names)
+    if cls is None or table is None or table.ndim != 3:
+        return tensors  # which the conversion says
+    if math.isqrt(table.shape[1] - 1) ** 2 != table.shape[1] - 1:
+        return tensors
+    return {**tensors, names[0]: cls + table[:, :1], names[1]: table[:, 1:]}
+
+
 def _with_grid(spec: WeightSpec, tensors: Mapping[str, np.ndarray]) -> WeightSpec:
     """Returns the set with the side of the file's position table, if its network has one."""
     arguments = {**registry.get(spec.backbone).arguments, **spec.model_args}
     if "grid" not in arguments:
         return spec
-    name = naming.source_name(spec.scheme, "embed", "positions")
-    table = naming.canonical(spec.scheme, tensors).get(name)
+    table = naming.canonical(spec.scheme, tensors).get(
+        naming.source_name(spec.scheme, *convert.POSITIONS)
+    )
     if table is None or table.ndim != 3:
         return spec  # which the conversion says
     grid = math.isqrt(table.shape[1] - arguments["cls_position"])

@@ -95,15 +95,19 @@ def canonical(scheme: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
     """Returns `tensors` with a scheme's aliases replaced by the names that it writes.
 
     A head that is a 1x1 convolution, [C, D, 1, 1], becomes the dense layer that it is, [C, D].
+    Tokens and tables get the three axes that they have here.
     """
     renamed: dict[str, Any] = {}
     head = source_name(scheme, "head", "kernel") if get(scheme).head_is_conv else None
+    flat = {source_name(scheme, *path.rsplit("/", 1)) for path in get(scheme).flat}
     for name, value in tensors.items():
         new = canonical_name(scheme, name)
         if new in renamed:
             raise UserError(f"two tensors mean {new!r}; {name!r} is one of them")
         if new == head and getattr(value, "shape", ())[2:] == (1, 1):
             value = value.reshape(value.shape[:2])
+        if new in flat and hasattr(value, "shape"):
+            value = value.reshape((1,) * (3 - value.ndim) + value.shape)
         renamed[new] = value
     return renamed
 
@@ -128,7 +132,7 @@ def landmarks(scheme: str) -> tuple[str, ...]:
 
 def _landmark(scheme: str, path: str) -> str:
     module, _, leaf = path.rpartition("/")
-    if leaf in get(scheme).leaves:
+    if leaf in get(scheme).leaves or _first_match(get(scheme).parameters, path):
         return source_name(scheme, module, leaf)
     return source_name(scheme, path, "kernel")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from tl.errors import UserError
+from tl.models.backbone import FINAL
 from tl.weights import naming, prefixes
 
 AVERAGES = ("", "ema")
@@ -25,6 +26,7 @@ _TRAINING = re.compile(
     r"callbacks|loops|(.*_)?(rng|random)(_.*)?|(.*_)?loss(es|_fn)?(_.*)?|(.*_)?criterion|"
     r"(.*_)?metrics?|(.*_)?accuracy|(.*_)?acc[15]?|averaging_state|n_averaged|epoch|history"
 )
+_COUNTED = "position_ids"  # 0, 1, 2 ..., which older versions of transformers saved
 _MAX_STARTS = 32  # parts of a name where a network's own name may begin
 _SHOWN = 8  # most groups that a line lists
 
@@ -113,13 +115,13 @@ def with_head(reading: Reading, width: int) -> tuple[dict[str, np.ndarray], str]
       none).
     """
     kernel, bias = (naming.source_name(reading.scheme, "head", leaf) for leaf in ("kernel", "bias"))
-    torch = naming.get(reading.scheme).torch
+    torch, any_head = naming.get(reading.scheme).torch, naming.get(reading.scheme).any_head
     tensors = naming.canonical(reading.scheme, reading.tensors)
     own = {name: tensors.pop(name) for name in (kernel, bias) if name in tensors}
     note, head = "", own
     if reading.foreign:
         head = {}
-        if torch and not own and (layer := _linear(reading.foreign)):
+        if torch and not own and any_head and (layer := _linear(reading.foreign)):
             note = f"read {layer[0]} as the head"
             head = dict(zip((kernel, bias), layer[1], strict=False))
     if kernel in head:
@@ -128,6 +130,8 @@ def with_head(reading: Reading, width: int) -> tuple[dict[str, np.ndarray], str]
         if shape[1:] == (width,) and head[bias].shape == shape[:1]:
             return tensors | head, note
     if names := _groups([*own, *reading.foreign], ""):
+        if not any_head:
+            return tensors, f"left out {_listed(names)}: none is a head on {FINAL!r}"
         kind = f"one linear layer on the {width} features" if torch else "Keras' own `predictions`"
         return tensors, f"left out {_listed(names)}: only {kind} is read as a head"
     return tensors, ""
@@ -162,9 +166,12 @@ def _unwrapped(
 def _networks(tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
     """Returns what precedes a network's names, to its scheme, for each network in a file."""
     found: dict[str, str] = {}
+    claimed = set()  # a tensor is in one network: some schemes differ in the start of the names
     for scheme in naming.SCHEMES:
         first, *others = naming.landmarks(scheme)
         for name in tensors:
+            if name in claimed:
+                continue
             # The first start is right: 'resnet.' may be a wrapper or part of a scheme's names.
             starts = [0, *(end + 1 for end in _ends(name)[:-2])][:_MAX_STARTS]
             for start in starts:
@@ -178,6 +185,7 @@ def _networks(tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
                 }
                 if inside.issuperset(others):
                     found.setdefault(prefix, scheme)
+                    claimed.add(name)
                     break
     return dict(sorted(found.items()))  # a safetensors file has its tensors in any order
 
@@ -194,7 +202,7 @@ def _reading(tensors: Mapping[str, np.ndarray], found: Mapping[str, str], prefix
             kept[short] = value
         elif _is_foreign(name, value, scheme, found, prefix):
             foreign[short if inside else name] = value
-        else:
+        elif not short.endswith(_COUNTED):
             left_out.append(name)
     return Reading(prefix, scheme, kept, foreign, tuple(_groups(left_out, prefix)))
 

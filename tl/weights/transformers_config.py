@@ -1,13 +1,14 @@
 """Which network and which preprocessing the configs of transformers describe."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from tl.errors import UserError
 from tl.models import registry
+from tl.models.backbone import Backbone
 from tl.models.convnext import ConvNeXt
-from tl.models.vit import VisionTransformer
 from tl.weights.spec import Preprocessing
 
 RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # as Pillow numbers them
@@ -64,39 +65,95 @@ def _resnet(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 def _vit(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     kind = config["model_type"]
     width = config.get("hidden_size", 768)
+    registers = {"registers": config.get("num_register_tokens", 4)} if "registers" in kind else {}
+    backbone = _vision_transformer(
+        config,
+        kind,
+        {"patch": 14 if kind == "dinov2" else 16, **registers},
+        {
+            "hidden_act": "gelu",
+            "qkv_bias": True,
+            "use_swiglu_ffn": False,
+            **({"intermediate_size": 4 * width} if kind == "vit" else {"mlp_ratio": 4}),
+        },
+    )
+    epsilon = _norm_epsilon(config, backbone, 1e-12 if kind == "vit" else 1e-6)
+    # With registers transformers resizes as timm does.
+    return backbone.name, {**epsilon, **({} if registers else {"resize": "plain"})}
+
+
+# Activations of CLIP's relatives, to their names here.
+_ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu"}
+
+
+def _clip(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Describes the vision model of one for images and texts, or such a model alone."""
+    kind = config["model_type"].removesuffix("_vision_model")
+    config = config["vision_config"] if config["model_type"] == kind else config
+    width = config.get("hidden_size", 768)
+    backbone = _vision_transformer(config, kind, {"patch": 32}, {"intermediate_size": 4 * width})
+    activation = config.get("hidden_act", "quick_gelu")
+    if activation not in _ACTIVATIONS:
+        raise UserError(
+            f"it holds a {backbone.name} with hidden_act={activation!r}; expected one of "
+            f"{', '.join(_ACTIVATIONS)}"
+        )
+    usual = _defaults(backbone)
+    found = {"activation": _ACTIVATIONS[activation], "resize": "plain"}
+    unusual = {name: value for name, value in found.items() if value != usual[name]}
+    return backbone.name, {**_norm_epsilon(config, backbone, 1e-5), **unusual}
+
+
+def _vision_transformer(
+    config: Mapping[str, Any], kind: str, sizes: Mapping[str, Any], usual: Mapping[str, Any]
+) -> Backbone:
+    """Returns the vision transformer that a config describes.
+
+    Args:
+      config: of the network.
+      kind: the end of its naming scheme.
+      sizes: arguments beside width, depth and heads; of `patch` the one that transformers takes
+        where the config says none.
+      usual: field of the config to the value that it has in every network known here.
+
+    Raises:
+      UserError: there is none.
+    """
     sizes = {
-        "width": width,
+        "width": config.get("hidden_size", 768),
         "depth": config.get("num_hidden_layers", 12),
         "heads": config.get("num_attention_heads", 12),
-        "patch": config.get("patch_size", 16 if kind == "vit" else 14),
+        **sizes,
+        "patch": config.get("patch_size", sizes["patch"]),
     }
     scheme = f"huggingface_{kind}"
-    known = [name for name in registry.names() if scheme in registry.get(name).schemes]
-    found = [n for n in known if sizes.items() <= dict(registry.get(n).arguments).items()]
-    mlp = ("intermediate_size", 4 * width) if kind == "vit" else ("mlp_ratio", 4)
+    known = [b for b in map(registry.get, registry.names()) if scheme in b.schemes]
+    found = [backbone for backbone in known if sizes.items() <= dict(backbone.arguments).items()]
     unusual = {
         field: config[field]
-        for field, usual in (
-            ("num_channels", 3),
-            ("hidden_act", "gelu"),
-            ("qkv_bias", True),
-            ("use_swiglu_ffn", False),
-            mlp,
-        )
-        if config.get(field, usual) != usual
+        for field, value in {"num_channels": 3, **usual}.items()
+        if config.get(field, value) != value
     }
     if not found or unusual:
         raise UserError(
             f"it holds a vision transformer of {', '.join(f'{k} {v}' for k, v in sizes.items())}"
             + "".join(f", {field}={value!r}" for field, value in unusual.items())
-            + f"; expected one of {', '.join(known)}"
+            + f"; expected one of {', '.join(backbone.name for backbone in known)}"
         )
-    epsilon = _epsilon(config, 1e-12 if kind == "vit" else 1e-6)
-    usual_epsilon = VisionTransformer.norm_epsilon
-    return found[0], {
-        **({} if epsilon == usual_epsilon else {"norm_epsilon": epsilon}),
-        "resize": "plain",
-    }
+    return found[0]
+
+
+def _defaults(backbone: Backbone) -> dict[str, Any]:
+    """Returns every argument of a vision transformer that has a usual value, with that."""
+    fields = dataclasses.fields(backbone.module)
+    usual = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+    return {**usual, **backbone.arguments}
+
+
+def _norm_epsilon(config: Mapping[str, Any], backbone: Backbone, usual: float) -> dict[str, float]:
+    """Returns the argument for a config's epsilon, or none if the network has that by itself."""
+    epsilon = _epsilon(config, usual)
+    return {} if epsilon == _defaults(backbone)["norm_epsilon"] else {"norm_epsilon": epsilon}
 
 
 def _convnext(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -135,6 +192,9 @@ _KINDS = {
     "resnet": _resnet,
     "vit": _vit,
     "dinov2": _vit,
+    "dinov2_with_registers": _vit,
+    "clip": _clip,
+    "clip_vision_model": _clip,
     "convnext": _convnext,
     "convnextv2": _convnext,
 }

@@ -36,6 +36,10 @@ class Scheme:
       backbone: pattern of the start of each name, except the head's. It tells what belongs to the
         network from what was built on it; '' if every name counts as the network's.
       head_is_conv: the head is a 1x1 convolution, whose kernel is [C, D, 1, 1].
+      any_head: whether a linear layer of another name beside the network takes its last features.
+      flat: Flax paths of tokens and tables that have no leading axes of length 1 in this scheme.
+      cls_position: a position table has an entry for the class token, zeros if the network adds
+        none.
       torch: kernels are (out, in, ...) and every batch normalisation has a COUNTER.
       implies_preprocessing: whether all public weights with these names share their arithmetic
         and their preprocessing.
@@ -51,6 +55,9 @@ class Scheme:
     second: str = ""
     backbone: str = ""
     head_is_conv: bool = False
+    any_head: bool = True
+    flat: tuple[str, ...] = ()
+    cls_position: bool = False
     torch: bool = True
     implies_preprocessing: bool = False
 

@@ -40,14 +40,10 @@ OTHER_NETWORKS = tuple(
             "a BEiT, EVA or DINOv3",
         ),
         (r"dist_token|(embeddings\.)?distillation_token", "a distilled DeiT, which has two heads"),
-        (
-            r"(embeddings\.)?register_tokens",
-            "a DINOv2 with registers of transformers or of its authors, where timm's file is read",
-        ),
         (r"attn_pool\.latent|vision_model\.head\.probe", "a SigLIP"),
         (
-            r"resblocks\.0\.attn\..*|encoder\.layers\.0\.self_attn\.k_proj\.weight",
-            "a CLIP of OpenAI's or transformers' names, where timm's are read",
+            r"resblocks\.0\.attn\..*",
+            "a CLIP of OpenAI's names, where timm's and transformers' are read",
         ),
         (r"blocks\.0\.attn\.q_norm\.weight", "a Vision Transformer that normalises its queries"),
         (r"stages\.\d\.blocks\.\d+\.(convs\.0|xca\.qkv)\.weight", "an EdgeNeXt"),

@@ -1,7 +1,6 @@
 """Names of a vision transformer's tensors in timm, torchvision and transformers.
 
-timm's names are also those of the files that DeiT, DINO, MAE and DINOv2 without registers were
-published in.
+timm's names are also those of the files that DeiT, DINO, MAE and DINOv2 were published in.
 """
 
 from collections.abc import Callable
@@ -11,6 +10,11 @@ from tl.weights.schemes.scheme import TORCH_LEAVES, Scheme
 _BLOCK = r"block(\d+)/"
 # transformers has a layer for each of queries, keys and values.
 _SPLIT = "{query,key,value}"
+# transformers' classifiers of CLIP act on the mean of the patches, which no head here takes.
+_NO_HEAD = "classifier_of_pooled"
+_OF_VISION_MODEL = (  # names of a vision model alone, in memory
+    (r"^(embeddings|pre_layrnorm|encoder|post_layernorm)\.", r"vision_model.\1."),
+)
 
 
 def _torchvision(unit: str) -> str:
@@ -41,6 +45,8 @@ def _transformers(
     unit_name: Callable[[str], str],
     aliases: tuple[tuple[str, str], ...] = (),
     scale: str = "gamma",
+    cls_position: bool = False,
+    second: str = "block1/norm1",  # whose name tells ViT and DINOv2 apart
 ) -> Scheme:
     embeddings = f"{root}.embeddings"
     return Scheme(
@@ -70,9 +76,21 @@ def _transformers(
         ),
         leaves={**TORCH_LEAVES, "gamma": scale},
         first="embed/patch",
-        second="block1/norm1",  # whose name tells ViT and DINOv2 apart
+        second=second,
         backbone=rf"{root}\.(?!embeddings\.mask_token)",
+        cls_position=cls_position,
     )
+
+
+def _vision_model(unit: str) -> str:
+    return {
+        "attn/qkv": "self_attn.{q_proj,k_proj,v_proj}",
+        "attn/proj": "self_attn.out_proj",
+        "norm1": "layer_norm1",
+        "norm2": "layer_norm2",
+        "mlp/fc1": "mlp.fc1",
+        "mlp/fc2": "mlp.fc2",
+    }[unit]
 
 
 SCHEMES = {
@@ -92,11 +110,12 @@ SCHEMES = {
             (r"embed/registers", lambda: "reg_token"),
             (r"embed/positions", lambda: "pos_embed"),
         ),
+        aliases=((r"^register_tokens$", "reg_token"),),  # of DINOv2's authors
         leaves={**TORCH_LEAVES, "gamma": "gamma"},
         first="embed/patch",
         second="block1/attn/qkv",
         # With the tokens and the pooling of other networks, so that these are refused by name.
-        backbone=r"(cls_token|reg_token|register_tokens|dist_token|pos_embed|patch_embed|norm_pre|"
+        backbone=r"(cls_token|reg_token|dist_token|pos_embed|patch_embed|norm_pre|"
         r"blocks|norm|attn_pool)\b",
     ),
     "torchvision_vit": Scheme(
@@ -139,5 +158,36 @@ SCHEMES = {
             (r"(layer\.\d+)\.mlp\.fc2\.", r"\1.output.dense."),
         ),
     ),
+    "huggingface_dinov2_with_registers": _transformers(
+        "dinov2_with_registers",
+        _huggingface_dinov2,
+        scale="lambda1",
+        cls_position=True,
+        second="embed/registers",
+    ),
     "huggingface_dinov2": _transformers("dinov2", _huggingface_dinov2, scale="lambda1"),
+    "huggingface_clip": Scheme(
+        rules=(
+            (r"embed/patch", lambda: "vision_model.embeddings.patch_embedding"),
+            (r"embed/norm", lambda: "vision_model.pre_layrnorm"),
+            (
+                _BLOCK + r"(.+)",
+                lambda block, unit: (
+                    f"vision_model.encoder.layers.{block - 1}.{_vision_model(unit)}"
+                ),
+            ),
+            (r"pooled/norm", lambda: "vision_model.post_layernorm"),
+            (r"head", lambda: _NO_HEAD),
+        ),
+        parameters=(
+            (r"embed/cls", lambda: "vision_model.embeddings.class_embedding"),
+            (r"embed/positions", lambda: "vision_model.embeddings.position_embedding.weight"),
+        ),
+        aliases=_OF_VISION_MODEL,
+        first="embed/patch",
+        second="embed/norm/scale",
+        backbone=r"vision_model\.(?!embeddings\.position_ids)",
+        any_head=False,
+        flat=("embed/cls", "embed/positions"),
+    ),
 }

@@ -95,7 +95,10 @@ def randomise_torch(model, seed: int = 0):
 
     torch.manual_seed(seed)
     for name, parameter in model.named_parameters():
-        if re.search(r"token|pos_?e|position_emb|gamma|lambda1|layer_scale|grn", name):
+        if re.search(
+            r"token|pos_?e|position_emb|latent|probe|in_proj_bias|gamma|lambda1|layer_scale|grn",
+            name,
+        ):
             torch.nn.init.normal_(parameter, 0, 0.5)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -140,13 +143,13 @@ VIT_ENDPOINTS = ("embed", "block1", "block2", "pooled", "logits")
 TIMM_VIT_MODULES = ("norm_pre", "blocks.0", "blocks.1", "norm", "head")
 
 
-def tiny_timm_vit():
-    """Returns timm's vision transformer of two blocks, with registers and layer scale."""
+def tiny_timm_vit(**arguments):
+    """Returns timm's vision transformer of two blocks."""
     from timm.models.vision_transformer import VisionTransformer
 
     return VisionTransformer(
         img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=CLASSES,
-        init_values=1e-5, reg_tokens=2, no_embed_class=True, dynamic_img_size=True,
+        dynamic_img_size=True, **arguments,
     )  # fmt: skip
 
 
@@ -254,12 +257,20 @@ def write_vit(*chosen: str) -> None:
 
     small, large = images(1, 32, 32), images(1, 40, 24)
     networks = {
-        "timm_vit": (tiny_timm_vit(), TIMM_VIT_MODULES),
+        "timm_vit": (
+            tiny_timm_vit(init_values=1e-5, reg_tokens=2, no_embed_class=True),
+            TIMM_VIT_MODULES,
+        ),
         "torchvision_vit": (tiny_torchvision_vit(), None),
         "hf_vit": (tiny_hf_vit("ViT"), None),
         "hf_dinov2": (tiny_hf_vit("Dinov2"), None),
         "hf_dinov2_registers": (tiny_hf_vit("Dinov2WithRegisters", num_register_tokens=2), None),
         "hf_clip": (tiny_hf_vit("CLIPVision"), None),
+        "hf_siglip": (tiny_hf_vit("SiglipVision"), None),
+        "timm_siglip": (
+            tiny_timm_vit(class_token=False, global_pool="map"),
+            ("norm_pre", "blocks.0", "blocks.1", "attn_pool", "head"),
+        ),
     }
     for name, (network, modules) in networks.items():
         if chosen and name not in chosen:

@@ -59,6 +59,7 @@ COUNTS = {
     "vit_base_patch14_reg4": (87_351_016, 177),
     "vit_base_patch16_clip": (86_568_424, 153),
     "vit_base_patch32_clip": (88_225_000, 153),
+    "vit_base_patch16_siglip": (93_653_224, 162),
     "convnext_tiny": (28_589_128, 182),
     "convnext_small": (50_223_688, 344),
     "convnext_base": (88_591_464, 344),
@@ -80,7 +81,7 @@ def slow(names, *which):
 
 # What the others add is their number of blocks or of channels.
 DISTINCT = ("resnet50", "wide_resnet50_2", "efficientnet_lite1", "vit_small_patch14_reg4")
-DISTINCT += ("vit_base_patch32_clip",)
+DISTINCT += ("vit_base_patch32_clip", "vit_base_patch16_siglip")
 # V1 of ConvNeXt is V2 without its normalisation; tests/test_models_convnext.py has both.
 ALIKE = tuple(n for n in COUNTS if n not in (*RUN, *DISTINCT) or n == "convnext_tiny")
 

@@ -79,6 +79,28 @@ def test_pooled_is_the_normalised_class_token():
     np.testing.assert_allclose(found["pooled"], normed * norm["scale"] + norm["bias"], rtol=1e-4)
 
 
+def test_pooling_by_attention_worked_by_hand():
+    sizes = {"cls": False, "cls_position": False, "pool": "attention", "norm_epsilon": 0.5}
+    found, params = outputs(tiny(depth=1, heads=1, **sizes), noise(1, 16, 16, 3))
+    pool, tokens = params["pooled"], np.asarray(found["block1"][0], np.float64)
+    assert tokens.shape == (16, 12)  # of the patches alone
+
+    def normed(x, p):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 0.5)
+        return x * p["scale"] + p["bias"]
+
+    def dense(x, p):
+        return x @ np.asarray(p["kernel"], np.float64) + p["bias"]
+
+    query = dense(pool["probe"][0, 0], pool["attn"]["qkv"])[:12]
+    keys, values = np.split(dense(normed(tokens, pool["norm"]), pool["attn"]["qkv"])[:, 12:], 2, 1)
+    weights = np.exp(keys @ query / np.sqrt(12))
+    y = dense(weights / weights.sum() @ values, pool["attn"]["proj"])
+    hidden = dense(normed(y, pool["norm2"]), pool["mlp"]["fc1"])
+    y = y + dense(np.asarray(jax.scipy.stats.norm.cdf(hidden)) * hidden, pool["mlp"]["fc2"])
+    np.testing.assert_allclose(found["pooled"][0], y, rtol=1e-4, atol=1e-5)
+
+
 def test_a_pre_normalised_network_has_no_bias_of_patches():
     found, params = outputs(tiny(pre_norm=True), noise(1, 16, 16, 3))
     assert set(params["embed"]["patch"]) == {"kernel"}
@@ -124,8 +146,9 @@ def test_logits_are_float32_in_bfloat16():
 
 
 def test_other_activations_and_ways_to_resize_are_refused():
-    for arguments in ({"activation": "relu"}, {"resize": "linear"}):
-        with pytest.raises(ValueError, match=r"expected an activation of .*'gelu'.*'antialias'"):
+    for name, known in (("activation", "'gelu'"), ("resize", "'antialias'"), ("pool", "'cls'")):
+        arguments = {name: "other"}
+        with pytest.raises(ValueError, match=rf"expected one of \({known}, .*got 'other'"):
             jax.eval_shape(tiny(**arguments).init, jax.random.key(0), noise(1, 16, 16, 3))
 
 
@@ -135,7 +158,8 @@ def test_sizes_of_the_named_networks():
         if backbone.module is VisionTransformer:
             assert f"_patch{backbone.multiple}" in name
             assert backbone.arguments["grid"] == (518 if "14" in name else 224) // backbone.multiple
-            assert backbone.outputs["block12"].leading == (5 if name.endswith("reg4") else 1)
+            leading = {"reg4": 5, "siglip": 0}.get(name.rpartition("_")[2], 1)
+            assert backbone.outputs["block12"].leading == leading
 
 
 def test_a_batch_of_any_size_can_be_exported():

@@ -124,6 +124,7 @@ def assert_same(exported, original):
         assert exported[name].flags.c_contiguous
 
 
+_SIGLIP = {"cls": False, "cls_position": False, "pool": "attention"}
 VITS = {
     "timm_vit": {"registers": 2, "cls_position": False, "layer_scale": True},
     "torchvision_vit": {},
@@ -136,9 +137,11 @@ VITS = {
         "activation": "quick_gelu",
         "resize": "plain",
     },
+    "hf_siglip": {**_SIGLIP, "activation": "gelu_tanh", "resize": "plain"},
+    "timm_siglip": _SIGLIP,
 }
 # Those of DINOv2 take the mean of the patches beside the class token.
-HEADLESS = ("hf_dinov2", "hf_dinov2_registers", "hf_clip")
+HEADLESS = ("hf_dinov2", "hf_dinov2_registers", "hf_clip", "hf_siglip")
 
 
 def vit_errors(case, size, **arguments):
@@ -177,7 +180,7 @@ def test_vision_transformers_equal_the_frameworks(case, size):
     found = vit_errors(case, size)
     every = {"embed", "block1", "block2", "pooled", "logits"}
     assert set(found) == {
-        "timm_vit": every, "torchvision_vit": {"logits"},
+        "timm_vit": every, "timm_siglip": every, "torchvision_vit": {"logits"},
     }.get(case, every - {"logits"})  # fmt: skip
     assert max(found.values()) <= TOLERANCE, found
 
@@ -193,6 +196,9 @@ def test_vision_transformers_equal_the_frameworks(case, size):
         ("hf_dinov2", "large", {"resize": "antialias"}),
         ("hf_dinov2_registers", "large", {"resize": "plain"}),
         ("hf_clip", "small", {"activation": "gelu"}),
+        ("hf_siglip", "small", {"activation": "gelu"}),
+        ("timm_siglip", "small", {"norm_epsilon": 1e-3}),
+        ("timm_siglip", "large", {"resize": "plain"}),
         ("hf_clip", "large", {"resize": "antialias"}),
     ],
 )

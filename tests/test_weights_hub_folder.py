@@ -110,6 +110,16 @@ def test_vision_transformers_of_timm(tmp_path):
             timm(tmp_path, "timm_vit", **{**fields, "global_pool": "avg"})
 
 
+def test_timms_siglip_pools_by_attention(tmp_path):
+    fields = {"architecture": "vit_base_patch16_siglip_384", "global_pool": "map"}
+    assert timm(tmp_path, "timm_vit", **fields).backbone == "vit_base_patch16_siglip"
+    with pytest.raises(UserError, match="a vit_base_patch16_siglip_384 with global_pool='token'"):
+        timm(tmp_path, "timm_vit", **{**fields, "global_pool": "token"})
+    fields["architecture"] = "vit_base_patch16_siglip_gap_224"
+    with pytest.raises(UserError, match=r"timm's vit_base_patch16_siglip_gap_224, which is not kn"):
+        timm(tmp_path, "timm_vit", **fields)
+
+
 def test_several_labels_for_an_image(tmp_path):
     config = {**RESNET18, "problem_type": "multi_label_classification"}
     assert described(tmp_path, config, CONVNEXT).link == "sigmoid"

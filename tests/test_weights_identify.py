@@ -75,7 +75,6 @@ def zeros(backbone, scheme, grid, num_classes=0):
     ("token", "network"),
     [
         ("dist_token", "a distilled DeiT"),
-        ("attn_pool.latent", "a SigLIP"),
     ],
 )
 def test_vision_transformers_with_more_tokens_are_no_plain_ones(vit_tensors, token, network):

@@ -204,6 +204,7 @@ VIT_MODULES = ("norm_pre", *(f"blocks.{i}" for i in range(12)), "norm", "head")
         ("vit_small_patch14_reg4_dinov2", "vit_small_patch14_reg4"),
         ("vit_base_patch32_clip_224", "vit_base_patch32_clip"),
         ("vit_base_patch16_clip_quickgelu_224", "vit_base_patch16_clip"),
+        ("vit_base_patch16_siglip_224", "vit_base_patch16_siglip"),
     ],
 )
 @pytest.mark.parametrize("shape", [(), (5, 3)])
@@ -217,7 +218,10 @@ def test_timm_vit(tmp_path, name, backbone, shape):
     known = registry.get(backbone).arguments
     rows, columns = shape or (known["grid"],) * 2
     x = make_golden.images(1, rows * known["patch"], columns * known["patch"])
-    expected = make_golden.torch_endpoints(model, VIT_MODULES, x, VIT_ENDPOINTS)
+    modules = [
+        "attn_pool" if m == "norm" and model.attn_pool is not None else m for m in VIT_MODULES
+    ]
+    expected = make_golden.torch_endpoints(model, modules, x, VIT_ENDPOINTS)
     case = (tmp_path / "x.pth", "timm_vit", backbone, expected, x)
     arguments = {"activation": "quick_gelu"} if "quickgelu" in name else {}
     variables = assert_parity(*case, **arguments)
@@ -360,6 +364,10 @@ OF_TRANSFORMERS = {
         "CLIPVision", "ModelWithProjection", {"patch_size": 16}, 224,
         ({"activation": "gelu"}, {"norm_epsilon": 1e-4}),
     ),
+    "siglip": (
+        "SiglipVision", "Model", {}, 224, ({"activation": "gelu"}, {"norm_epsilon": 1e-4}),
+    ),
+    "siglip_at_another_size": ("SiglipVision", "Model", {}, 160, ({"resize": "antialias"},)),
     "clip_at_another_size": ("CLIPVision", "Model", {}, 160, ({"resize": "antialias"},)),
 }  # fmt: skip
 

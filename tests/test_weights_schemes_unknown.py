@@ -24,8 +24,6 @@ from tl.weights import naming
         ("blocks.0.attn.q_bias", "a BEiT, EVA or DINOv3"),
         ("dist_token", "a distilled DeiT"),
         ("deit.embeddings.distillation_token", "a distilled DeiT"),
-        ("attn_pool.latent", "a SigLIP"),
-        ("vision_model.head.probe", "a SigLIP"),
         ("visual.transformer.resblocks.0.attn.in_proj_weight", "a CLIP of OpenAI's names"),
         ("blocks.0.attn.q_norm.weight", "a Vision Transformer that normalises"),
         ("layers.0.blocks.0.attn.qkv.weight", "a Swin"),

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from tests.networks import random_variables
+from tl import tree
 from tl.errors import UserError
 from tl.models.vit import VisionTransformer
 from tl.weights import convert, naming
@@ -125,6 +126,45 @@ def test_files_tell_dinov2_with_registers_by_these():
     more = [*names, "embeddings.register_tokens"]
     assert naming.detect(more) == "huggingface_dinov2_with_registers"
     assert naming.canonical("timm_vit", {"register_tokens": 0}) == {"reg_token": 0}  # its authors'
+
+
+SIGLIP_TABLE = [
+    ("embed", "positions", "pos_embed", "vision_model.embeddings.position_embedding.weight"),
+    ("pooled", "probe", "attn_pool.latent", "vision_model.head.probe"),
+    ("pooled/norm", "bias", "norm.bias", "vision_model.post_layernorm.bias"),
+    ("pooled/attn/qkv", "kernel", "attn_pool.{q,kv:2}.weight",
+     "vision_model.head.attention.in_proj_weight"),
+    ("pooled/attn/proj", "bias", "attn_pool.proj.bias",
+     "vision_model.head.attention.out_proj.bias"),
+    ("pooled/norm2", "scale", "attn_pool.norm.weight", "vision_model.head.layernorm.weight"),
+    ("pooled/mlp/fc2", "bias", "attn_pool.mlp.fc2.bias", "vision_model.head.mlp.fc2.bias"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", SIGLIP_TABLE)
+def test_names_of_siglip(row):
+    module, leaf, *names = row
+    schemes = ("timm_vit", "huggingface_siglip")
+    assert [naming.source_name(scheme, module, leaf) for scheme in schemes] == names
+    alone = names[1].removeprefix("vision_model.")
+    assert set(naming.canonical("huggingface_siglip", {alone: None})) == {names[1]}
+
+
+def test_timms_keys_and_values_of_the_pooling_are_one_tensor():
+    sizes = {"cls": False, "cls_position": False, "pool": "attention", "num_classes": 0}
+    model = VisionTransformer(8, 1, 2, patch=4, grid=2, **sizes)
+    variables = jax.device_get(random_variables(model, size=8))
+    for scheme in ("timm_vit", "huggingface_siglip"):
+        tensors = convert.from_variables(variables, scheme)
+        again = convert.to_variables(tensors, convert.shapes(model, 8), scheme)
+        assert tree.differences(again["params"], variables["params"]) == []
+        leaves = tree.named_leaves(again["params"])
+        for path, leaf in tree.named_leaves(variables["params"]).items():
+            np.testing.assert_array_equal(leaves[path], leaf)
+    tensors = convert.from_variables(variables, "timm_vit")
+    kernel = variables["params"]["pooled"]["attn"]["qkv"]["kernel"]
+    np.testing.assert_array_equal(tensors["attn_pool.q.weight"], kernel[:, :8].T)
+    np.testing.assert_array_equal(tensors["attn_pool.kv.weight"], kernel[:, 8:].T)
 
 
 def test_names_of_older_torchvision():

@@ -98,6 +98,24 @@ def test_clips_of_transformers(tmp_path):
         found({**alone, "patch_size": 14})
 
 
+def test_siglips_of_transformers(tmp_path):
+    def found(config):
+        spec = described(tmp_path, config, VIT, "huggingface_siglip")
+        return spec.backbone, spec.model_args
+
+    args = {"activation": "gelu_tanh", "resize": "plain"}
+    for config in (
+        {"model_type": "siglip", "vision_config": {}},
+        {"model_type": "siglip_vision_model"},
+    ):
+        assert found(config) == ("vit_base_patch16_siglip", args)
+    config["vision_use_head"] = False
+    with pytest.raises(UserError, match="vision_use_head=False; expected one of vit_base_patch16_"):
+        found(config)
+    with pytest.raises(UserError, match="a network of the type 'siglip2'; expected resnet, "):
+        found({**config, "model_type": "siglip2"})
+
+
 def test_convnexts_of_transformers(tmp_path):
     for kind in ("convnext", "convnextv2"):
         spec = described(tmp_path, {"model_type": kind}, CONVNEXT, f"huggingface_{kind}")

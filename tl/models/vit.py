@@ -19,7 +19,9 @@ Activation = Callable[[jax.Array], jax.Array]
 ACTIVATIONS: dict[str, Activation] = {
     "gelu": functools.partial(nn.gelu, approximate=False),
     "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),  # OpenAI's CLIP
+    "gelu_tanh": functools.partial(nn.gelu, approximate=True),  # transformers' SigLIP
 }
+POOLS = ("cls", "attention")
 # How the position table of one image size becomes that of another.
 RESIZES = ("antialias", "plain", "offset")
 _OFFSET = 0.1  # added to the new side in DINOv2's code; it shifts where the table is sampled
@@ -32,6 +34,7 @@ class Embed(nn.Module):
       width: of a token.
       patch: side of a patch in pixels.
       grid: side of the position table in patches.
+      cls: whether there is a class token.
       registers: number of register tokens (Darcet et al. 2023, arXiv:2309.16588), which have no
         position.
       cls_position: whether the table has an entry for the class token, its first.
@@ -44,6 +47,7 @@ class Embed(nn.Module):
     width: int
     patch: int
     grid: int
+    cls: bool
     registers: int
     cls_position: bool
     resize: str
@@ -54,7 +58,7 @@ class Embed(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n t {self.width}"]:
-        """Maps `[N, h patch, w patch, 3]` to `[N, 1 + registers + h w, width]`."""
+        """Maps `[N, h patch, w patch, 3]` to `[N, cls + registers + h w, width]`."""
         patches = nn.Conv(
             self.width,
             (self.patch, self.patch),
@@ -71,12 +75,13 @@ class Embed(nn.Module):
             normal = nn.initializers.truncated_normal(0.02)
             return self.param(name, normal, (1, number, width), self.param_dtype)
 
-        cls = tokens("cls", 1)
+        leading = [tokens("cls", 1)] if self.cls else []
         table = tokens("positions", self.grid**2 + self.cls_position)
         if self.cls_position:
-            cls, table = cls + table[:, :1], table[:, 1:]
+            leading, table = [leading[0] + table[:, :1]], table[:, 1:]
         table = resize_positions(table, (rows, columns), self.resize)
-        leading = [cls, tokens("registers", self.registers)] if self.registers else [cls]
+        if self.registers:
+            leading.append(tokens("registers", self.registers))
         x = jnp.concatenate(
             [jnp.broadcast_to(t, (count, *t.shape[1:])).astype(self.dtype) for t in leading]
             + [patches.reshape(count, rows * columns, width) + table.astype(self.dtype)],
@@ -139,19 +144,24 @@ def fit_positions(
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; queries, keys and values are one dense layer."""
+    """Multi-head attention; queries, keys and values are one dense layer."""
 
     heads: int
     dense: Any
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n t d"]) -> Float[Array, "n t d"]:
-        """Maps `[N, T, D]` to the same shape."""
-        qkv = self.dense(3 * x.shape[-1], name="qkv")(x)
-        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, self.heads, -1), 2, 0)
+    def __call__(
+        self, x: Float[Array, "n t d"], asking: Float[Array, "n s d"] | None = None
+    ) -> Float[Array, "n s d"]:
+        """Maps `[N, T, D]` to the same shape, or to that of the tokens that ask, `[N, S, D]`."""
+        tokens = x if asking is None else jnp.concatenate([asking, x], axis=1)
+        qkv = self.dense(3 * x.shape[-1], name="qkv")(tokens)
+        q, k, v = jnp.moveaxis(qkv.reshape(*tokens.shape[:2], 3, self.heads, -1), 2, 0)
+        if asking is not None:  # they see the others, and not themselves
+            q, k, v = q[:, : asking.shape[1]], k[:, asking.shape[1] :], v[:, asking.shape[1] :]
         with jax.numpy_dtype_promotion("standard"):  # which it relies on in bfloat16
             y = jax.nn.dot_product_attention(q, k, v)
-        return self.dense(x.shape[-1], name="proj")(y.reshape(x.shape))
+        return self.dense(x.shape[-1], name="proj")(y.reshape(*y.shape[:2], -1))
 
 
 class Mlp(nn.Module):
@@ -207,11 +217,29 @@ class Final(nn.Module):
         return self.norm(name="norm")(x[:, 0])
 
 
+class AttentionPool(nn.Module):
+    """A learned token asks the normalised tokens; to what it gets an MLP is added (SigLIP)."""
+
+    attention: Any
+    mlp: Any
+    norm: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n t d"]) -> Float[Array, "n d"]:
+        """Maps `[N, T, D]` to `[N, D]`."""
+        x = self.norm(name="norm")(x)
+        normal = nn.initializers.truncated_normal(0.02)
+        probe = self.param("probe", normal, (1, 1, x.shape[-1]), self.param_dtype)
+        asking = jnp.broadcast_to(probe, (len(x), 1, x.shape[-1])).astype(x.dtype)
+        y = self.attention(name="attn")(x, asking)
+        return (y + self.mlp(name="mlp")(self.norm(name="norm2")(y)))[:, 0]
+
+
 class VisionTransformer(nn.Module):
     """Vision transformer with endpoints `embed`, `block1`..., `pooled` and `logits`.
 
-    `block1`... are the outputs of the blocks, not normalised. `pooled` is the normalised class
-    token.
+    `block1`... are the outputs of the blocks, not normalised.
 
     Attributes:
       width: D, of a token.
@@ -220,7 +248,8 @@ class VisionTransformer(nn.Module):
       patch: side of a patch in pixels.
       grid: side of the position table in patches, that is of the images of the weights. Other
         images get a table of their size in each call, from the same parameters.
-      registers, cls_position, resize, pre_norm: see `Embed`.
+      cls, registers, cls_position, resize, pre_norm: see `Embed`.
+      pool: what `pooled` is: `cls`, the normalised class token, or `attention` (`AttentionPool`).
       layer_scale: whether blocks scale what they add (DINOv2).
       activation: of the MLPs, a key of `ACTIVATIONS`.
       num_classes: outputs of the head; 0 for no head and no `logits`.
@@ -235,10 +264,12 @@ class VisionTransformer(nn.Module):
     heads: int
     patch: int = 16
     grid: int = 14
+    cls: bool = True
     registers: int = 0
     cls_position: bool = True
     resize: str = "antialias"
     pre_norm: bool = False
+    pool: str = "cls"
     layer_scale: bool = False
     activation: str = "gelu"
     num_classes: int = 1000
@@ -254,16 +285,16 @@ class VisionTransformer(nn.Module):
         """Runs the network; arguments as in `tl.models.resnet.ResNet`, but `train` has no effect.
 
         Returns:
-          Each endpoint after `start` to its output: tokens `[N, 1 + registers + patches, D]`,
+          Each endpoint after `start` to its output: tokens `[N, cls + registers + patches, D]`,
           `pooled` `[N, D]` and, unless num_classes is 0, `logits` float32 `[N, num_classes]`.
         """
         if not start:
             check_images(images)
-        if self.activation not in ACTIVATIONS or self.resize not in RESIZES:
-            raise ValueError(
-                f"expected an activation of {tuple(ACTIVATIONS)} and resize of {RESIZES}, got "
-                f"{self.activation!r} and {self.resize!r}"
-            )
+        for given, known in (
+            (self.activation, tuple(ACTIVATIONS)), (self.resize, RESIZES), (self.pool, POOLS)
+        ):  # fmt: skip
+            if given not in known:
+                raise ValueError(f"expected one of {known}, got {given!r}")
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         norm = functools.partial(
             LayerNorm,
@@ -277,6 +308,7 @@ class VisionTransformer(nn.Module):
             self.width,
             self.patch,
             self.grid,
+            self.cls,
             self.registers,
             self.cls_position,
             self.resize,
@@ -284,17 +316,19 @@ class VisionTransformer(nn.Module):
             norm,
             **types,
         )
-        block = functools.partial(
-            EncoderBlock,
-            functools.partial(Attention, self.heads, dense),
-            functools.partial(Mlp, ACTIVATIONS[self.activation], dense),
-            norm,
-            functools.partial(LayerScale, self.param_dtype) if self.layer_scale else None,
-        )
+        attention = functools.partial(Attention, self.heads, dense)
+        mlp = functools.partial(Mlp, ACTIVATIONS[self.activation], dense)
+        scale = functools.partial(LayerScale, self.param_dtype) if self.layer_scale else None
+        block = functools.partial(EncoderBlock, attention, mlp, norm, scale)
+        pool: Callable[[jax.Array], jax.Array]
+        if self.pool == "attention":
+            pool = AttentionPool(attention, mlp, norm, self.param_dtype, name=FINAL)
+        else:
+            pool = Final(norm, name=FINAL)
         units: dict[str, Callable[[jax.Array], jax.Array]] = {
             "embed": embed(name="embed"),
             **{name: block(name=name) for name in _blocks(self.depth)},
-            FINAL: Final(norm, name=FINAL),
+            FINAL: pool,
         }
         endpoints = compute_endpoints(units, images, start, stop)
         if self.num_classes and not stop:
@@ -308,11 +342,11 @@ def _blocks(depth: int) -> list[str]:
 
 def _vit(name: str, width: int, schemes: tuple[str, ...], **arguments: Any) -> Backbone:
     depth = 12
-    usual = {"patch": 16, "grid": 14, "registers": 0, "cls_position": True}
+    usual = {"patch": 16, "grid": 14, "cls": True, "registers": 0, "cls_position": True}
     sizes = {"width": width, "depth": depth, "heads": width // 64}
     arguments = {**sizes, **usual, **arguments}
     patch = arguments["patch"]
-    tokens = Endpoint(width, "tokens", leading=1 + arguments["registers"])
+    tokens = Endpoint(width, "tokens", leading=arguments["cls"] + arguments["registers"])
     return Backbone(
         name=name,
         module=VisionTransformer,
@@ -352,5 +386,13 @@ BACKBONES = (
     _vit("vit_base_patch16_clip", _BASE, ("timm_vit", "huggingface_clip"), **_CLIP),
     _vit(
         "vit_base_patch32_clip", _BASE, ("timm_vit", "huggingface_clip"), patch=32, grid=7, **_CLIP
+    ),
+    _vit(
+        "vit_base_patch16_siglip",
+        _BASE,
+        ("timm_vit", "huggingface_siglip"),
+        cls=False,
+        cls_position=False,
+        pool="attention",
     ),
 )

@@ -127,7 +127,7 @@ def to_variables(
 
 
 def joined(tensors: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Returns `tensors`, in which the parts of a leaf (`naming.parts`) are one tensor.
+    """Returns `tensors`, in which the parts of a leaf (`naming.shares`) are one tensor.
 
     Args:
       tensors: name to array, in torch's layouts.
@@ -135,11 +135,12 @@ def joined(tensors: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str,
     """
     tensors = dict(tensors)
     for name in names:
-        found = [tensors.get(part) for part in naming.parts(name)]
-        present = [value for value in found if value is not None]
-        if len(found) == len(present) > 1 and len({value.shape for value in present}) == 1:
-            tensors[name] = np.concatenate(present)
-            for part in naming.parts(name):
+        shares = naming.shares(name)
+        present = {part: tensors[part] for part in shares if part in tensors}
+        shapes = {(len(v) / shares[part], *v.shape[1:]) for part, v in present.items() if v.ndim}
+        if len(shares) == len(present) > 1 and len(shapes) == 1:
+            tensors[name] = np.concatenate(list(present.values()))
+            for part in shares:
                 del tensors[part]
     return tensors
 
@@ -176,13 +177,20 @@ def from_variables(variables: Mapping[str, Any], scheme: str) -> dict[str, np.nd
             whole = _with_cls_position(whole)
         if "/".join(path[1:]) in found.flat:
             whole = whole.reshape(whole.shape[1:] if whole.shape[1] > 1 else whole.shape[2:])
-        parts = naming.parts(name)
-        for part, values in zip(parts, np.split(whole, len(parts)) if parts[1:] else [whole]):
+        for part, values in _divided(whole, naming.shares(name)).items():
             tensors[part] = np.ascontiguousarray(values)
         if path[0] == "batch_stats" and path[-1] == "mean":
             counter = naming.source_name(scheme, "/".join(path[1:-1]), COUNTER)
             tensors[counter] = np.zeros((), np.int64)
     return tensors
+
+
+def _divided(whole: np.ndarray, shares: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Returns the parts of a leaf, one after the other along its first axis."""
+    if len(shares) == 1:
+        return dict.fromkeys(shares, whole)
+    bounds = np.cumsum(list(shares.values())) * len(whole) // sum(shares.values())
+    return dict(zip(shares, np.split(whole, bounds[:-1]), strict=True))
 
 
 def _with_cls_position(table: np.ndarray) -> np.ndarray:

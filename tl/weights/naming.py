@@ -71,17 +71,20 @@ def tensor_shape(scheme: str, module: str, leaf: str, shape: tuple[int, ...]) ->
     return tuple(shape[0] if n == -1 else n for n in wider) if wider else shape
 
 
-def parts(name: str) -> list[str]:
-    """Returns the tensors that a name stands for, which is itself unless it has braces.
+def shares(name: str) -> dict[str, int]:
+    """Returns the tensors that a name stands for, to how large each is beside the others.
 
-    >>> parts("layer.0.{query,key}.weight")
-    ['layer.0.query.weight', 'layer.0.key.weight']
+    It is the name itself unless that has braces.
+
+    >>> shares("pool.{q,kv:2}.bias")
+    {'pool.q.bias': 1, 'pool.kv.bias': 2}
     """
     before, brace, rest = name.partition("{")
     if not brace:
-        return [name]
+        return {name: 1}
     choices, _, after = rest.partition("}")
-    return [f"{before}{choice}{after}" for choice in choices.split(",")]
+    divided = [choice.partition(":") for choice in choices.split(",")]
+    return {f"{before}{part}{after}": int(share or 1) for part, _, share in divided}
 
 
 def _first_match(rules: Iterable[tuple[str, Callable[..., str]]], path: str) -> str | None:

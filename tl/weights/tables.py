@@ -198,6 +198,15 @@ vit_base_patch16_224.sam_in1k               224  0.9   80.246  94.764  1000     
 vit_base_patch16_384.augreg_in1k            384  1.0   81.102  95.334  1000     half      -
 vit_base_patch16_384.augreg_in21k_ft_in1k   384  1.0   86.010  97.998  1000     half      -
 vit_base_patch16_384.orig_in21k_ft_in1k     384  1.0   84.212  97.210  1000     half      83fb41ba
+vit_base_patch16_siglip_224.v2_webli        224  0.9   -       -       0        half      -
+vit_base_patch16_siglip_224.webli           224  0.9   -       -       0        half      -
+vit_base_patch16_siglip_256.v2_webli        256  0.9   -       -       0        half      -
+vit_base_patch16_siglip_256.webli           256  0.9   -       -       0        half      -
+vit_base_patch16_siglip_256.webli_i18n      256  0.9   -       -       0        half      -
+vit_base_patch16_siglip_384.v2_webli        384  0.9   -       -       0        half      -
+vit_base_patch16_siglip_384.webli           384  0.9   -       -       0        half      -
+vit_base_patch16_siglip_512.v2_webli        512  0.9   -       -       0        half      -
+vit_base_patch16_siglip_512.webli           512  0.9   -       -       0        half      -
 vit_base_patch32_224.augreg_in1k            224  0.9   74.908  91.770  1000     half      -
 vit_base_patch32_224.augreg_in21k           224  0.9   -       -       21843    half      -
 vit_base_patch32_224.augreg_in21k_ft_in1k   224  0.9   80.732  95.574  1000     half      -

@@ -47,6 +47,10 @@ _NETWORKS: dict[str, tuple[str, Mapping[str, Any]]] = {
         for kind, arguments in (("", {}), ("quickgelu_", QUICK_GELU))
         for pixels in (224, 256, 384, 448)
     },
+    **{
+        f"vit_base_patch16_siglip_{pixels}": ("vit_base_patch16_siglip", {})
+        for pixels in (224, 256, 384, 512)
+    },
 }
 OTHER_ARITHMETIC = (
     "has the tensors of another network and other arithmetic: it filters where it strides; it is "
@@ -78,7 +82,7 @@ def network(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             + nearest(architecture, _NETWORKS, "docs/weights.md lists the networks")
         )
     backbone, model_args = _NETWORKS[architecture]
-    pool = "token" if backbone.startswith("vit") else "avg"
+    pool = global_pool(backbone)
     arguments = {**_ARGUMENTS, "global_pool": pool}
     for argument, value in {
         "global_pool": config.get("global_pool") or pool,
@@ -89,6 +93,13 @@ def network(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
                 f"it holds a {architecture} with {argument}={value!r}; expected the usual one"
             )
     return backbone, dict(model_args)
+
+
+def global_pool(backbone: str) -> str:
+    """Returns how timm calls the pooling of one of our networks."""
+    if not backbone.startswith("vit"):
+        return "avg"
+    return "map" if registry.get(backbone).arguments.get("pool") == "attention" else "token"
 
 
 def name_of(backbone: str, model_args: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

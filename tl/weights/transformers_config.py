@@ -83,16 +83,23 @@ def _vit(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 # Activations of CLIP's relatives, to their names here.
-_ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu"}
+_ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+# Patch, activation and epsilon where a config says none, of these.
+_USUAL: dict[str, tuple[int, str, float]] = {
+    "clip": (32, "quick_gelu", 1e-5),
+    "siglip": (16, "gelu_pytorch_tanh", 1e-6),
+}
 
 
-def _clip(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _of_images_and_texts(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Describes the vision model of one for images and texts, or such a model alone."""
     kind = config["model_type"].removesuffix("_vision_model")
     config = config["vision_config"] if config["model_type"] == kind else config
     width = config.get("hidden_size", 768)
-    backbone = _vision_transformer(config, kind, {"patch": 32}, {"intermediate_size": 4 * width})
-    activation = config.get("hidden_act", "quick_gelu")
+    patch, activation, epsilon = _USUAL[kind]
+    fixed = {"intermediate_size": 4 * width, "vision_use_head": True}
+    backbone = _vision_transformer(config, kind, {"patch": patch}, fixed)
+    activation = config.get("hidden_act", activation)
     if activation not in _ACTIVATIONS:
         raise UserError(
             f"it holds a {backbone.name} with hidden_act={activation!r}; expected one of "
@@ -101,7 +108,7 @@ def _clip(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     usual = _defaults(backbone)
     found = {"activation": _ACTIVATIONS[activation], "resize": "plain"}
     unusual = {name: value for name, value in found.items() if value != usual[name]}
-    return backbone.name, {**_norm_epsilon(config, backbone, 1e-5), **unusual}
+    return backbone.name, {**_norm_epsilon(config, backbone, epsilon), **unusual}
 
 
 def _vision_transformer(
@@ -193,8 +200,10 @@ _KINDS = {
     "vit": _vit,
     "dinov2": _vit,
     "dinov2_with_registers": _vit,
-    "clip": _clip,
-    "clip_vision_model": _clip,
+    "clip": _of_images_and_texts,
+    "clip_vision_model": _of_images_and_texts,
+    "siglip": _of_images_and_texts,
+    "siglip_vision_model": _of_images_and_texts,
     "convnext": _convnext,
     "convnextv2": _convnext,
 }

@@ -18,7 +18,7 @@ class Scheme:
     """How one family of software names the tensors of a network.
 
     A name with `{a,b}` in it stands for several tensors, the parts of one leaf, one after the other
-    along its outputs.
+    along its outputs; with `{a,b:2}` the second one has twice as many.
 
     Attributes:
       rules: (pattern of a Flax module path, function of its groups to the module's name); groups of

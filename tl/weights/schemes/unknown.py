@@ -4,7 +4,7 @@ import re
 
 EXPECTED = (
     "expected a ResNet, ResNeXt, Wide ResNet, ResNet-D, ResNet-v2, EfficientNet-Lite, ConvNeXt or "
-    "Vision Transformer (ViT, DeiT, MAE, DINO, DINOv2, CLIP)"
+    "Vision Transformer (ViT, DeiT, MAE, DINO, DINOv2, CLIP, SigLIP)"
 )
 # Pattern of one of the names, whatever stands before it, and what to call the network. The first
 # ones have names like a plain ResNet's or EfficientNet's and other arithmetic.
@@ -40,7 +40,6 @@ OTHER_NETWORKS = tuple(
             "a BEiT, EVA or DINOv3",
         ),
         (r"dist_token|(embeddings\.)?distillation_token", "a distilled DeiT, which has two heads"),
-        (r"attn_pool\.latent|vision_model\.head\.probe", "a SigLIP"),
         (
             r"resblocks\.0\.attn\..*",
             "a CLIP of OpenAI's names, where timm's and transformers' are read",

@@ -10,11 +10,6 @@ from tl.weights.schemes.scheme import TORCH_LEAVES, Scheme
 _BLOCK = r"block(\d+)/"
 # transformers has a layer for each of queries, keys and values.
 _SPLIT = "{query,key,value}"
-# transformers' classifiers of CLIP act on the mean of the patches, which no head here takes.
-_NO_HEAD = "classifier_of_pooled"
-_OF_VISION_MODEL = (  # names of a vision model alone, in memory
-    (r"^(embeddings|pre_layrnorm|encoder|post_layernorm)\.", r"vision_model.\1."),
-)
 
 
 def _torchvision(unit: str) -> str:
@@ -82,15 +77,53 @@ def _transformers(
     )
 
 
-def _vision_model(unit: str) -> str:
-    return {
+def _of_images_and_texts(second: str, flat: tuple[str, ...]) -> Scheme:
+    """Returns the names of transformers for the vision models of CLIP and SigLIP."""
+    units = {
         "attn/qkv": "self_attn.{q_proj,k_proj,v_proj}",
         "attn/proj": "self_attn.out_proj",
         "norm1": "layer_norm1",
         "norm2": "layer_norm2",
         "mlp/fc1": "mlp.fc1",
         "mlp/fc2": "mlp.fc2",
-    }[unit]
+    }
+    pooling = {**units, "attn/proj": "attention.out_proj", "norm2": "layernorm"}
+    embeddings = "vision_model.embeddings"
+    return Scheme(
+        rules=(
+            (r"embed/patch", lambda: f"{embeddings}.patch_embedding"),
+            (r"embed/norm", lambda: "vision_model.pre_layrnorm"),
+            (
+                _BLOCK + r"(.+)",
+                lambda block, unit: f"vision_model.encoder.layers.{block - 1}.{units[unit]}",
+            ),
+            (r"pooled/norm", lambda: "vision_model.post_layernorm"),
+            (r"pooled/(.+)", lambda unit: f"vision_model.head.{pooling[unit]}"),
+            # Their classifiers act on the mean of the patches, which no head here takes.
+            (r"head", lambda: "classifier_of_pooled"),
+        ),
+        parameters=(
+            (r"embed/cls", lambda: f"{embeddings}.class_embedding"),
+            (r"embed/positions", lambda: f"{embeddings}.position_embedding.weight"),
+            (r"pooled/probe", lambda: "vision_model.head.probe"),
+            (
+                r"pooled/attn/qkv/(kernel|bias)",
+                lambda leaf: f"vision_model.head.attention.in_proj_{TORCH_LEAVES[leaf]}",
+            ),
+        ),
+        aliases=(  # of a vision model alone
+            (
+                r"^(embeddings|pre_layrnorm|encoder|post_layernorm|"
+                r"head\.(?=probe|attention|layernorm|mlp))",
+                r"vision_model.\1",
+            ),
+        ),
+        first="embed/patch",
+        second=second,
+        backbone=r"vision_model\.(?!embeddings\.position_ids)",
+        any_head=False,
+        flat=flat,
+    )
 
 
 SCHEMES = {
@@ -103,12 +136,17 @@ SCHEMES = {
                 lambda block, unit: f"blocks.{block - 1}.{unit.replace('/', '.')}",
             ),
             (r"pooled/norm", lambda: "norm"),
+            (r"pooled/norm2", lambda: "attn_pool.norm"),
+            (r"pooled/attn/qkv", lambda: "attn_pool.{q,kv:2}"),
+            (r"pooled/attn/proj", lambda: "attn_pool.proj"),
+            (r"pooled/mlp/(fc\d)", lambda layer: f"attn_pool.mlp.{layer}"),
             (r"head", lambda: "head"),
         ),
         parameters=(
             (r"embed/cls", lambda: "cls_token"),
             (r"embed/registers", lambda: "reg_token"),
             (r"embed/positions", lambda: "pos_embed"),
+            (r"pooled/probe", lambda: "attn_pool.latent"),
         ),
         aliases=((r"^register_tokens$", "reg_token"),),  # of DINOv2's authors
         leaves={**TORCH_LEAVES, "gamma": "gamma"},
@@ -166,28 +204,8 @@ SCHEMES = {
         second="embed/registers",
     ),
     "huggingface_dinov2": _transformers("dinov2", _huggingface_dinov2, scale="lambda1"),
-    "huggingface_clip": Scheme(
-        rules=(
-            (r"embed/patch", lambda: "vision_model.embeddings.patch_embedding"),
-            (r"embed/norm", lambda: "vision_model.pre_layrnorm"),
-            (
-                _BLOCK + r"(.+)",
-                lambda block, unit: (
-                    f"vision_model.encoder.layers.{block - 1}.{_vision_model(unit)}"
-                ),
-            ),
-            (r"pooled/norm", lambda: "vision_model.post_layernorm"),
-            (r"head", lambda: _NO_HEAD),
-        ),
-        parameters=(
-            (r"embed/cls", lambda: "vision_model.embeddings.class_embedding"),
-            (r"embed/positions", lambda: "vision_model.embeddings.position_embedding.weight"),
-        ),
-        aliases=_OF_VISION_MODEL,
-        first="embed/patch",
-        second="embed/norm/scale",
-        backbone=r"vision_model\.(?!embeddings\.position_ids)",
-        any_head=False,
-        flat=("embed/cls", "embed/positions"),
+    "huggingface_clip": _of_images_and_texts(
+        second="embed/norm/scale", flat=("embed/cls", "embed/positions")
     ),
+    "huggingface_siglip": _of_images_and_texts(second="pooled/probe", flat=("embed/positions",)),
 }

@@ -96,7 +96,7 @@ def randomise_torch(model, seed: int = 0):
     torch.manual_seed(seed)
     for name, parameter in model.named_parameters():
         if re.search(
-            r"token|pos_?e|position_emb|latent|probe|in_proj_bias|gamma|lambda1|layer_scale|grn",
+            r"token|pos_?e|position_emb|[qv]_bias|latent|probe|in_proj_bias|gamma|lambda1|layer_scale|grn",
             name,
         ):
             torch.nn.init.normal_(parameter, 0, 0.5)
@@ -153,6 +153,22 @@ def tiny_timm_vit(**arguments):
     )  # fmt: skip
 
 
+def tiny_timm_dinov3(**arguments):
+    """Returns timm's DINOv3 of two blocks."""
+    import functools
+
+    from timm.layers import LayerNorm
+    from timm.models.eva import Eva
+
+    return Eva(
+        img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=CLASSES,
+        qkv_bias=False, init_values=1e-5, rope_type="dinov3", rope_temperature=100,
+        rope_rotate_half=True, use_rot_pos_emb=True, use_abs_pos_emb=False, num_reg_tokens=2,
+        use_fc_norm=False, norm_layer=functools.partial(LayerNorm, eps=1e-5), global_pool="token",
+        dynamic_img_size=True, **arguments,
+    )  # fmt: skip
+
+
 def tiny_torchvision_vit():
     """Returns torchvision's vision transformer of two blocks."""
     from torchvision.models import VisionTransformer
@@ -180,7 +196,8 @@ def hf_vit_outputs(model, x: np.ndarray, depth: int = 2) -> dict[str, np.ndarray
     """
     import torch
 
-    network = getattr(model, "vision_model", model.base_model)
+    alone = "DINOv3" in type(model).__name__  # its `base_model` is the encoder
+    network = getattr(model, "vision_model", model if alone else model.base_model)
     pixels = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
     kind = type(network).__name__
     resized = kind.startswith(("ViT", "CLIP", "Siglip"))
@@ -267,6 +284,11 @@ def write_vit(*chosen: str) -> None:
         "hf_dinov2_registers": (tiny_hf_vit("Dinov2WithRegisters", num_register_tokens=2), None),
         "hf_clip": (tiny_hf_vit("CLIPVision"), None),
         "hf_siglip": (tiny_hf_vit("SiglipVision"), None),
+        "timm_dinov3": (tiny_timm_dinov3(), TIMM_VIT_MODULES),
+        "hf_dinov3": (
+            tiny_hf_vit("DINOv3ViT", num_register_tokens=2, use_gated_mlp=True, hidden_act="silu"),
+            None,
+        ),
         "timm_siglip": (
             tiny_timm_vit(class_token=False, global_pool="map"),
             ("norm_pre", "blocks.0", "blocks.1", "attn_pool", "head"),

@@ -60,6 +60,9 @@ COUNTS = {
     "vit_base_patch16_clip": (86_568_424, 153),
     "vit_base_patch32_clip": (88_225_000, 153),
     "vit_base_patch16_siglip": (93_653_224, 162),
+    "vit_small_patch16_dinov3": (21_971_944, 164),
+    "vit_small_plus_patch16_dinov3": (29_068_264, 188),
+    "vit_base_patch16_dinov3": (86_410_216, 164),
     "convnext_tiny": (28_589_128, 182),
     "convnext_small": (50_223_688, 344),
     "convnext_base": (88_591_464, 344),
@@ -69,7 +72,7 @@ COUNTS = {
 FOREIGN = (foreign.GROUP_NET.name, foreign.VIT.name)
 ALL = (*COUNTS, *FOREIGN)
 KINDS = ("resnext50_32x4d", "resnet18d", "resnetv2_50", "resnetv2_50x1_bit")
-KINDS += ("convnext_tiny", "convnextv2_tiny")
+KINDS += ("convnext_tiny", "convnextv2_tiny", "vit_small_patch16_dinov3")
 # One of each kind is computed.
 RUN = ("resnet18", *KINDS, "efficientnet_lite0", "vit_tiny_patch16", *FOREIGN)
 
@@ -81,7 +84,7 @@ def slow(names, *which):
 
 # What the others add is their number of blocks or of channels.
 DISTINCT = ("resnet50", "wide_resnet50_2", "efficientnet_lite1", "vit_small_patch14_reg4")
-DISTINCT += ("vit_base_patch32_clip", "vit_base_patch16_siglip")
+DISTINCT += ("vit_base_patch32_clip", "vit_base_patch16_siglip", "vit_small_plus_patch16_dinov3")
 # V1 of ConvNeXt is V2 without its normalisation; tests/test_models_convnext.py has both.
 ALIKE = tuple(n for n in COUNTS if n not in (*RUN, *DISTINCT) or n == "convnext_tiny")
 
@@ -228,6 +231,7 @@ def test_each_layer_can_be_frozen_and_the_rest_takes_a_step(name):
         "efficientnet_lite0": ("stem", "stage[1-6]"),
         "vit_tiny_patch16": ("embed", "block[1-9]", "block1[01]"),
         **dict.fromkeys(KINDS, ("stem", "stage[1-3]")),
+        "vit_small_patch16_dinov3": ("embed", "block[1-9]", "block1[01]"),
     }.get(name, ())
     frozen = freezing.make_freezing(shapes, stays, "train", ("head",))
     variables = {"batch_stats": {}} | random_variables(model, size=side(name))

@@ -112,6 +112,19 @@ def test_published_rows():
     assert (tuned.preprocessing.geometry, tuned.top1, tuned.model_args) == ("whole", 0.8721, {})
 
 
+def test_sets_of_siglip_and_dinov3():
+    siglip = catalog.get("vit_base_patch16_siglip.v2_webli_384")
+    assert siglip.source == HubFile("timm/vit_base_patch16_siglip_384.v2_webli")
+    assert (siglip.scheme, siglip.num_classes, siglip.licence) == ("timm_vit", 0, "Apache-2.0")
+    assert (siglip.preprocessing.size, siglip.preprocessing.crop_pct) == (384, 0.9)
+    assert siglip.preprocessing.mean == (127.5,) * 3
+    dinov3 = catalog.get("vit_small_plus_patch16_dinov3.lvd1689m")
+    assert dinov3.source == HubFile("timm/vit_small_plus_patch16_dinov3.lvd1689m")
+    assert (dinov3.licence, dinov3.non_commercial) == ("dinov3-license", False)
+    assert dinov3.notes.endswith("ai.meta.com/resources/models-and-libraries/dinov3-license/")
+    assert dinov3.preprocessing == Preprocessing(256, 1.0, "resize_crop", "bicubic")
+
+
 def test_published_rows_of_convnext():
     tiny = catalog.get("convnext_tiny.fb")
     assert tiny.source == HubFile("timm/convnext_tiny.fb_in1k")

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from tl.models import resnet
+from tl.models import dinov3, resnet
+from tl.models.dinov3 import DINOv3
 from tl.models.layers import ConvBN
 from tl.models.resnet import ResNet
 from tl.models.vit import VisionTransformer
@@ -139,20 +140,21 @@ VITS = {
     },
     "hf_siglip": {**_SIGLIP, "activation": "gelu_tanh", "resize": "plain"},
     "timm_siglip": _SIGLIP,
+    "timm_dinov3": {"registers": 2},
+    "hf_dinov3": {"registers": 2, "gated": True, "qkv_bias": True},
 }
 # Those of DINOv2 take the mean of the patches beside the class token.
-HEADLESS = ("hf_dinov2", "hf_dinov2_registers", "hf_clip", "hf_siglip")
+HEADLESS = ("hf_dinov2", "hf_dinov2_registers", "hf_clip", "hf_siglip", "hf_dinov3")
 
 
 def vit_errors(case, size, **arguments):
     """As `errors`, for a vision transformer and images of the size of its positions, or larger."""
     tensors = readings.find(WeightFile(GOLDEN / f"{case}.safetensors").tensors()).tensors
     scheme = naming.detect(tensors)
-    sizes = {"width": 24, "depth": 2, "heads": 3, "patch": 8, "grid": 4}
+    sizes = {"width": 24, "depth": 2, "heads": 3, "patch": 8}
     headless = case in HEADLESS
-    model = VisionTransformer(
-        **{**sizes, **VITS[case], **arguments}, num_classes=0 if headless else 10
-    )
+    kind = DINOv3 if case.endswith("dinov3") else functools.partial(VisionTransformer, grid=4)
+    model = kind(**{**sizes, **VITS[case], **arguments}, num_classes=0 if headless else 10)
     network = convert.to_variables(tensors, convert.shapes(model, 32), scheme, drop_head=headless)
     with np.load(GOLDEN / f"{case}.npz") as golden:
         golden = {k.split("/")[1]: v for k, v in golden.items() if k.startswith(size)}
@@ -180,8 +182,8 @@ def test_vision_transformers_equal_the_frameworks(case, size):
     found = vit_errors(case, size)
     every = {"embed", "block1", "block2", "pooled", "logits"}
     assert set(found) == {
-        "timm_vit": every, "timm_siglip": every, "torchvision_vit": {"logits"},
-    }.get(case, every - {"logits"})  # fmt: skip
+        "torchvision_vit": {"logits"}, **dict.fromkeys((*HEADLESS, "hf_vit"), every - {"logits"})
+    }.get(case, every)  # fmt: skip
     assert max(found.values()) <= TOLERANCE, found
 
 
@@ -199,8 +201,25 @@ def test_vision_transformers_equal_the_frameworks(case, size):
         ("hf_siglip", "small", {"activation": "gelu"}),
         ("timm_siglip", "small", {"norm_epsilon": 1e-3}),
         ("timm_siglip", "large", {"resize": "plain"}),
+        ("timm_dinov3", "small", {"heads": 6}),
+        ("hf_dinov3", "large", {"norm_epsilon": 1e-3}),
         ("hf_clip", "large", {"resize": "antialias"}),
     ],
 )
 def test_another_vision_transformer_fails_the_comparison(case, size, arguments):
     assert vit_errors(case, size, **arguments)["pooled"] > 10 * TOLERANCE
+
+
+@pytest.mark.parametrize("case", ["timm_dinov3", "hf_dinov3"])
+def test_other_rotations_fail_the_comparison(case, monkeypatch):
+    angles, turned = dinov3.angles, dinov3.turned
+    for name, wrong in (
+        ("angles", lambda rows, columns, width: -angles(rows, columns, width)),  # backwards
+        ("angles", lambda rows, columns, width: angles(rows, columns, width) / 2),
+        ("turned", lambda x, by: turned(x, by=np.roll(by, 1, axis=1))),  # the wrong periods
+        ("turned", lambda x, by: x),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(dinov3, name, wrong)
+            errors = vit_errors(case, "large")
+        assert errors["pooled"] > 10 * TOLERANCE and errors["embed"] <= TOLERANCE

@@ -120,6 +120,22 @@ def test_timms_siglip_pools_by_attention(tmp_path):
         timm(tmp_path, "timm_vit", **fields)
 
 
+def test_timms_dinov3(tmp_path):
+    def found(architecture, **fields):
+        fields = {"global_pool": "avg", "num_classes": 0, **fields}
+        spec = timm(tmp_path, "timm_dinov3", architecture=architecture, **fields)
+        return spec.backbone, spec.model_args
+
+    assert found("vit_small_plus_patch16_dinov3") == ("vit_small_plus_patch16_dinov3", {})
+    biased = ("vit_base_patch16_dinov3", {"qkv_bias": True})
+    assert found("vit_base_patch16_dinov3_qkvb") == biased
+    assert found("vit_base_patch16_dinov3_qkvb", num_classes=3, global_pool="token") == biased
+    with pytest.raises(UserError, match="a vit_base_patch16_dinov3 with global_pool='avg'; expec"):
+        found("vit_base_patch16_dinov3", num_classes=3)
+    with pytest.raises(UserError, match=r"timm's vit_large_patch16_dinov3, which is not known"):
+        found("vit_large_patch16_dinov3")
+
+
 def test_several_labels_for_an_image(tmp_path):
     config = {**RESNET18, "problem_type": "multi_label_classification"}
     assert described(tmp_path, config, CONVNEXT).link == "sigmoid"

@@ -351,40 +351,32 @@ def test_clips_projection_is_no_head(tmp_path):
     assert (loaded(512, 1), loaded(3, 0)) == (512, 3)  # classifiers
 
 
-def test_the_heads_of_clip_in_transformers_are_left_out(tmp_path, caplog):
-    """Its classifier acts on the mean of the patches, its projection is none."""
-    shapes = convert.shapes(registry.build("vit_base_patch32_clip", num_classes=0, grid=1), 32)
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
-    tensors = convert.from_variables(zeros, "huggingface_clip")
-    tensors["vision_model.embeddings.position_ids"] = np.arange(2)
-    for head in ("classifier", "visual_projection"):
-        more = {
-            **tensors,
-            f"{head}.weight": np.ones((5, 768), np.float32),
-            "logit_scale": np.ones(1),
-        }
-        safetensors.numpy.save_file(more, tmp_path / "x.safetensors")
-        network = load.load(str(tmp_path / "x.safetensors"), like="vit_base_patch32_clip.openai")
-        assert (network.spec.scheme, network.spec.num_classes) == ("huggingface_clip", 0)
-        assert network.model.grid == 1
-        names = ", ".join(sorted([head, "logit_scale"]))
-        assert caplog.messages[-1].endswith(f": left out {names}: none is a head on 'pooled'")
-
-
-def test_the_position_of_the_class_token_goes_into_the_token(tmp_path):
+def test_the_position_of_the_class_token_goes_into_the_token():
     """Where the network adds none, as transformers' DINOv2 with registers does."""
-    model = registry.build("vit_small_patch14_reg4", num_classes=0, grid=2)
-    variables = jax.device_get(random_variables(model, size=28))
+    spec = catalog.get("vit_small_patch14_reg4.dinov2")
     scheme = "huggingface_dinov2_with_registers"
-    tensors = convert.from_variables(variables, scheme)
-    name = "dinov2_with_registers.embeddings.position_embeddings"
-    tensors[name][:, 0] = 3
-    safetensors.numpy.save_file(tensors, tmp_path / "x.safetensors")
-    network = load.load(str(tmp_path / "x.safetensors"), like="vit_small_patch14_reg4.dinov2")
-    found, given = network.variables["params"]["embed"], variables["params"]["embed"]
-    np.testing.assert_array_equal(found["cls"], given["cls"] + np.float32(3))
-    np.testing.assert_array_equal(found["positions"], given["positions"])
-    assert network.model.grid == 2 and not network.model.cls_position
+    spec = dataclasses.replace(spec, scheme=scheme)
+    root = "dinov2_with_registers.embeddings"
+    cls, table = np.full((1, 1, 2), 3.0), np.arange(10.0).reshape(1, 5, 2)
+    file = {f"{root}.cls_token": cls, f"{root}.position_embeddings": table}
+    found = load._without_cls_position(spec, file)
+    np.testing.assert_array_equal(found[f"{root}.cls_token"], [[[3, 4]]])
+    np.testing.assert_array_equal(found[f"{root}.position_embeddings"], table[:, 1:])
+    assert load._with_grid(spec, found).model_args == {"grid": 2}
+    again = load._without_cls_position(spec, found)  # of timm, which has none
+    np.testing.assert_array_equal(again[f"{root}.cls_token"], [[[3, 4]]])
+    plain = dataclasses.replace(catalog.get("vit_small_patch14.dinov2"), scheme=scheme)
+    assert load._without_cls_position(plain, file) is file
+
+
+def test_a_file_says_whether_dinov3_has_biases():
+    spec = catalog.get("vit_small_patch16_dinov3.lvd1689m")
+    tensors = {"blocks.0.attn.q_bias": np.zeros(384)}
+    biased = load._with_biases(spec, tensors)
+    assert biased.model_args == {"qkv_bias": True}
+    assert load._with_biases(biased, {}).model_args == {}
+    other = catalog.get("vit_small_patch16.dino")
+    assert load._with_biases(other, tensors) is other
 
 
 def test_a_network_that_is_no_backbone_here():

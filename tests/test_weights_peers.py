@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests import make_golden
-from tl.models import convnext, registry, resnet, resnet_v2
+from tl.models import convnext, dinov3, registry, resnet, resnet_v2
 from tl.weights import catalog, convert, identify, load, naming
 from tl.weights.readers import WeightFile
 from tl.weights.timm_names import OWN_LITE
@@ -367,6 +367,15 @@ OF_TRANSFORMERS = {
     "siglip": (
         "SiglipVision", "Model", {}, 224, ({"activation": "gelu"}, {"norm_epsilon": 1e-4}),
     ),
+    "dinov3": (
+        "DINOv3ViT", "Model", {"num_register_tokens": 4}, 224,
+        ({"heads": 12}, {"norm_epsilon": 1e-4}),
+    ),
+    "dinov3_plus": (
+        "DINOv3ViT", "Model",
+        {"num_register_tokens": 4, "use_gated_mlp": True, "hidden_act": "silu"}, 96,
+        ({"norm_epsilon": 1e-4},),
+    ),
     "siglip_at_another_size": ("SiglipVision", "Model", {}, 160, ({"resize": "antialias"},)),
     "clip_at_another_size": ("CLIPVision", "Model", {}, 160, ({"resize": "antialias"},)),
 }  # fmt: skip
@@ -392,6 +401,47 @@ def test_vision_models_of_transformers(tmp_path, case):
     found = make_golden.hf_vit_outputs(again.eval(), x, 12)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (80, 48)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vit_small_patch16_dinov3",
+        "vit_small_patch16_dinov3_qkvb",
+        "vit_small_plus_patch16_dinov3",
+        "vit_base_patch16_dinov3",
+    ],
+)
+def test_timm_dinov3(tmp_path, monkeypatch, name, shape):
+    torch = pytest.importorskip("torch")
+    timm = pytest.importorskip("timm")
+    given = {"num_classes": 1000, "global_pool": "token"}
+    model = make_golden.randomise_torch(timm.create_model(name, pretrained=False, **given))
+    torch.save(model.state_dict(), tmp_path / "x.pth")
+    x = make_golden.images(1, *shape)
+    expected = make_golden.torch_endpoints(model, VIT_MODULES, x, VIT_ENDPOINTS)
+    backbone, arguments = name.removesuffix("_qkvb"), {}
+    if backbone != name:
+        arguments = {"qkv_bias": True}
+    case = (tmp_path / "x.pth", "timm_dinov3", backbone, expected, x)
+    variables = assert_parity(*case, **arguments)
+    tensors = WeightFile(case[0]).tensors()
+    assert naming.detect(tensors) == "timm_dinov3"
+    assert identify._backbone_of(tensors, "timm_dinov3") == backbone
+    for variant in ({"norm_epsilon": 1e-4}, {"heads": 3}):
+        with pytest.raises(AssertionError):
+            assert_parity(*case, **{**arguments, **variant})
+    angles = dinov3.angles
+    monkeypatch.setattr(dinov3, "angles", lambda *grid: angles(*grid)[:, ::-1])
+    with pytest.raises(AssertionError):
+        assert_parity(*case, **arguments)
+
+    load.save(variables, tmp_path / "x.safetensors", scheme="timm_dinov3")
+    from safetensors.torch import load_file
+
+    exported = load_file(tmp_path / "x.safetensors")
+    timm.create_model(name, **given).load_state_dict(exported, strict=True)
 
 
 CONVNEXTS = ("convnext_tiny", "convnext_small", "convnext_base")

@@ -319,3 +319,21 @@ def test_what_is_inside_the_network_stays_for_the_comparison_to_report():
 )
 def test_state_of_the_training(name, expected):
     assert readings.is_training(name) == expected
+
+
+@pytest.mark.parametrize("head", ["classifier", "visual_projection"])
+def test_the_heads_of_clip_in_transformers_are_left_out(head):
+    """Its classifier acts on the mean of the patches, its projection is none."""
+    root = "vision_model."
+    tensors = {
+        f"{root}embeddings.patch_embedding.weight": np.zeros((4, 3, 2, 2)),
+        f"{root}pre_layrnorm.weight": np.zeros(4),
+        f"{root}embeddings.position_ids": np.arange(2),
+        f"{head}.weight": np.zeros((5, 4)),
+    }
+    reading = readings.find(tensors)
+    assert (reading.scheme, set(reading.foreign)) == ("huggingface_clip", {f"{head}.weight"})
+    kept, said = readings.with_head(reading, 4)
+    assert len(kept) == 2 and not any("classifier" in name for name in kept)
+    assert said == f"left out {head}: none is a head on 'pooled'"
+    assert readings.described(reading, said) == said

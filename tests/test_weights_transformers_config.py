@@ -116,6 +116,33 @@ def test_siglips_of_transformers(tmp_path):
         found({**config, "model_type": "siglip2"})
 
 
+def test_dinov3s_of_transformers(tmp_path):
+    def found(**fields):
+        config = {"model_type": "dinov3_vit", "num_register_tokens": 4, **fields}
+        processor = {**VIT, "image_processor_type": "DINOv3ViTImageProcessorFast"}
+        return described(tmp_path, config, processor, "huggingface_dinov3_vit")
+
+    spec = found(rope_theta=100.0)
+    assert (spec.backbone, spec.model_args) == ("vit_small_patch16_dinov3", {})
+    assert spec.preprocessing.geometry == "whole"
+    assert spec.preprocessing.interpolation == "bilinear"
+    plus = {"use_gated_mlp": True, "hidden_act": "silu"}
+    assert found(**plus).backbone == "vit_small_plus_patch16_dinov3"
+    base = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
+    spec = found(**base, layer_norm_eps=1e-6)
+    assert (spec.backbone, spec.model_args) == ("vit_base_patch16_dinov3", {"norm_epsilon": 1e-6})
+    for wrong, message in (
+        (
+            {"rope_theta": 10},
+            "gated False, rope_theta=10; expected one of vit_small_patch16_dinov3",
+        ),
+        ({"key_bias": True}, "key_bias=True; expected"),
+        ({"num_hidden_layers": 24}, "depth 24, heads 6, patch 16, registers 4, gated False; exp"),
+    ):
+        with pytest.raises(UserError, match=message):
+            found(**wrong)
+
+
 def test_convnexts_of_transformers(tmp_path):
     for kind in ("convnext", "convnextv2"):
         spec = described(tmp_path, {"model_type": kind}, CONVNEXT, f"huggingface_{kind}")

@@ -29,6 +29,7 @@ _SCHEMES = {
         "timm_resnet_v2",
         "timm_efficientnet_lite",
         "timm_vit",
+        "timm_dinov3",
         "timm_convnext",
     ),
     "transformers": (
@@ -164,14 +165,13 @@ def _unit_scale(model: Model) -> tuple[list[float], list[float]]:
 
 def _timm_config(model: Model, network: Pretrained, architecture: str) -> dict[str, Any]:
     p = model.preprocessing
-    is_vit = isinstance(network.model, vit.VisionTransformer)
     pool = timm_names.global_pool(network.spec.backbone)
     mean, std = _unit_scale(model)
     squash = p.geometry == "whole"
     return {
         "architecture": architecture,
         "num_classes": len(model.classes),
-        **({"model_args": {"img_size": p.size}, "global_pool": pool} if is_vit else {}),
+        **({"model_args": {"img_size": p.size}, "global_pool": pool} if pool != "avg" else {}),
         "pretrained_cfg": {
             "input_size": [3, p.size, p.size],
             "interpolation": p.interpolation,

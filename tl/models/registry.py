@@ -8,12 +8,12 @@ the contract.
 from typing import Any
 
 from tl.errors import UserError, nearest
-from tl.models import convnext, efficientnet_lite, resnet, resnet_v2, vit
+from tl.models import convnext, dinov3, efficientnet_lite, resnet, resnet_v2, vit
 from tl.models.backbone import Backbone, Network
 
 _BACKBONES = {
     backbone.name: backbone
-    for family in (resnet, resnet_v2, efficientnet_lite, vit, convnext)
+    for family in (resnet, resnet_v2, efficientnet_lite, vit, dinov3, convnext)
     for backbone in family.BACKBONES
 }
 

@@ -144,10 +144,19 @@ def fit_positions(
 
 
 class Attention(nn.Module):
-    """Multi-head attention; queries, keys and values are one dense layer."""
+    """Multi-head attention; queries, keys and values are one dense layer.
+
+    Attributes:
+      heads: number of heads.
+      dense: makes a dense layer.
+      qkv: makes that of queries, keys and values; None for `dense`.
+      turned: what becomes of queries and of keys `[N, T, heads, D / heads]`; None if they stay.
+    """
 
     heads: int
     dense: Any
+    qkv: Any = None
+    turned: Callable[[jax.Array], jax.Array] | None = None
 
     @nn.compact
     def __call__(
@@ -155,8 +164,10 @@ class Attention(nn.Module):
     ) -> Float[Array, "n s d"]:
         """Maps `[N, T, D]` to the same shape, or to that of the tokens that ask, `[N, S, D]`."""
         tokens = x if asking is None else jnp.concatenate([asking, x], axis=1)
-        qkv = self.dense(3 * x.shape[-1], name="qkv")(tokens)
+        qkv = (self.qkv or self.dense)(3 * x.shape[-1], name="qkv")(tokens)
         q, k, v = jnp.moveaxis(qkv.reshape(*tokens.shape[:2], 3, self.heads, -1), 2, 0)
+        if self.turned:
+            q, k = self.turned(q), self.turned(k)
         if asking is not None:  # they see the others, and not themselves
             q, k, v = q[:, : asking.shape[1]], k[:, asking.shape[1] :], v[:, asking.shape[1] :]
         with jax.numpy_dtype_promotion("standard"):  # which it relies on in bfloat16

@@ -246,6 +246,24 @@ def _vit() -> Iterator[WeightSpec]:
         )
 
 
+def _dinov3() -> Iterator[WeightSpec]:
+    for name in registry.names():
+        if not name.endswith("_dinov3"):
+            continue
+        yield WeightSpec(
+            name=f"{name}.lvd1689m",
+            backbone=name,
+            source=HubFile(f"timm/{name}.lvd1689m"),
+            scheme="timm_dinov3",
+            # timm 1.0.31, models/eva.py.
+            preprocessing=Preprocessing(256, 1.0, interpolation="bicubic"),
+            licence="dinov3-license",
+            num_classes=0,
+            notes="Meta's licence has terms of its own: "
+            "https://ai.meta.com/resources/models-and-libraries/dinov3-license/",
+        )
+
+
 def _clip() -> Iterator[WeightSpec]:
     for row in _rows(tables.TIMM_CLIP):
         patch, tag, size, crop, mode, top1, top5, classes, activation, licence = row
@@ -323,6 +341,7 @@ _SETS = [
         _microsoft,
         _keras,
         _vit,
+        _dinov3,
         _clip,
         _convnext,
     )

@@ -160,7 +160,7 @@ def _build(
     dtype: Any,
 ) -> tuple[WeightSpec, Network, dict[str, Any]]:
     tensors = _without_cls_position(spec, tensors)
-    spec = _with_grid(spec, tensors)
+    spec = _with_biases(_with_grid(spec, tensors), tensors)
     tensors = _with_last_norm(spec, _without_projection(spec, tensors))
     found = identify.head_classes(tensors, spec.scheme)
     if spec.classes and found != len(spec.classes):
@@ -256,6 +256,17 @@ def _with_grid(spec: WeightSpec, tensors: Mapping[str, np.ndarray]) -> WeightSpe
     if grid == arguments["grid"]:
         return spec
     return dataclasses.replace(spec, model_args={**spec.model_args, "grid": grid})
+
+
+def _with_biases(spec: WeightSpec, tensors: Mapping[str, np.ndarray]) -> WeightSpec:
+    """Returns the set with the biases of queries and values that a DINOv3's file has, or not."""
+    if not hasattr(registry.get(spec.backbone).module, "qkv_bias"):
+        return spec
+    name = naming.source_name(spec.scheme, "block1/attn/qkv", "query_bias")
+    others = {k: v for k, v in spec.model_args.items() if k != "qkv_bias"}
+    biased = name in naming.canonical(spec.scheme, tensors)
+    model_args = {**others, "qkv_bias": True} if biased else others
+    return dataclasses.replace(spec, model_args=model_args)
 
 
 def _check_classes(found: int, wanted: int | None) -> None:

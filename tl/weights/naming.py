@@ -10,7 +10,7 @@ from typing import Any
 
 from tl.errors import UserError, nearest
 from tl.weights.prefixes import PREFIXES
-from tl.weights.schemes import convnext, efficientnet_lite, resnet, resnet_v2, vit
+from tl.weights.schemes import convnext, dinov3, efficientnet_lite, resnet, resnet_v2, vit
 from tl.weights.schemes.scheme import COUNTER, Scheme
 from tl.weights.schemes.unknown import EXPECTED, OTHER_NETWORKS
 
@@ -19,6 +19,7 @@ SCHEMES: dict[str, Scheme] = {
     **resnet.SCHEMES,
     **resnet_v2.SCHEMES,
     **efficientnet_lite.SCHEMES,
+    **dinov3.SCHEMES,  # before that of other vision transformers, whose names are among its own
     **vit.SCHEMES,
     **convnext.SCHEMES,
 }
@@ -147,6 +148,8 @@ def detect(names: Iterable[str]) -> str:
       UserError: the names belong to another network, or to none that is known.
     """
     names = list(names)
+    if set(landmarks("timm_dinov3")) <= set(names):
+        return "timm_dinov3"  # a tensor of which tells BEiT and EVA
     for pattern, network in OTHER_NETWORKS:
         if any(map(pattern.fullmatch, names)):
             raise UserError(f"it holds {network}; {EXPECTED}")

@@ -51,6 +51,12 @@ _NETWORKS: dict[str, tuple[str, Mapping[str, Any]]] = {
         f"vit_base_patch16_siglip_{pixels}": ("vit_base_patch16_siglip", {})
         for pixels in (224, 256, 384, 512)
     },
+    **{
+        f"{name}{ending}": (name, arguments)
+        for name in registry.names()
+        if name.endswith("_dinov3")
+        for ending, arguments in (("", {}), ("_qkvb", {"qkv_bias": True}))
+    },
 }
 OTHER_ARITHMETIC = (
     "has the tensors of another network and other arithmetic: it filters where it strides; it is "
@@ -84,6 +90,8 @@ def network(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     backbone, model_args = _NETWORKS[architecture]
     pool = global_pool(backbone)
     arguments = {**_ARGUMENTS, "global_pool": pool}
+    if backbone.endswith("_dinov3") and config.get("num_classes") == 0:
+        arguments["global_pool"] = None  # timm's default is `avg`; without a head it is for none
     for argument, value in {
         "global_pool": config.get("global_pool") or pool,
         **config.get("model_args", {}),

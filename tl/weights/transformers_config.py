@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tl.errors import UserError
-from tl.models import registry
+from tl.models import dinov3, registry
 from tl.models.backbone import Backbone
 from tl.models.convnext import ConvNeXt
 from tl.weights.spec import Preprocessing
@@ -14,8 +14,16 @@ from tl.weights.spec import Preprocessing
 RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # as Pillow numbers them
 # Processors that resize the shorter side or the whole image, and then crop the centre, with how
 # they interpolate unless told. ConvNext's is not here: versions of transformers differ.
-_PLAIN = {"ViT": 2, "Bit": 3, "CLIP": 3, "MobileNetV1": 2, "MobileNetV2": 2, "Siglip": 3}
-_UNCROPPED = ("ViT", "Siglip")  # unless `do_center_crop` says so
+_PLAIN = {
+    "ViT": 2,
+    "Bit": 3,
+    "CLIP": 3,
+    "MobileNetV1": 2,
+    "MobileNetV2": 2,
+    "Siglip": 3,
+    "DINOv3ViT": 2,
+}
+_UNCROPPED = ("ViT", "Siglip", "DINOv3ViT")  # unless `do_center_crop` says so
 _CONVNEXT_WHOLE = 384  # from this size on transformers' ConvNextImageProcessor does not crop
 
 
@@ -80,6 +88,24 @@ def _vit(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     epsilon = _norm_epsilon(config, backbone, 1e-12 if kind == "vit" else 1e-6)
     # With registers transformers resizes as timm does.
     return backbone.name, {**epsilon, **({} if registers else {"resize": "plain"})}
+
+
+def _dinov3(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    config = {"hidden_size": 384, "num_attention_heads": 6, **config}
+    gated = config.get("use_gated_mlp", False)
+    backbone = _vision_transformer(
+        config,
+        config["model_type"],
+        {"patch": 16, "registers": config.get("num_register_tokens", 0), "gated": gated},
+        {
+            "intermediate_size": 4 * config["hidden_size"],
+            "hidden_act": "silu" if gated else "gelu",
+            "rope_theta": dinov3.LONGEST_PERIOD,
+            **dict.fromkeys(("query_bias", "value_bias", "proj_bias", "mlp_bias"), True),
+            "key_bias": False,
+        },
+    )
+    return backbone.name, dict(_norm_epsilon(config, backbone, 1e-5))
 
 
 # Activations of CLIP's relatives, to their names here.
@@ -200,6 +226,7 @@ _KINDS = {
     "vit": _vit,
     "dinov2": _vit,
     "dinov2_with_registers": _vit,
+    "dinov3_vit": _dinov3,
     "clip": _of_images_and_texts,
     "clip_vision_model": _of_images_and_texts,
     "siglip": _of_images_and_texts,
@@ -216,7 +243,7 @@ def preprocessing(processor: Mapping[str, Any]) -> Preprocessing:
     kind = kind.removesuffix("FeatureExtractor")
     size = processor["size"]
     if isinstance(size, int):
-        square = kind in ("ViT", "Siglip")
+        square = kind in _UNCROPPED
         size = {"height": size, "width": size} if square else {"shortest_edge": size}
     shorter = size.get("shortest_edge", 0)
     whole = size.get("height", 0) if size.get("height") == size.get("width") else 0

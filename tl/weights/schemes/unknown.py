@@ -4,7 +4,7 @@ import re
 
 EXPECTED = (
     "expected a ResNet, ResNeXt, Wide ResNet, ResNet-D, ResNet-v2, EfficientNet-Lite, ConvNeXt or "
-    "Vision Transformer (ViT, DeiT, MAE, DINO, DINOv2, CLIP, SigLIP)"
+    "Vision Transformer (ViT, DeiT, MAE, DINO, DINOv2, DINOv3, CLIP, SigLIP)"
 )
 # Pattern of one of the names, whatever stands before it, and what to call the network. The first
 # ones have names like a plain ResNet's or EfficientNet's and other arithmetic.
@@ -37,8 +37,9 @@ OTHER_NETWORKS = tuple(
         (r"layers\.0\.blocks\.0\.attn\..*|features\.1\.0\.attn\..*", "a Swin Transformer"),
         (
             r"blocks\.0\.(gamma_1|attn\.(q_bias|q_proj\.weight|relative_position.*|rope.*))",
-            "a BEiT, EVA or DINOv3",
+            "a BEiT or EVA",
         ),
+        (r"storage_tokens", "a DINOv3 of its authors' names, where timm's and others' are read"),
         (r"dist_token|(embeddings\.)?distillation_token", "a distilled DeiT, which has two heads"),
         (
             r"resblocks\.0\.attn\..*",

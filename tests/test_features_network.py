@@ -7,13 +7,16 @@ import pytest
 
 from experiments.benchmark.synthetic import random_network
 from tests.lowered import operations
+from tests.networks import random_variables
 from tests.toy import PLAIN, RESNET, SIZE, NoiseSource, Source, pretrained, resnet, toy
 from tl import devices
 from tl.data import transforms
 from tl.errors import UserError
 from tl.features import network as endpoints
-from tl.features.network import Extraction, compute_rows, pool, widths
+from tl.features.network import Extraction, compute_rows, feature_function, pool, widths
+from tl.models import vit
 from tl.models.resnet import ResNet
+from tl.weights.spec import Preprocessing
 
 SLOW = pytest.mark.slow
 # (backbone, convolutions, of which depthwise) -> (platform, dtype) by default.
@@ -60,7 +63,7 @@ def test_flat_endpoints_stay_as_they_are_in_float32():
     [
         (
             {"pooling": "avg"},
-            "^extract.pooling: expected 'mean', .*, 'gridN', 'cls' or 'cls_mean', got 'avg'",
+            "^extract.pooling: expected 'mean', .*, 'gridN', 'cls' or 'cls_mean', or .*, got 'avg'",
         ),
         ({"pooling": "grid0"}, "got 'grid0'"),
         ({"pooling": "grid"}, "got 'grid'"),
@@ -104,6 +107,40 @@ def test_the_class_token_and_its_patches():
     np.testing.assert_array_equal(pool(tokens, "cls_mean", 2), [[0.0, 1.0, 7.0, 8.0]])
     np.testing.assert_array_equal(pool(tokens, "mean", 2), [[7.0, 8.0]])
     np.testing.assert_array_equal(pool(tokens[:, 0], "cls_mean"), [[0.0, 1.0]])  # a vector
+
+
+def test_tokens_of_any_block_with_the_last_normalisation_as_dinov2s_probes_take_them():
+    model = vit.VisionTransformer(8, 2, 2, patch=4, grid=2, num_classes=0, registers=1)
+    variables = random_variables(model, size=8)
+    preprocessing, names = Preprocessing(8), ("block1", "block2", "pooled")
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    leading = (("block1", 2), ("block2", 2))
+
+    def features(pooling):
+        function = feature_function(
+            model, preprocessing, lambda x, _: x, names, pooling, None, leading, vit.normed
+        )
+        return jax.jit(function)(variables, images)
+
+    found, plain = features("normed_cls_mean"), features("none")
+    np.testing.assert_allclose(found["block2"][:, :8], plain["pooled"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(found["pooled"], plain["pooled"])  # a vector stays
+    norm = variables["params"]["pooled"]["norm"]
+    tokens = np.asarray(plain["block1"]).reshape(2, 6, 8)
+    tokens = (tokens - tokens.mean(-1, keepdims=True)) / np.sqrt(
+        tokens.var(-1, keepdims=True) + 1e-6
+    )
+    tokens = tokens * norm["scale"] + norm["bias"]
+    expected = np.concatenate([tokens[:, 0], tokens[:, 2:].mean(1)], axis=1)
+    np.testing.assert_allclose(found["block1"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_without_such_a_normalisation():
+    message = (
+        r"^extract.pooling: .* has no last normalisation .*; expected 'mean', got 'normed_mean'"
+    )
+    with pytest.raises(UserError, match=message):
+        widths(toy(), SIZE, extraction("stem", pooling="normed_mean"), Source(1))
 
 
 def test_a_map_has_no_class_token():

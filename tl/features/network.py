@@ -18,12 +18,13 @@ from tl.data.sources import Source
 from tl.data.transforms import Prepare, host_and_device
 from tl.errors import UserError, nearest
 from tl.files import Log
-from tl.models.backbone import LOGITS, Backbone, Network
+from tl.models.backbone import LOGITS, Backbone, LastNorm, Network
 from tl.models.folding import fold_batch_norm
 from tl.weights.load import Pretrained
 from tl.weights.spec import Preprocessing
 
 PIXELS = "pixels"
+NORMED = "normed_"  # before a pooling
 # On a CPU a unit of the network computes about this many pixels of its output at a time, so that
 # the output of a layer is still in the cache when the next layer reads it. Of 1,024, 2,048, ...
 # 8,192 it is the fastest for ResNet-50 at 112 and 224 px: 1.2 times as fast as the whole batch in
@@ -46,7 +47,8 @@ class Extraction:
       endpoints: names of the network's outputs; `pixels` is the source's uint8 image, flattened.
       pooling: how spatial endpoints become vectors: `mean`, `max`, `gridN` (means over an N x N
         grid of cells) or `none` (every value); of tokens also `cls` (the class token) or `cls_mean`
-        (the class token, then the mean of the patches).
+        (the class token, then the mean of the patches). With `normed_` before it, such as
+        `normed_cls`, of tokens that the network's last normalisation was applied to.
       dtype: type that the network computes in: `float32`, in full precision on every platform, or
         `bfloat16`. Features are always float32.
       batch_size: images on all devices together, rounded up to a multiple of their number.
@@ -64,10 +66,11 @@ class Extraction:
     threads: int = 4
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"mean|max|none|cls|cls_mean|grid[1-9]\d*", self.pooling):
+        known = rf"({NORMED})?(mean|max|none|cls|cls_mean|grid[1-9]\d*)"
+        if not re.fullmatch(known, self.pooling):
             raise UserError(
-                "expected 'mean', 'max', 'none', 'gridN', 'cls' or 'cls_mean', got "
-                f"{self.pooling!r}",
+                "expected 'mean', 'max', 'none', 'gridN', 'cls' or 'cls_mean', or one of them "
+                f"after {NORMED!r}, got {self.pooling!r}",
                 field="extract.pooling",
             )
         if self.dtype not in DTYPES:
@@ -111,9 +114,16 @@ def widths(
             "vary in size"
         )
     leading = leading_tokens(network.backbone)
+    pooling = extraction.pooling.removeprefix(NORMED)
+    if pooling != extraction.pooling and not network.backbone.last_norm:
+        raise UserError(
+            f"{network.backbone.name} has no last normalisation that fits its other endpoints; "
+            f"expected {pooling!r}, got {extraction.pooling!r}",
+            field="extract.pooling",
+        )
     for name in extraction.endpoints:
         spatial = name in shapes and len(shapes[name].shape) > 2
-        if extraction.pooling.startswith("cls") and spatial and name not in leading:
+        if pooling.startswith("cls") and spatial and name not in leading:
             raise UserError(
                 f"the endpoint {name!r} of {network.backbone.name} has no class token; expected "
                 f"'mean', 'max', 'none' or 'gridN', got {extraction.pooling!r}",
@@ -123,7 +133,7 @@ def widths(
     def width(name: str) -> int:
         if name == PIXELS:
             return math.prod(source.image_shape or ())
-        pooled = functools.partial(pool, pooling=extraction.pooling, leading=leading.get(name, 0))
+        pooled = functools.partial(pool, pooling=pooling, leading=leading.get(name, 0))
         return jax.eval_shape(pooled, shapes[name]).shape[-1]
 
     return {name: width(name) for name in extraction.endpoints}
@@ -281,6 +291,7 @@ def computing_function(
         extraction.pooling,
         CHUNK_PIXELS if platform == "cpu" else None,
         tuple(leading_tokens(network.backbone).items()),
+        network.backbone.last_norm,
     )
     if platform == "gpu":
         return _taking_outputs_first(function), _transpose_kernels(variables, (3, 0, 1, 2))
@@ -317,6 +328,7 @@ def feature_function(
     pooling: str,
     chunk_pixels: int | None = None,
     leading: tuple[tuple[str, int], ...] = (),
+    last_norm: LastNorm | None = None,
 ) -> Callable[[Any, Real[Array, "n h w c"]], dict[str, Float[Array, "n _"]]]:
     """Returns a pure function (variables, images `[N, H, W, 3]`) -> endpoint to `[N, D]`.
 
@@ -328,8 +340,10 @@ def feature_function(
       chunk_pixels: pixels of output that each unit of the network, from one endpoint to the next,
         computes at a time, about; None for the whole batch at once.
       leading: (endpoint, number of class and register tokens), see `pool`.
+      last_norm: of the contract, see `Backbone`; needed for a pooling that begins with NORMED.
     """
     leading_of = dict(leading)
+    pooling_of = pooling.removeprefix(NORMED)
     last = [name for name in output_shapes(model, preprocessing.size) if name in endpoints][-1:]
     stop = "" if last == ["logits"] else "".join(last)
 
@@ -358,7 +372,15 @@ def feature_function(
             outputs = model.apply(variables, x, train=False, stop=stop)
         if PIXELS in endpoints:
             outputs[PIXELS] = images.reshape(len(images), -1)
-        return {name: pool(outputs[name], pooling, leading_of.get(name, 0)) for name in endpoints}
+        if last_norm and pooling != pooling_of:
+            outputs = {
+                name: last_norm(model, variables, value) if value.ndim == 3 else value
+                for name, value in outputs.items()
+                if name in endpoints
+            }
+        return {
+            name: pool(outputs[name], pooling_of, leading_of.get(name, 0)) for name in endpoints
+        }
 
     return features
 

@@ -169,7 +169,8 @@ class Model:
             image itself.
           pooling: how an endpoint [H, W, D] becomes a vector: 'mean' or 'max' over its places,
             'gridN' for means over an N x N grid of cells, or 'none' for all values; of tokens
-            also 'cls' for the class token, 'cls_mean' for it and the mean of the patches.
+            also 'cls' for the class token, 'cls_mean' for it and the mean of the patches. After
+            'normed_', such as 'normed_cls', the network's last normalisation is applied before.
 
         Returns:
           The features of each endpoint by its name, float32 [N, D].

@@ -2,8 +2,10 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
+
+import jax
 
 from tl.errors import UserError
 
@@ -65,6 +67,10 @@ class Endpoint:
             raise ValueError(f"expected a kind of {KINDS}, got {self.kind!r}")
 
 
+# (module, variables, tokens [N, T, D]) -> the tokens, normalised as the last are before `pooled`.
+LastNorm = Callable[[Any, Any, jax.Array], jax.Array]
+
+
 @dataclasses.dataclass(frozen=True)
 class Backbone:
     """A named network.
@@ -87,6 +93,8 @@ class Backbone:
         has an entry for each patch and is not resized.
       stride: input pixels for each pixel or token of the last map; smaller images still run if
         `multiple` allows them.
+      last_norm: applies the network's last normalisation to the tokens of any endpoint; None if it
+        does not fit them.
       step_cost: time to train on an image, divided by the time to extract its features, on a CPU.
         Extraction folds batch normalisation, works in chunks and uses a device for each core. On
         two cores at 64 px EfficientNet-Lite0 extracts 2,700 images a second and trains on 225.
@@ -102,6 +110,7 @@ class Backbone:
     multiple: int = 1
     any_size: bool = True
     stride: int = 32
+    last_norm: LastNorm | None = None
     step_cost: float = 6.0
 
     @property

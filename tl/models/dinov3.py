@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Float32
 
 from tl.models.backbone import FINAL, Backbone, Endpoint
 from tl.models.layers import LayerNorm, Train, check_images, compute_endpoints, head
-from tl.models.vit import ACTIVATIONS, Attention, EncoderBlock, Final, LayerScale, Mlp
+from tl.models.vit import ACTIVATIONS, Attention, EncoderBlock, Final, LayerScale, Mlp, normed
 
 LONGEST_PERIOD = 100.0  # of the angles, where the image is 2 wide
 
@@ -241,6 +241,7 @@ def _dinov3(name: str, width: int, gated: bool = False) -> Backbone:
         batch_stats=False,
         multiple=patch,
         stride=patch,
+        last_norm=normed,
         step_cost=3.0,
     )
 

@@ -228,6 +228,21 @@ class Final(nn.Module):
         return self.norm(name="norm")(x[:, 0])
 
 
+def normed(model: Any, variables: Any, tokens: Float[Array, "n t d"]) -> Float[Array, "n t d"]:
+    """Returns the tokens of any block, normalised as the last ones are before `pooled`.
+
+    Args:
+      model: a vision transformer whose last normalisation is `pooled/norm`.
+      variables: of it.
+      tokens: `[N, T, D]`.
+    """
+    norm: Any = LayerNorm(
+        epsilon=model.norm_epsilon, use_fast_variance=False, param_dtype=model.param_dtype
+    )
+    found: jax.Array = norm.apply({"params": variables["params"][FINAL]["norm"]}, tokens)
+    return found
+
+
 class AttentionPool(nn.Module):
     """A learned token asks the normalised tokens; to what it gets an MLP is added (SigLIP)."""
 
@@ -371,6 +386,7 @@ def _vit(name: str, width: int, schemes: tuple[str, ...], **arguments: Any) -> B
         batch_stats=False,
         multiple=patch,
         stride=patch,
+        last_norm=normed,
         step_cost=3.0,
     )
 

@@ -121,6 +121,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.loss = "softmax"
     config.train.label_smoothing = 0.0
     config.train.dropout = 0.0  # before the head
+    # Stochastic depth of vision transformers and ConvNeXt: for this share of the images what the
+    # last block adds is left out; for earlier blocks less, down to 0 for the first.
+    config.train.drop_path = 0.0
     config.train.ema_decay = 0.0  # of the averaged parameters that are evaluated; 0: no average
     # Steps between evaluations on val; 0: an epoch, or where min_steps makes the run longer, more,
     # so that there are as many evaluations as epochs.

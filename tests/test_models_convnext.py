@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.networks import random_variables
-from tl.models import registry
+from tl.models import convnext, registry
 from tl.models.convnext import ConvNeXt, ResponseNorm
 from tl.weights import convert
 
@@ -127,3 +127,13 @@ def test_a_batch_of_any_size_can_be_exported():
     variables = convert.shapes(model)
     exported = jax.export.export(jax.jit(model.apply))(variables, images)
     assert str(exported.out_avals[0].shape[0]) == "count"
+
+
+def test_stochastic_depth_grows_over_all_stages(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        convnext.DropPath, "__call__", lambda self, added: seen.append(self.rate) or added
+    )
+    model = ConvNeXt((1, 1, 3, 1), (4, 4, 4, 4), num_classes=0, drop_path=0.5)
+    jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    assert seen == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])  # and the first has 0

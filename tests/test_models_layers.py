@@ -157,3 +157,25 @@ def test_units_run_from_the_start_on_to_the_stop():
     for bounds in (("d", ""), ("", "d")):
         with pytest.raises(ValueError, match=r"among \['a', 'b', 'c'\], got 'd'"):
             outputs(1, *bounds)
+
+
+def test_stochastic_depth_leaves_out_whole_examples_and_keeps_the_mean():
+    drop = layers.DropPath(0.25)
+    x = jnp.asarray(np.random.default_rng(0).uniform(1, 2, (4000, 2, 3)), jnp.float32)
+    key = jax.random.key(0)
+    found = np.asarray(drop.apply({}, x, rngs={"dropout": key}))
+    kept = np.all(found != 0, axis=(1, 2))
+    assert np.all(found[~kept] == 0)
+    np.testing.assert_allclose(found[kept], x[kept] / 0.75, rtol=1e-6)
+    # Of 4,000 draws the standard deviation of a share of 0.75 is 0.007.
+    assert kept.mean() == pytest.approx(0.75, abs=0.03)
+    assert found.mean() == pytest.approx(float(x.mean()), rel=0.04)
+    np.testing.assert_array_equal(drop.apply({}, x, rngs={"dropout": key}), found)
+    assert np.any(drop.apply({}, x, rngs={"dropout": jax.random.key(1)}) != found)
+    np.testing.assert_array_equal(drop.apply({}, x), x)  # in evaluation
+
+
+def test_rates_of_stochastic_depth_grow_evenly():
+    assert layers.drop_rates(0.3, 4) == pytest.approx((0, 0.1, 0.2, 0.3))
+    assert layers.drop_rates(0.3, 1) == (0,)
+    assert layers.drop_rates(0.0, 12) == (0,) * 12

@@ -169,3 +169,20 @@ def test_a_batch_of_any_size_can_be_exported():
     variables = jax.eval_shape(model.init, jax.random.key(0), noise(1, 16, 16, 3))
     exported = jax.export.export(jax.jit(model.apply))(variables, images)
     assert str(exported.out_avals[0].shape[0]) == "count"
+
+
+def test_stochastic_depth_leaves_out_more_of_later_blocks():
+    model = tiny(depth=3, drop_path=0.6)
+    variables = random_variables(model, size=16)
+    images = jnp.broadcast_to(noise(1, 16, 16, 3), (500, 16, 16, 3))
+    found = jax.jit(model.apply)(variables, images, rngs={"dropout": jax.random.key(0)})
+    embed, *blocks = (np.asarray(found[name]) for name in ("embed", "block1", "block2", "block3"))
+    assert np.any(embed != blocks[0]) and np.all(blocks[0] == blocks[0][:1])  # a rate of 0
+    for before, after, rate in ((blocks[0], blocks[1], 0.3), (blocks[1], blocks[2], 0.6)):
+        neither = np.all(before == after, axis=(1, 2)).mean()  # attention nor MLP
+        assert neither == pytest.approx(rate**2, abs=0.06)  # three standard deviations
+    kinds = {value.tobytes() for value in blocks[1]}
+    assert len(kinds) == 4  # attention and MLP are left out each by itself
+    plain = jax.jit(tiny(depth=3).apply)(variables, images[:1])
+    found = jax.jit(model.apply)(variables, images[:1])
+    np.testing.assert_array_equal(found["logits"], plain["logits"])

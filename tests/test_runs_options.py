@@ -140,6 +140,7 @@ def test_cadence(fields, expected):
         ("log_every", 0, "at least 1, got 0"),
         ("label_smoothing", 1.0, r"a share in \[0, 1\), got 1.0"),
         ("dropout", -0.1, r"a share in \[0, 1\), got -0.1"),
+        ("drop_path", 1.0, r"a share in \[0, 1\), got 1.0"),
         ("ema_decay", float("nan"), r"a share in \[0, 1\), got nan"),
         ("norm_momentum", "x", r"a number in \[0, 1\), 'kornblith', or '' .*, got 'x'"),
         ("norm_momentum", "1", r"a number in \[0, 1\), .* got 1.0"),

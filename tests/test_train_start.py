@@ -134,3 +134,14 @@ def test_with_head_leaves_the_network_it_is_given_alone(network):
     assert same(split(changed.variables)[0], split(given.variables)[0])
     assert changed.variables["params"]["head"]["bias"][3] == 2.0
     assert not np.any(given.variables["params"]["head"]["kernel"])
+
+
+def test_stochastic_depth_is_for_networks_that_have_it(network):
+    message = r"^train.drop_path: \w+ has no stochastic depth, .*; expected 0, got 0.1"
+    with pytest.raises(UserError, match=message):
+        network(**{"train.drop_path": 0.1})
+
+
+def test_stochastic_depth_and_stored_outputs_exclude_each_other(network):
+    with pytest.raises(UserError, match=r"^train.cache_prefix: .* `train.drop_path` leaves out"):
+        network(**{"train.drop_path": 0.1, "train.cache_prefix": True})

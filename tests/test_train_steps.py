@@ -14,6 +14,7 @@ from tl import tree
 from tl.devices import DataParallel
 from tl.models.efficientnet_lite import EfficientNetLite
 from tl.models.resnet import ResNet
+from tl.models.vit import VisionTransformer
 from tl.results import metrics
 from tl.train import freezing
 from tl.train.losses import LOSSES
@@ -659,3 +660,19 @@ def test_the_loss_on_val_is_the_training_loss_on_labels():
     found = jax.jit(evaluate)({}, batch)["loss"]
     expected = -3 * np.log(0.5) - np.log(0.75)
     assert [float(x) for x in found] == pytest.approx([expected, 2], rel=1e-6)
+
+
+def test_stochastic_depth_comes_from_the_seed_and_the_step_alone():
+    model = VisionTransformer(
+        8, 2, 2, patch=8, grid=2, num_classes=CLASSES, drop_path=0.5, dropout=0.2
+    )
+    variables = {"batch_stats": {}} | random_variables(model, size=16)
+    state, step = step_of(variables, model=model, accumulate=2)
+    compiled, batch = jax.jit(step), image_batch()
+    first, measured = compiled(state, batch)
+    second, _ = compiled(first, batch)
+    again, _ = compiled(jax.tree.map(jnp.asarray, jax.device_get(first)), batch)  # as restored
+    for one, other in zip(jax.tree.leaves(second), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(one, other)
+    later = state.replace(step=state.step + 1)
+    assert compiled(later, batch)[1]["loss"] != measured["loss"]  # others are left out

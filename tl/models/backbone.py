@@ -26,7 +26,8 @@ class Network(Protocol):
 
     Attributes:
       num_classes: outputs of the head; 0 for no head and no `logits`.
-      dropout: share of the head's inputs to drop if `apply` is given a key `dropout`.
+      dropout: share of the head's inputs to drop if `apply` is given a key `dropout`. A network
+        with stochastic depth has `drop_path` too, see `tl.models.layers.DropPath`.
     """
 
     num_classes: int

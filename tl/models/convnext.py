@@ -5,6 +5,7 @@ normalisation (`ConvNeXt.pooled_epsilon`).
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,16 @@ from jaxtyping import Array, Float
 
 from tl.models.backbone import FINAL, Backbone, Endpoint, blocks
 from tl.models.cpu.lowering import conv
-from tl.models.layers import LayerNorm, Stage, Train, check_images, compute_endpoints, head
+from tl.models.layers import (
+    DropPath,
+    LayerNorm,
+    Stage,
+    Train,
+    check_images,
+    compute_endpoints,
+    drop_rates,
+    head,
+)
 
 RESPONSE_EPSILON = 1e-6  # added to the mean response; timm's, transformers' and the authors'
 
@@ -87,6 +97,7 @@ class ConvNeXtBlock(nn.Module):
       grn: V2: `ResponseNorm` within the MLP, in the place of layer scale.
       conv, dense, norm: make the layers.
       param_dtype: type of the parameters.
+      drop: rate of `tl.models.layers.DropPath`.
     """
 
     features: int
@@ -96,6 +107,7 @@ class ConvNeXtBlock(nn.Module):
     dense: Any
     norm: Any
     param_dtype: Any
+    drop: float = 0.0
 
     @nn.compact
     def __call__(
@@ -114,7 +126,7 @@ class ConvNeXtBlock(nn.Module):
         if not self.grn:
             small = nn.initializers.constant(1e-6)
             y *= self.param("gamma", small, (width,), self.param_dtype).astype(y.dtype)
-        return x + y
+        return x + (DropPath(self.drop, name="drop")(y) if self.drop else y)
 
 
 class Final(nn.Module):
@@ -153,6 +165,7 @@ class ConvNeXt(nn.Module):
       grn: V2, see `ConvNeXtBlock`.
       num_classes: outputs of the head; 0 for no head and no `logits`.
       dropout: see `tl.models.layers.head`.
+      drop_path: rate of the last block's `tl.models.layers.DropPath`; see `drop_rates` there.
       norm_epsilon: added to the variance in layer normalisations.
       pooled_epsilon: the same of the last one. That of transformers has 1e-12.
       dtype: compute type; the statistics of normalisations are float32 always.
@@ -164,6 +177,7 @@ class ConvNeXt(nn.Module):
     grn: bool = False
     num_classes: int = 1000
     dropout: float = 0.0
+    drop_path: float = 0.0
     norm_epsilon: float = 1e-6
     pooled_epsilon: float = 1e-6
     dtype: Any = jnp.float32
@@ -190,6 +204,7 @@ class ConvNeXt(nn.Module):
         )
         conv_of = functools.partial(_conv, **types)
         units: dict[str, Any] = {"stem": Stem(conv_of, norm, self.widths[0], name="stem")}
+        drops = iter(drop_rates(self.drop_path, sum(self.stage_sizes)))
         for i, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
             block = functools.partial(
                 ConvNeXtBlock,
@@ -200,7 +215,8 @@ class ConvNeXt(nn.Module):
                 norm=norm,
                 param_dtype=self.param_dtype,
             )
-            stage = Stage(size, 1 if i == 0 else 2, block, name=f"stage{i + 1}")
+            of_stage = tuple(itertools.islice(drops, size))
+            stage = Stage(size, 1 if i == 0 else 2, block, of_stage, name=f"stage{i + 1}")
             units[f"stage{i + 1}"] = functools.partial(stage, train=train)
         units[FINAL] = Final(functools.partial(norm, epsilon=self.pooled_epsilon), name=FINAL)
         endpoints = compute_endpoints(units, images, start, stop)

@@ -16,7 +16,14 @@ import numpy as np
 from jaxtyping import Array, Float, Float32
 
 from tl.models.backbone import FINAL, Backbone, Endpoint
-from tl.models.layers import LayerNorm, Train, check_images, compute_endpoints, head
+from tl.models.layers import (
+    LayerNorm,
+    Train,
+    check_images,
+    compute_endpoints,
+    drop_rates,
+    head,
+)
 from tl.models.vit import ACTIVATIONS, Attention, EncoderBlock, Final, LayerScale, Mlp, normed
 
 LONGEST_PERIOD = 100.0  # of the angles, where the image is 2 wide
@@ -135,6 +142,7 @@ class DINOv3(nn.Module):
         published sets are zeros, and timm leaves them out.
       num_classes: outputs of the head; 0 for no head and no `logits`.
       dropout: see `tl.models.layers.head`.
+      drop_path: as of `tl.models.vit.VisionTransformer`.
       norm_epsilon: added to the variance in layer normalisations.
       dtype: compute type; angles and the statistics of layer normalisations are float32 always.
       param_dtype: type of the parameters.
@@ -149,6 +157,7 @@ class DINOv3(nn.Module):
     qkv_bias: bool = False
     num_classes: int = 1000
     dropout: float = 0.0
+    drop_path: float = 0.0
     norm_epsilon: float = 1e-5
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -194,7 +203,12 @@ class DINOv3(nn.Module):
         )
         units: dict[str, Any] = {
             "embed": Embed(self.width, self.patch, self.registers, **types, name="embed"),
-            **{name: block(name=name) for name in _blocks(self.depth)},
+            **{
+                name: block(name=name, drop=drop)
+                for name, drop in zip(
+                    _blocks(self.depth), drop_rates(self.drop_path, self.depth), strict=True
+                )
+            },
             FINAL: Final(norm, name=FINAL),
         }
         endpoints = compute_endpoints(units, images, start, stop)

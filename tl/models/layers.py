@@ -1,6 +1,6 @@
 """Building blocks of the backbones: convolution with normalisation, stages, the head."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -80,12 +80,51 @@ def by_batch(module: nn.Module, train: Train) -> bool:
     return train if isinstance(train, bool) else "/".join(module.path) in train
 
 
+class DropPath(nn.Module):
+    """Leaves out what a block adds, for some examples, and grows it for the others.
+
+    Stochastic depth, Huang et al. 2016, arXiv:1603.09382, as in timm: the mean stays. Nothing is
+    left out unless `apply` is given a key `dropout`.
+
+    Attributes:
+      rate: share of the examples, in [0, 1).
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, added: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
+        """Maps `[N, ...]` to the same shape: zeros, or the values divided by 1 - rate."""
+        return nn.Dropout(
+            self.rate,
+            broadcast_dims=tuple(range(1, added.ndim)),
+            deterministic=not self.has_rng("dropout"),
+        )(added)
+
+
+def drop_rates(last: float, blocks: int) -> tuple[float, ...]:
+    """Returns the rate of each block's `DropPath`: 0 for the first, and evenly more up to the last.
+
+    >>> drop_rates(0.4, 3)
+    (0.0, 0.2, 0.4)
+    """
+    return tuple(last * i / max(1, blocks - 1) for i in range(blocks))
+
+
 class Stage(nn.Module):
-    """Blocks one after the other; the first one strides and widens."""
+    """Blocks one after the other; the first one strides and widens.
+
+    Attributes:
+      size: number of blocks.
+      stride: of the first.
+      block: makes one.
+      drops: rate of each block's `DropPath`; empty for blocks that have none.
+    """
 
     size: int
     stride: int
     block: Any
+    drops: Sequence[float] = ()
 
     @nn.compact
     def __call__(
@@ -94,7 +133,8 @@ class Stage(nn.Module):
         """Maps `[N, h, w, c]` to `[N, ceil(h / stride), ceil(w / stride), features]`."""
         for i in range(self.size):
             stride = self.stride if i == 0 else 1
-            x = self.block(stride=stride, name=f"block{i + 1}")(x, train)
+            drop = {"drop": self.drops[i]} if self.drops else {}
+            x = self.block(stride=stride, name=f"block{i + 1}", **drop)(x, train)
         return x
 
 

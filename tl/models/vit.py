@@ -12,7 +12,15 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tl.models.backbone import FINAL, Backbone, Endpoint
-from tl.models.layers import LayerNorm, Train, check_images, compute_endpoints, head
+from tl.models.layers import (
+    DropPath,
+    LayerNorm,
+    Train,
+    check_images,
+    compute_endpoints,
+    drop_rates,
+    head,
+)
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -201,19 +209,26 @@ class LayerScale(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Attention and an MLP, each normalised before, scaled after, and added."""
+    """Attention and an MLP, each normalised before, scaled after, and added.
+
+    Attributes:
+      attention, mlp, norm, scale: make the layers; `scale` is None for none.
+      drop: rate of `tl.models.layers.DropPath` of both.
+    """
 
     attention: Any
     mlp: Any
     norm: Any
     scale: Any = None
+    drop: float = 0.0
 
     @nn.compact
     def __call__(self, x: Float[Array, "n t d"]) -> Float[Array, "n t d"]:
         """Maps `[N, T, D]` to the same shape."""
         for number, part in ((1, self.attention(name="attn")), (2, self.mlp(name="mlp"))):
             y = part(self.norm(name=f"norm{number}")(x))
-            x = x + (self.scale(name=f"ls{number}")(y) if self.scale else y)
+            y = self.scale(name=f"ls{number}")(y) if self.scale else y
+            x = x + (DropPath(self.drop, name=f"drop{number}")(y) if self.drop else y)
         return x
 
 
@@ -280,6 +295,7 @@ class VisionTransformer(nn.Module):
       activation: of the MLPs, a key of `ACTIVATIONS`.
       num_classes: outputs of the head; 0 for no head and no `logits`.
       dropout: see `tl.models.layers.head`.
+      drop_path: rate of the last block's `tl.models.layers.DropPath`; see `drop_rates` there.
       norm_epsilon: added to the variance in layer normalisations.
       dtype: compute type; the statistics of layer normalisations are float32 always.
       param_dtype: type of the parameters.
@@ -300,6 +316,7 @@ class VisionTransformer(nn.Module):
     activation: str = "gelu"
     num_classes: int = 1000
     dropout: float = 0.0
+    drop_path: float = 0.0
     norm_epsilon: float = 1e-6
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -353,7 +370,12 @@ class VisionTransformer(nn.Module):
             pool = Final(norm, name=FINAL)
         units: dict[str, Callable[[jax.Array], jax.Array]] = {
             "embed": embed(name="embed"),
-            **{name: block(name=name) for name in _blocks(self.depth)},
+            **{
+                name: block(name=name, drop=drop)
+                for name, drop in zip(
+                    _blocks(self.depth), drop_rates(self.drop_path, self.depth), strict=True
+                )
+            },
             FINAL: pool,
         }
         endpoints = compute_endpoints(units, images, start, stop)

@@ -42,6 +42,7 @@ class Recipe:
       batch_size: examples of an update, over all devices.
       accumulate: number of parts that a batch is computed in, one after the other.
       dropout: share of the head's inputs to drop, in [0, 1).
+      drop_path: rate of the last block's stochastic depth, in [0, 1), see `tl.models.layers`.
       label_smoothing: share of a target to spread over all classes, in [0, 1).
       ema_decay: of the averaged parameters, which are then evaluated, in [0, 1); 0 for no average.
       cadence: how long the run is, and when it evaluates, saves and logs.
@@ -72,6 +73,7 @@ class Recipe:
     batch_size: int
     accumulate: int
     dropout: float
+    drop_path: float
     label_smoothing: float
     ema_decay: float
     cadence: Cadence
@@ -105,7 +107,7 @@ class Recipe:
                 raise UserError(
                     f"expected at least 1, got {getattr(self, field)}", field=f"train.{field}"
                 )
-        for field in ("dropout", "label_smoothing", "ema_decay"):
+        for field in ("dropout", "drop_path", "label_smoothing", "ema_decay"):
             if not 0 <= (value := getattr(self, field)) < 1:  # which NaN fails
                 raise UserError(f"expected a share in [0, 1), got {value}", field=f"train.{field}")
         if self.wise_ft and self.start == "random":
@@ -122,6 +124,12 @@ class Recipe:
                 f"expected a number in [0, 1), 'kornblith', or '' for the weights' own, got "
                 f"{momentum!r}",
                 field="train.norm_momentum",
+            )
+        if self.cache_prefix and self.drop_path:
+            raise UserError(
+                "it runs the frozen stages once for each image, and `train.drop_path` leaves out "
+                "other blocks each time; switch off one of the two",
+                field="train.cache_prefix",
             )
         if self.cache_prefix and (self.augmentation.active or self.mixing.active):
             raise UserError(

@@ -47,7 +47,8 @@ def initial_network(recipe: Recipe, classes: Sequence[str]) -> Pretrained:
         link=recipe.loss.link,
     )
     loaded.backbone.check_size(spec.preprocessing.size, loaded.spec.preprocessing.size)
-    model = loaded.model.clone(dropout=recipe.dropout, **_norm_arguments(recipe, loaded))
+    arguments = {**_norm_arguments(recipe, loaded), **_drop_path(recipe, loaded)}
+    model = loaded.model.clone(dropout=recipe.dropout, **arguments)
     started = dataclasses.replace(loaded, spec=spec, model=model)
     if recipe.start == "random":
         variables = jax.device_get(_initial_variables(model, recipe.seed, spec.preprocessing.size))
@@ -81,6 +82,19 @@ def _check_classes(loaded: Pretrained, classes: Sequence[str]) -> None:
             f"{named}; start with `train.head=zero`",
             field="train.head",
         )
+
+
+def _drop_path(recipe: Recipe, loaded: Pretrained) -> dict[str, float]:
+    """Returns the module's argument for stochastic depth; empty if there is none."""
+    if not recipe.drop_path:
+        return {}
+    if not hasattr(loaded.model, "drop_path"):
+        raise UserError(
+            f"{loaded.backbone.name} has no stochastic depth, vision transformers and ConvNeXt "
+            f"have it; expected 0, got {recipe.drop_path}",
+            field="train.drop_path",
+        )
+    return {"drop_path": recipe.drop_path}
 
 
 def _norm_arguments(recipe: Recipe, loaded: Pretrained) -> dict[str, float]:

@@ -40,7 +40,7 @@ def forward(
     Args:
       variables: `params`, also with the matrices of `tl.models.lora`, and `batch_stats`.
       inputs: normalised images `[N, H, W, 3]` or, with `start`, the output of that endpoint.
-      key: of the dropout before the head; with None nothing is dropped.
+      key: of the dropout before the head and of stochastic depth; with None nothing is dropped.
       model: the Flax module.
       train: modules that normalise by the batch's statistics and update the running ones.
       start: endpoint to start from, see `tl.models.resnet.ResNet`; '' for the images.

@@ -128,7 +128,13 @@ def test_a_vision_transformer_is_written_with_positions_of_its_images(vision_tra
     network = vision_transformer.network
     expected = jax.jit(network.model.apply)(network.variables, pixels)["logits"]
     for kind, config in (
-        ("timm", {"architecture": "vit_tiny_patch16_224", "model_args": {"img_size": 64}}),
+        (
+            "timm",
+            {
+                "architecture": "vit_tiny_patch16_224",
+                "model_args": {"img_size": 64, "global_pool": "token"},
+            },
+        ),
         ("transformers", {"model_type": "vit", "image_size": 64, "layer_norm_eps": 1e-6}),
     ):
         export.write(vision_transformer, kind, tmp_path / kind)
@@ -163,6 +169,37 @@ def test_other_libraries_load_a_vision_transformer(vision_transformer, tmp_path,
             found = theirs(inputs).logits.numpy()
             transformers.AutoImageProcessor.from_pretrained(tmp_path)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("vit_base_patch16_siglip.webli", {"grid": 6}),
+        ("vit_small_plus_patch16_dinov3.lvd1689m", {}),
+        ("vit_small_patch16_dinov3.lvd1689m", {"qkv_bias": True}),
+    ],
+)
+def test_timm_loads_siglip_and_dinov3(name, arguments, tmp_path):
+    timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
+    backbone, file = name.split(".")[0], tmp_path / "x.safetensors"
+    network = registry.build(backbone, num_classes=3, **arguments)
+    variables = jax.device_get(random_variables(network, size=96))
+    load.save(variables, file, registry.get(backbone).schemes[0])
+    (tmp_path / "classes.txt").write_text("cat\ndog\nemu")
+    loaded = inference.load(file, like=name, classes=str(tmp_path / "classes.txt"))
+    p = dataclasses.replace(loaded.preprocessing, size=64)
+    export.write(dataclasses.replace(loaded, preprocessing=p), "timm", tmp_path / "timm")
+    pixels = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
+    expected = jax.jit(loaded.network.model.apply)(loaded.network.variables, pixels)["logits"]
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).eval()
+    with torch.no_grad():
+        found = theirs(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    again = load_weights(str(tmp_path / "timm"))
+    assert again.backbone.name == backbone and again.spec.classes == ("cat", "dog", "emu")
+    with pytest.raises(UserError, match=f"{backbone}.* cannot be written for transformers; exp"):
+        export.write(loaded, "transformers", tmp_path / "transformers")
 
 
 @pytest.mark.parametrize("name", ["convnext_base", "convnextv2_tiny"])

@@ -171,7 +171,7 @@ def _timm_config(model: Model, network: Pretrained, architecture: str) -> dict[s
     return {
         "architecture": architecture,
         "num_classes": len(model.classes),
-        **({"model_args": {"img_size": p.size}, "global_pool": pool} if pool != "avg" else {}),
+        **(_timm_vit(pool, p.size) if pool != "avg" else {}),
         "pretrained_cfg": {
             "input_size": [3, p.size, p.size],
             "interpolation": p.interpolation,
@@ -185,6 +185,11 @@ def _timm_config(model: Model, network: Pretrained, architecture: str) -> dict[s
         },
         "tl": model.described(),
     }
+
+
+def _timm_vit(pool: str, size: int) -> dict[str, Any]:
+    # timm pools its DINOv3 by `avg` unless the arguments of the model say otherwise.
+    return {"model_args": {"img_size": size, "global_pool": pool}, "global_pool": pool}
 
 
 def _transformers_config(model: Model, network: Pretrained) -> dict[str, Any]:

@@ -10,10 +10,9 @@ import shutil
 from importlib.metadata import version
 
 import pytest
-from jaxtyping import install_import_hook
 from packaging.version import Version
 
-import tests.typechecker
+from tests import typechecker
 
 # Arguments and results of functions must be what their annotations say, array shapes too.
 CHECKED = ["tl.errors", "tl.devices", "tl.hosts", "tl.tree", "tl.fields", "tl.files"]
@@ -30,7 +29,7 @@ CHECKED += [
 CHECKED += [f"tl.results.{m}" for m in ("calibration", "compare", "confusion", "examples")]
 CHECKED += [f"tl.results.{m}" for m in ("intervals", "projection")]
 CHECKED += ["tl.advice", "tl.studies", "tl.runs.cost"]
-install_import_hook(CHECKED, f"{tests.typechecker.__name__}.check")
+typechecker.install(CHECKED)
 
 collect_ignore = ["make_golden.py"]  # a script, which changes what may be imported after it
 

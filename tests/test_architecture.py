@@ -33,6 +33,7 @@ TEXTS = {
 ACROSS = {"api", "architecture", "browser", "configs", "docs", "foreign", "multihost", "resume"}
 ACROSS |= {"gpu_features", "gpu_probes", "gpu_train"}  # what an accelerator computes
 ACROSS |= {"weights_golden", "weights_lite0", "weights_peers"}  # networks against other frameworks
+ACROSS |= {"typechecker"}  # of the tests themselves
 
 
 def imported(module: str) -> set[str]:

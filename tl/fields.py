@@ -36,7 +36,7 @@ def flat(tree: Tree) -> dict[str, Any]:
     """
     fields: dict[str, Any] = {}
     for name, value in tree.items():
-        if isinstance(value, Tree):
+        if hasattr(value, "items"):  # takes a tenth of the time of `isinstance` of a protocol
             fields |= {f"{name}.{inner}": leaf for inner, leaf in flat(value).items()}
         else:
             fields[name] = value

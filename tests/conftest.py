@@ -111,11 +111,16 @@ def _nothing_evicted():
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Puts a point in the place of every figure, for tests of what is around them."""
+    """Puts a point in the place of every figure, for tests of what is around them.
+
+    The points that t-SNE would place in one, which takes it seconds, are those of PCA.
+    """
     from tests import pages
     from tl.report import style
+    from tl.results import projection
 
     monkeypatch.setattr(style, "png", lambda draw, dark, dpi: pages.PIXEL)
+    monkeypatch.setattr(projection, "tsne", projection.pca)
 
 
 @pytest.fixture(scope="session")

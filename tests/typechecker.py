@@ -59,9 +59,13 @@ def checked(decorated):
 
 def _checker(function):
     """Returns the checked function, in which each name of an axis stands for one length."""
+    whole = functools.partial(_jaxtyped, function, typechecker=_beartype)
     if inspect.isgeneratorfunction(function):  # whose body runs after the call
-        return _jaxtyped(function, typechecker=_beartype)
-    shapes = list(_shapes(typing.get_type_hints(function, include_extras=True)))
+        return whole()
+    try:
+        shapes = list(_shapes(typing.get_type_hints(function, include_extras=True)))
+    except NameError:  # in optax.OptState, which jaxtyping leaves unchecked
+        return whole()
     if not shapes:
         return _beartype(function)
     if any("{" in shape for shape in shapes):  # of an argument, which it has to look up

@@ -1,10 +1,16 @@
 """Small networks with every variable random, batch statistics too; compiling `init` is slow."""
 
+import contextlib
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from tl.models import registry
 from tl.models.resnet import ResNet
+from tl.weights import convert
 
 
 def tiny_resnet(**arguments) -> ResNet:
@@ -31,5 +37,21 @@ def random_variables(model, seed=0, size=32):
             value = rng.normal(0, 0.2, leaf.shape)
         return jnp.asarray(value.astype(leaf.dtype))  # not a program for each shape
 
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
+    shapes = convert.shapes(model, size)
     return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+@contextlib.contextmanager
+def shallow(name: str):
+    """Within it, a vision transformer of the registry has one block, and is sooner compiled."""
+    backbone = registry.get(name)
+    last = [f"block{i + 1}" for i in range(1, backbone.arguments["depth"])]
+    one = dataclasses.replace(
+        backbone,
+        arguments={**backbone.arguments, "depth": 1},
+        outputs={key: output for key, output in backbone.outputs.items() if key not in last},
+        layers=[layer for layer in backbone.layers if layer not in last],
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._BACKBONES, name, one)
+        yield

@@ -17,11 +17,12 @@ from tl.weights.load import load as load_weights
 
 
 @pytest.fixture(scope="module")
-def photograph_probe(lite0_features, tmp_path_factory):
+def photograph_probe(network, lite0_features, tmp_path_factory):
     """The folder of a probe on the last features of photographs, and of these."""
     root = tmp_path_factory.mktemp("photographs")
     fields = photographs(root / "images", {"train": 6, "test": 3})
-    values = config(lite0_features, **{**fields, "endpoints": ("pooled",), "seeds": (0, 1)})
+    fields |= {"weights": network.name, "endpoints": ("pooled",), "seeds": (0, 1)}
+    values = config(lite0_features, **fields)
     run(probe.run, values, root / "run")
     return root / "run", root / "images"
 

@@ -36,9 +36,9 @@ def test_by_hand():
         tiny_resnet(),
         tiny_resnet(groups=2, base_width=32, deep_stem=True, pooled_shortcut=True),
         ResNetV2((1, 1), widths=(8, 16), stem_width=8, num_classes=7),
-        EfficientNetLite(num_classes=7),
+        EfficientNetLite((1, 2, 1, 1, 1, 1, 1), num_classes=7),
     ],
-    ids=["resnet", "relative", "v2", "lite0"],
+    ids=["resnet", "relative", "v2", "lite"],
 )
 def test_same_outputs(model):
     images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))

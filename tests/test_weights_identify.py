@@ -33,17 +33,18 @@ def test_timms_efficientnet_lite_may_be_of_either_padding():
         identify.identify(PATH, None, tensors)
 
 
-@pytest.mark.parametrize(
-    "backbone",
-    [
-        "resnet50",
-        "resnext50_32x4d",
-        "wide_resnet50_2",
-        "resnetv2_50x1_bit",
-        "vit_base_patch16_clip",
-    ],
-)
-def test_shapes_and_statistics_tell_networks_with_the_same_names(backbone):
+# Those of which others have the same names, and these; to trace all there are takes seconds.
+ALIKE = ("resnet50", "resnext50_32x4d", "wide_resnet50_2", "resnetv2_50x1_bit")
+ALIKE += ("vit_base_patch16_clip",)
+OTHERS = ("resnet18", "resnetv2_50", "vit_base_patch16", "vit_base_patch32_clip")
+
+
+@pytest.mark.parametrize("known", ["alike", pytest.param("all", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backbone", ALIKE)
+def test_shapes_and_statistics_tell_networks_with_the_same_names(backbone, known, monkeypatch):
+    if known == "alike":
+        few = {name: registry.get(name) for name in registry.names() if name in ALIKE + OTHERS}
+        monkeypatch.setattr(registry, "_BACKBONES", few)
     scheme = registry.get(backbone).schemes[0]
     tensors = empty(backbone, scheme)
     assert identify._backbone_of(tensors, scheme) == backbone

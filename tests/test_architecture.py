@@ -1,6 +1,7 @@
 """The rooms of the code, the arrows between them, and the habits that every file keeps."""
 
 import ast
+import functools
 import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -47,7 +48,10 @@ def imported(module: str) -> set[str]:
     return found & set(TEXTS)
 
 
-IMPORTS = {module: imported(module) for module in TEXTS}
+@functools.cache  # a worker that runs none of these tests need not parse all there is
+def imports() -> dict[str, set[str]]:
+    """Returns what each module imports."""
+    return {module: imported(module) for module in TEXTS}
 
 
 def room(module: str) -> str:
@@ -69,19 +73,19 @@ def assert_no_circle(graph: dict[str, set[str]]):
 def test_imports_point_to_lower_rooms():
     assert [
         f"{module} -> {other}"
-        for module, others in IMPORTS.items()
+        for module, others in imports().items()
         for other in sorted(others)
         if room(module) != room(other) and level(module) >= level(other)
     ] == []
 
 
 def test_no_circle_between_files():
-    assert_no_circle(IMPORTS)
+    assert_no_circle(imports())
 
 
 def test_no_circle_between_folders():
     graph: dict[str, set[str]] = {}
-    for module, others in IMPORTS.items():
+    for module, others in imports().items():
         folder = module.rpartition(".")[0]
         graph.setdefault(folder, set()).update(
             {other.rpartition(".")[0] for other in others} - {folder}

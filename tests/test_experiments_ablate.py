@@ -54,7 +54,7 @@ def start(tmp_path_factory):
         "TL_CACHE": str(root / "cache"),
         "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "XLA_FLAGS": "",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1",
     }
     flags = {
         "base.weights": weights,

@@ -26,7 +26,8 @@ def test_wilson_by_hand():
 def test_wilson_covers_about_as_often_as_it_says(share):
     count = 400
     hits = np.random.default_rng(0).binomial(count, share, size=2000)
-    ends = np.array([wilson_interval(int(k), count) for k in hits])
+    numbers, at = np.unique(hits, return_inverse=True)
+    ends = np.array([wilson_interval(int(k), count) for k in numbers])[at]
     covered = np.mean((ends[:, 0] <= share) & (share <= ends[:, 1]))
     assert covered == pytest.approx(0.95, abs=0.02)
 

@@ -46,7 +46,7 @@ class Runs:
         self.flags = {"weights": weights, **FLAGS}
         self.environment = {
             **os.environ,
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2",
             "PYTHONUNBUFFERED": "1",  # what is killed does not write out what it still holds
             "TL_CACHE": str(root / "cache"),
             "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),

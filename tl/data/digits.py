@@ -1,7 +1,9 @@
 """The embedded data set: scikit-learn's 1,797 handwritten digits of 8 x 8 pixels."""
 
+import functools
+
 import numpy as np
-from jaxtyping import Int, Int32
+from jaxtyping import Float, Int, Int32
 
 from tl.data import splits
 from tl.data.encoded import Example
@@ -10,6 +12,15 @@ from tl.errors import UserError, nearest
 # Part of the data set's definition: the run's seed does not move an image from test to train.
 _TRAIN_PER_CLASS = 100
 _SPLIT_SEED = 0
+
+
+@functools.cache  # a study opens it for every run, and its file is text
+def _all() -> tuple[Float[np.ndarray, "n 8 8"], Int32[np.ndarray, " n"]]:
+    """Returns all images, in grey levels from 0 to 16, and their labels."""
+    from sklearn import datasets  # a second to import, and only this data set needs it
+
+    bunch = datasets.load_digits()
+    return bunch.images, bunch.target.astype(np.int32)
 
 
 class Digits:
@@ -31,10 +42,7 @@ class Digits:
         Raises:
           UserError: another split.
         """
-        from sklearn import datasets  # a second to import, and only this data set needs it
-
-        bunch = datasets.load_digits()
-        labels = bunch.target.astype(np.int32)
+        images, labels = _all()
         train = splits.few_shot(labels, _TRAIN_PER_CLASS, _SPLIT_SEED)
         rows = {
             "train": train,
@@ -46,7 +54,7 @@ class Digits:
         self.split = split
         self._rows = rows[split]
         self._labels = labels[self._rows]
-        grey = np.round(bunch.images[self._rows] * (255 / 16)).astype(np.uint8)
+        grey = np.round(images[self._rows] * (255 / 16)).astype(np.uint8)
         self._images = np.repeat(grey[..., None], 3, axis=-1)
 
     def __len__(self) -> int:

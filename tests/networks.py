@@ -43,15 +43,26 @@ def random_variables(model, seed=0, size=32):
 
 @contextlib.contextmanager
 def shallow(name: str):
-    """Within it, a vision transformer of the registry has one block, and is sooner compiled."""
+    """Within it, a network of the registry has two blocks in one place, and one elsewhere.
+
+    It is sooner compiled, and has all kinds of blocks that it had.
+    """
     backbone = registry.get(name)
-    last = [f"block{i + 1}" for i in range(1, backbone.arguments["depth"])]
-    one = dataclasses.replace(
+    arguments = dict(backbone.arguments)
+    if "depth" in arguments:  # a vision transformer
+        arguments["depth"] = 2
+        kept = {"block1", "block2"}
+    else:
+        sizes = [2 if stage == 1 else 1 for stage in range(len(arguments["stage_sizes"]))]
+        arguments["stage_sizes"] = tuple(sizes)
+        kept = {f"stage{i + 1}/block{j + 1}" for i, size in enumerate(sizes) for j in range(size)}
+    left_out = {layer for layer in backbone.layers if "block" in layer} - kept
+    few = dataclasses.replace(
         backbone,
-        arguments={**backbone.arguments, "depth": 1},
-        outputs={key: output for key, output in backbone.outputs.items() if key not in last},
-        layers=[layer for layer in backbone.layers if layer not in last],
+        arguments=arguments,
+        outputs={key: output for key, output in backbone.outputs.items() if key not in left_out},
+        layers=[layer for layer in backbone.layers if layer not in left_out],
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry._BACKBONES, name, one)
+        patch.setitem(registry._BACKBONES, name, few)
         yield

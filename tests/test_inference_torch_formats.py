@@ -127,15 +127,15 @@ def positioned(folder):
 
 
 @pytest.fixture
-def one_block(tmp_path):
-    """The same with one block."""
+def two_blocks(tmp_path):
+    """The same with two blocks."""
     with shallow("vit_tiny_patch16"):
         yield positioned(tmp_path)
 
 
-def test_a_vision_transformer_is_written_with_positions_of_its_images(one_block, tmp_path):
+def test_a_vision_transformer_is_written_with_positions_of_its_images(two_blocks, tmp_path):
     pixels = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
-    network = one_block.network
+    network = two_blocks.network
     expected = jax.jit(network.model.apply)(network.variables, pixels)["logits"]
     for kind, config in (
         (
@@ -147,7 +147,7 @@ def test_a_vision_transformer_is_written_with_positions_of_its_images(one_block,
         ),
         ("transformers", {"model_type": "vit", "image_size": 64, "layer_norm_eps": 1e-6}),
     ):
-        export.write(one_block, kind, tmp_path / kind)
+        export.write(two_blocks, kind, tmp_path / kind)
         written = json.loads((tmp_path / kind / "config.json").read_text())
         assert written.items() >= config.items()
         again = load_weights(str(tmp_path / kind))
@@ -155,7 +155,7 @@ def test_a_vision_transformer_is_written_with_positions_of_its_images(one_block,
         found = jax.jit(again.model.apply)(again.variables, pixels)["logits"]
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(UserError, match="vit_tiny_patch16 cannot be written for torchvision; exp"):
-        export.write(one_block, "torchvision", tmp_path / "torchvision")
+        export.write(two_blocks, "torchvision", tmp_path / "torchvision")
 
 
 @pytest.mark.peers

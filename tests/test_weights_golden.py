@@ -81,8 +81,8 @@ def test_same_padding_fails_the_comparison(monkeypatch):
     ("case", "arguments"),
     [
         ("timm", {"stride_in": "1x1"}),
-        ("keras", {"stride_in": "3x3"}),
-        ("hf_bottleneck", {"norm_epsilon": 1e-3}),
+        pytest.param("keras", {"stride_in": "3x3"}, marks=pytest.mark.slow),
+        pytest.param("hf_bottleneck", {"norm_epsilon": 1e-3}, marks=pytest.mark.slow),
     ],
 )
 def test_another_architecture_fails_the_comparison(case, arguments):
@@ -191,19 +191,24 @@ def test_vision_transformers_equal_the_frameworks(case, size):
     ("case", "size", "arguments"),
     [
         ("timm_vit", "small", {"heads": 2}),
-        ("timm_vit", "small", {"activation": "quick_gelu"}),
-        ("timm_vit", "small", {"norm_epsilon": 1e-3}),
         ("timm_vit", "large", {"resize": "plain"}),
-        ("hf_vit", "large", {"resize": "offset"}),
-        ("hf_dinov2", "large", {"resize": "antialias"}),
         ("hf_dinov2_registers", "large", {"resize": "plain"}),
         ("hf_clip", "small", {"activation": "gelu"}),
-        ("hf_siglip", "small", {"activation": "gelu"}),
         ("timm_siglip", "small", {"norm_epsilon": 1e-3}),
-        ("timm_siglip", "large", {"resize": "plain"}),
-        ("timm_dinov3", "small", {"heads": 6}),
         ("hf_dinov3", "large", {"norm_epsilon": 1e-3}),
-        ("hf_clip", "large", {"resize": "antialias"}),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("timm_vit", "small", {"activation": "quick_gelu"}),
+                ("timm_vit", "small", {"norm_epsilon": 1e-3}),
+                ("hf_vit", "large", {"resize": "offset"}),
+                ("hf_dinov2", "large", {"resize": "antialias"}),
+                ("hf_clip", "large", {"resize": "antialias"}),
+                ("hf_siglip", "small", {"activation": "gelu"}),
+                ("timm_siglip", "large", {"resize": "plain"}),
+                ("timm_dinov3", "small", {"heads": 6}),
+            )
+        ),
     ],
 )
 def test_another_vision_transformer_fails_the_comparison(case, size, arguments):

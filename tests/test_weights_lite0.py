@@ -42,6 +42,7 @@ def logits(images):
     return np.asarray(endpoints["logits"])[: len(images)]
 
 
+@pytest.mark.slow  # tests/test_inference_model.py has it by the public door
 def test_photographs_get_their_class():
     p = network().spec.preprocessing
     crops = [transforms.host_transform(getattr(skimage.data, n)(), p) for n in PHOTOGRAPHS]

@@ -125,7 +125,7 @@ def test_twenty_long_names_leave_room_for_the_points():
 
 
 @pytest.mark.parametrize("theme", [False], indirect=True, ids=["light"])
-@pytest.mark.parametrize("count", [1, 2, 12, 13, 20, 200])
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow), 12, 13, 20, 200])
 @pytest.mark.parametrize("names", [labels.NAMES, (labels.WIDEST,)], ids=["mixed", "widest"])
 def test_no_label_is_cut(names, count):
     names = labels.names(count, names)

@@ -1,5 +1,6 @@
 """Runs a study from its plan to its plots, or says what it would cost."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,20 @@ def dry_run(plan: Plan, workdir: str | None, log: Log = print) -> None:
     log("\n" + cost.describe(plan, costs, finished))
 
 
-def run(plan: Plan, folder: Path, *, overwrite: bool = False, log: Log = print) -> list[str]:
+def run(
+    plan: Plan,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    do: Callable[..., list[str]] = work.do,
+    log: Log = print,
+) -> list[str]:
     """Does the missing runs of a study; writes `study.json`, `study.csv`, plots and the page.
 
     Args:
       plan: the study.
       folder, overwrite, log: see `tl.studies.work.do`.
+      do: that function, or another of the same arguments (`tl.studies.engines.do`).
 
     Returns:
       Names of the runs that failed.
@@ -52,7 +61,7 @@ def run(plan: Plan, folder: Path, *, overwrite: bool = False, log: Log = print) 
     begin(folder)
     try:
         try:
-            failed = work.do(plan, folder, overwrite=overwrite, log=log)
+            failed = do(plan, folder, overwrite=overwrite, log=log)
         except Stopped:
             if hosts.is_first():
                 summary.write(plan, folder)

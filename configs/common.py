@@ -58,9 +58,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.endpoints = ("pooled",)
 
     config.extract = ml_collections.ConfigDict()
-    config.extract.pooling = (
-        "mean"  # or max, none, grid2 for 2 x 2; of tokens cls, cls_mean, normed_cls
-    )
+    # Or max, none, grid2 for 2 x 2; of tokens also cls, cls_mean, normed_cls.
+    config.extract.pooling = "mean"
     config.extract.dtype = "float32"  # or bfloat16: the type of compute; features are float32
     config.extract.batch_size = 64  # over all devices
     config.extract.fold_batch_norm = True

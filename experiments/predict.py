@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError("--labels needs --workdir=FOLDER, for the score and its page")
     if LABELS.value and FEATURES.value:
         raise UserError("--features writes no classes that --labels could score; give one of them")
-    from tl import devices, hosts  # these import JAX, which a misspelt flag need not wait for
+    from tl import devices  # these import JAX, which a misspelt flag need not wait for
     from tl.data.listing import listed
     from tl.inference import model as inference
     from tl.runs import compile_cache, predict, workdir
@@ -100,7 +100,6 @@ def main(arguments: Sequence[str]) -> None:
     output = Path(OUTPUT.value).expanduser() if OUTPUT.value else None
     score = predict.Score() if LABELS.value else None
     start = time.perf_counter()
-    log = _log if hosts.is_first() else _silence
     if score:
         fields = {
             flag.name: flag.value
@@ -116,18 +115,17 @@ def main(arguments: Sequence[str]) -> None:
         output,
         overwrite=OVERWRITE.value,
         score=score,
-        log=log,
+        log=_log,
     )
     if score:
-        score.conclude(model, folder, start, log)
+        score.conclude(model, folder, start, _log)
 
 
 def _log(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    from tl import hosts
 
-
-def _silence(_: str) -> None:
-    """Of several processes the first one speaks."""
+    if hosts.is_first():
+        print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

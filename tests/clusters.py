@@ -74,7 +74,11 @@ def _slurm(number, processes, port):
 
 def end(started, seconds=300):
     """Returns (statuses, what they wrote to standard output, and to standard error)."""
-    told = [process.communicate(timeout=seconds) for process in started]
+    try:
+        told = [process.communicate(timeout=seconds) for process in started]
+    finally:
+        for process in started:
+            process.kill()
     return [p.returncode for p in started], [out for out, _ in told], [err for _, err in told]
 
 

@@ -62,6 +62,27 @@ def test_chosen_rows_keep_their_order():
     assert batch["index"].tolist() == rows and batch["label"].tolist() == [2, 0, 2, 0]
 
 
+@pytest.mark.parametrize("size", [1, 8, 9, 15, 30])
+@pytest.mark.parametrize("processes", [2, 4])
+def test_the_processes_shares_of_batches_are_the_batches(size, processes):
+    """Also where padding is all that falls to a process: its part has the shape of the others'."""
+    whole = list(loader.batches(Counting(size), 8))
+    shares = [
+        list(loader.batches(Counting(size), 8, share=(i, processes), threads=i))
+        for i in range(processes)
+    ]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        for name in ("image", "label", "index", "mask"):
+            side_by_side = np.concatenate([part[name] for part in parts])
+            np.testing.assert_array_equal(side_by_side, batch[name])
+        assert [id_ for part in parts for id_ in part["id"]] == batch["id"]
+
+
+def test_batches_that_processes_cannot_share_are_refused():
+    with pytest.raises(ValueError, match="a batch of a multiple of 3, got 8"):
+        next(loader.batches(Counting(8), 8, share=(0, 3)))
+
+
 def test_no_rows():
     assert list(loader.batches(Counting(5), 4, indices=[])) == []
 

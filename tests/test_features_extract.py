@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.toy import PLAIN, NoiseSource, Source, resnet, toy
-from tl import devices
+from tl import devices, hosts
 from tl.data import transforms
 from tl.errors import UserError
 from tl.features import extract as features
@@ -202,7 +202,7 @@ def test_killed_in_the_middle_it_resumes_at_the_missing_chunks(tmp_path):
 
 def test_processes_compute_disjoint_shares(tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(devices, "barrier", lambda name: None)
+    monkeypatch.setattr(hosts, "barrier", lambda name: None)
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     first = Counted(13)
     with pytest.raises(UserError, match=r"8 are missing, in chunks \[0, 2\]"):

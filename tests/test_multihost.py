@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slow
 SPLIT = pytest.mark.parametrize("processes", [2, 4])
 GONE = (
     "error: process {} has ended, or not answered for the seconds of --heartbeat, so this process "
-    "has ended too; what it printed there says why. The same command, on every host, goes on from "
-    "what is saved\n"
+    "has ended too; what it printed there says why. Once that is mended, the same command on every "
+    "host goes on from what is saved\n"
 )
 
 
@@ -205,6 +205,7 @@ def test_the_score_of_predictions_is_that_of_one_process(root, probed, table, tm
             table,
             "--labels",
             f"--workdir={tmp_path / str(count) / 'run'}",
+            f"--output={tmp_path / str(count)}.csv",
         ]
         ended = clusters.end(clusters.start("predict", arguments, count, cache=root / "cache"))
         assert ended[0] == [0] * count, ended

@@ -158,6 +158,10 @@ def test_import_costs_nothing():
     code = "import sys, tl; print(sorted(m for m in ('jax', 'numpy', 'flax') if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+    # A misspelt flag need not wait for JAX.
+    code = "import sys, tl.runs.cli; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_a_run_that_lacks_only_its_page_gets_it(undrawn, probed, tmp_path, monkeypatch, capsys):

@@ -106,7 +106,7 @@ def test_features(model, images, tmp_path):
 
 
 def test_features_in_a_store(model, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "FEATURE_IMAGES", 16)  # three parts, the last of 8 images
+    monkeypatch.setattr(predict, "SMALL_CHUNK_IMAGES", 16)  # three parts, the last of 8 images
     wanted, output = Wanted(features=("stem", "pooled")), tmp_path / "store"
     run(model, images, tmp_path / "f.npz", wanted)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

@@ -53,8 +53,8 @@ RPC: /xla.coordination.CoordinationService/RegisterTask
 def test_a_report_becomes_a_sentence_that_names_who_is_gone(report, named):
     assert supervisor.explain(report) == (
         f"error: {named} ended, or not answered for the seconds of --heartbeat, so this process "
-        "has ended too; what it printed there says why. The same command, on every host, goes on "
-        "from what is saved"
+        "has ended too; what it printed there says why. Once that is mended, the same command on "
+        "every host goes on from what is saved"
     )
 
 
@@ -133,9 +133,10 @@ def test_the_command_ends_as_its_child_does(code, status, error):
 
 
 def test_signals_reach_the_child():
-    process = start("signal.signal(15, lambda *_: sys.exit(7)); time.sleep(60)")
-    process.stdout.readline()
-    time.sleep(0.2)  # for the line after it
+    code = "signal.signal(15, lambda *_: sys.exit(7)); print('ready', flush=True); time.sleep(60)"
+    process = start(code)
+    while process.stdout.readline() != "ready\n":
+        assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 7
     process.communicate()

@@ -1,5 +1,7 @@
 """Starting points of a tiny network: whose backbone, which head, what of the module."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from tests import tiny
 from tl import tree
 from tl.errors import UserError
+from tl.models.vit import VisionTransformer
 from tl.runs import options
 from tl.train import start
 from tl.weights.load import load
@@ -134,6 +137,14 @@ def test_with_head_leaves_the_network_it_is_given_alone(network):
     assert same(split(changed.variables)[0], split(given.variables)[0])
     assert changed.variables["params"]["head"]["bias"][3] == 2.0
     assert not np.any(given.variables["params"]["head"]["kernel"])
+
+
+def test_stochastic_depth_reaches_networks_that_have_it(network, monkeypatch):
+    loaded = network()
+    vit = dataclasses.replace(loaded, model=VisionTransformer(8, 1, 2, num_classes=10))
+    monkeypatch.setattr(start, "load", lambda *_, **__: vit)
+    found = network(**{"train.drop_path": 0.1, "train.norm_momentum": ""})
+    assert (vit.model.drop_path, found.model.drop_path) == (0.0, 0.1)
 
 
 def test_stochastic_depth_is_for_networks_that_have_it(network):

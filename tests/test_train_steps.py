@@ -663,9 +663,7 @@ def test_the_loss_on_val_is_the_training_loss_on_labels():
 
 
 def test_stochastic_depth_comes_from_the_seed_and_the_step_alone():
-    model = VisionTransformer(
-        8, 2, 2, patch=8, grid=2, num_classes=CLASSES, drop_path=0.5, dropout=0.2
-    )
+    model = VisionTransformer(8, 2, 2, patch=8, grid=2, num_classes=CLASSES, drop_path=0.5)
     variables = {"batch_stats": {}} | random_variables(model, size=16)
     state, step = step_of(variables, model=model, accumulate=2)
     compiled, batch = jax.jit(step), image_batch()

@@ -170,7 +170,8 @@ class DataParallel:
     def over(cls, devices: Sequence[jax.Device] | None = None) -> "DataParallel":
         """Returns it for some devices; default all, of a divided CPU one a process."""
         if not devices:
-            devices = jax.devices()
+            # Each process's part of a batch lies together, as `tl.data.loader` divides it.
+            devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
             if is_cpu() and jax.config.values["jax_num_cpu_devices"] > 0:
                 processes = range(jax.process_count())
                 devices = [jax.local_devices(process_index=i)[0] for i in processes]

@@ -4,6 +4,7 @@ JAX's own service joins them, looks after them and ends all where one is gone; `
 says so in a sentence.
 """
 
+import itertools
 import time
 from collections.abc import Sequence
 from typing import TypeVar
@@ -19,8 +20,10 @@ T = TypeVar("T")
 
 HEARTBEAT_SECONDS = 60  # without a sign of life, after which a process counts as gone
 JOIN_SECONDS = 300  # for which the first to come waits for the last
-# The first to be done waits for the last, which may have pages to write.
-_SHUTDOWN_SECONDS = 7 * 24 * 3600
+# For which processes wait for each other, as at the end for one that has pages to write. JAX finds
+# out long before if one is gone.
+_LONGEST_SECONDS = 7 * 24 * 3600.0
+_barriers, _asked = itertools.count(), itertools.count()  # calls so far, equal in all processes
 # What JAX, its collectives and Orbax say where another process does not answer.
 _LOST = ("Gloo", "NCCL", "coordination service", "Connection closed", "UNAVAILABLE", "DEADLINE")
 
@@ -49,7 +52,7 @@ def join(
             process_id,
             initialization_timeout=JOIN_SECONDS,
             heartbeat_timeout_seconds=heartbeat_seconds,
-            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+            shutdown_timeout_seconds=int(_LONGEST_SECONDS),
         )
     except (ValueError, RuntimeError) as error:
         raise UserError(
@@ -76,9 +79,15 @@ def share_of_process(items: Sequence[int]) -> list[int]:
 
 
 def barrier(name: str) -> None:
-    """Waits until every process has come here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+    """Waits until every process has come here, however long that takes.
+
+    JAX's own barrier is a computation, of which a CPU gives up after half an hour.
+
+    Args:
+      name: of the place; each process comes to the same places in the same order.
+    """
+    if jax.process_count() > 1 and not meet(f"{name} {next(_barriers)}", _LONGEST_SECONDS):
+        raise RuntimeError(f"the other processes did not come to {name!r}")
 
 
 def meet(name: str, seconds: float) -> bool:
@@ -103,9 +112,10 @@ def meet(name: str, seconds: float) -> bool:
 
 
 def broadcast(number: int) -> int:
-    """Returns the number that process 0 has given."""
+    """Returns the number that process 0 gives, whenever it has one."""
     if jax.process_count() == 1:
         return number
+    barrier("broadcast")  # process 0 may take long to have a number
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
@@ -144,30 +154,29 @@ def gather_texts(texts: Sequence[str]) -> list[list[str]]:
     ]
 
 
-def stop_agreed(asked: bool, step: int) -> bool:
-    """Returns whether to stop after this step, the same answer in every process.
+def stop_agreed(asked: bool) -> bool:
+    """Returns whether to stop now; every process gets the same answer to the same call.
 
     Args:
       asked: whether this process was asked to. Where there are several, JAX's own service hears
-        of it (a preemption sends SIGTERM) and names a step that none of them has passed.
-      step: updates done.
+        of it (a preemption sends SIGTERM) and chooses a call that none of them has made yet.
     """
     if jax.process_count() == 1:
         return asked
-    return multihost_utils.reached_preemption_sync_point(step)
+    return multihost_utils.reached_preemption_sync_point(next(_asked))  # must grow, run after run
 
 
 def wait_if_lost(error: BaseException | None, heartbeat_seconds: float) -> None:
     """Waits for JAX to find out which process is gone, where an error comes from that.
 
-    JAX then ends this process. The error only says that an exchange has failed, with whom it does
-    not; so nothing follows from it unless JAX finds all processes there.
+    Such an error does not say which process is gone. JAX finds out within the heartbeat, and ends
+    this process with the name. If it finds nobody gone, the error is raised as it is.
 
     Args:
       error: that a run has raised.
       heartbeat_seconds: see `join`.
     """
-    while error:
+    while error and jax.distributed.is_initialized():
         if any(word in str(error) for word in _LOST):
             time.sleep(heartbeat_seconds + 30)
             return

@@ -54,7 +54,7 @@ def batches(
 
     Args:
       source: see `tl.data.sources.Examples`; `examples(rows)` is used where it has one.
-      batch_size: rows a batch, >= 1.
+      batch_size: rows of a batch of all processes together, >= 1, a multiple of their number.
       indices: int [n], rows of the source to take, in this order; all of them by default.
       transform: image -> image, on the host, in the loading threads; its results must share one
         shape.
@@ -75,6 +75,8 @@ def batches(
       UserError: images of several shapes, batch_size < 1, or what the source raises for an image.
     """
     _check_batch_size(batch_size)
+    if batch_size % share[1]:
+        raise ValueError(f"expected a batch of a multiple of {share[1]}, got {batch_size}")
     rows = np.arange(len(source)) if indices is None else np.asarray(indices, np.int64)
     rows = rows[epoch_order(len(rows), shuffle_seed, epoch)]
     if transform is None:

@@ -114,7 +114,8 @@ def _fingerprint(
     arguments = {
         field.name: str(getattr(module, field.name))
         for field in dataclasses.fields(module)
-        if field.name not in ("parent", "name", "dtype")  # `extraction.dtype` replaces the module's
+        # `extraction.dtype` replaces the module's, and nothing is dropped.
+        if field.name not in ("parent", "name", "dtype", "dropout", "drop_path")
     }
     return fingerprint(
         weights={

@@ -117,7 +117,7 @@ def widths(
     pooling = extraction.pooling.removeprefix(NORMED)
     if pooling != extraction.pooling and not network.backbone.last_norm:
         raise UserError(
-            f"{network.backbone.name} has no last normalisation that fits its other endpoints; "
+            f"{network.backbone.name} has no last normalisation of tokens; "
             f"expected {pooling!r}, got {extraction.pooling!r}",
             field="extract.pooling",
         )

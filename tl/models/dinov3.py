@@ -24,9 +24,18 @@ from tl.models.layers import (
     drop_rates,
     head,
 )
-from tl.models.vit import ACTIVATIONS, Attention, EncoderBlock, Final, LayerScale, Mlp, normed
+from tl.models.vit import (
+    ACTIVATIONS,
+    Attention,
+    EncoderBlock,
+    Final,
+    LayerScale,
+    Mlp,
+    blocks,
+    normed,
+)
 
-LONGEST_PERIOD = 100.0  # of the angles, where the image is 2 wide
+PERIOD_BASE = 100.0  # of the angles; see `angles`
 
 
 def angles(rows: int, columns: int, width: int) -> Float32[np.ndarray, "p f"]:
@@ -41,9 +50,9 @@ def angles(rows: int, columns: int, width: int) -> Float32[np.ndarray, "p f"]:
 
     Returns:
       float32 `[rows * columns, width / 2]`: those of the height, then those of the width, each 2 pi
-      times the place over the periods 1 ... 100, which grow evenly in their logarithm.
+      times the place over a period, `100 ** (4 i / width)` for i = 0 ... width / 4 - 1.
     """
-    periods = LONGEST_PERIOD ** (np.arange(width // 4) / (width // 4))
+    periods = PERIOD_BASE ** (np.arange(width // 4) / (width // 4))
     y, x = (2 * (np.arange(n) + 0.5) / n - 1 for n in (rows, columns))
     places = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2, 1)
     return (2 * np.pi * places / periods).reshape(rows * columns, -1).astype(np.float32)
@@ -206,7 +215,7 @@ class DINOv3(nn.Module):
             **{
                 name: block(name=name, drop=drop)
                 for name, drop in zip(
-                    _blocks(self.depth), drop_rates(self.drop_path, self.depth), strict=True
+                    blocks(self.depth), drop_rates(self.drop_path, self.depth), strict=True
                 )
             },
             FINAL: Final(norm, name=FINAL),
@@ -228,10 +237,6 @@ class DINOv3(nn.Module):
         return side, side
 
 
-def _blocks(depth: int) -> list[str]:
-    return [f"block{i + 1}" for i in range(depth)]
-
-
 def _dinov3(name: str, width: int, gated: bool = False) -> Backbone:
     depth, patch, registers = 12, 16, 4
     tokens = Endpoint(width, "tokens", leading=1 + registers)
@@ -247,10 +252,10 @@ def _dinov3(name: str, width: int, gated: bool = False) -> Backbone:
             "gated": gated,
         },
         outputs={
-            **dict.fromkeys(["embed", *_blocks(depth)], tokens),
+            **dict.fromkeys(["embed", *blocks(depth)], tokens),
             FINAL: Endpoint(width, "vector"),
         },
-        layers=("embed", *_blocks(depth), FINAL, "head"),
+        layers=("embed", *blocks(depth), FINAL, "head"),
         schemes=("timm_dinov3", "huggingface_dinov3_vit"),
         batch_stats=False,
         multiple=patch,

@@ -373,7 +373,7 @@ class VisionTransformer(nn.Module):
             **{
                 name: block(name=name, drop=drop)
                 for name, drop in zip(
-                    _blocks(self.depth), drop_rates(self.drop_path, self.depth), strict=True
+                    blocks(self.depth), drop_rates(self.drop_path, self.depth), strict=True
                 )
             },
             FINAL: pool,
@@ -384,7 +384,8 @@ class VisionTransformer(nn.Module):
         return endpoints
 
 
-def _blocks(depth: int) -> list[str]:
+def blocks(depth: int) -> list[str]:
+    """Returns the names of the blocks."""
     return [f"block{i + 1}" for i in range(depth)]
 
 
@@ -400,10 +401,10 @@ def _vit(name: str, width: int, schemes: tuple[str, ...], **arguments: Any) -> B
         module=VisionTransformer,
         arguments=arguments,
         outputs={
-            **dict.fromkeys(["embed", *_blocks(depth)], tokens),
+            **dict.fromkeys(["embed", *blocks(depth)], tokens),
             FINAL: Endpoint(width, "vector"),
         },
-        layers=("embed", *_blocks(depth), FINAL, "head"),
+        layers=("embed", *blocks(depth), FINAL, "head"),
         schemes=schemes,
         batch_stats=False,
         multiple=patch,

@@ -121,7 +121,7 @@ def _several_hosts() -> bool:
     """Returns whether this command joins other hosts.
 
     Raises:
-      UserError: only some of the flags that name a cluster.
+      UserError: no --workdir; only some of the flags that name a cluster, or with odd values.
     """
     if not set(CLUSTER_FLAGS) <= set(flags.FLAGS):
         return False
@@ -152,7 +152,7 @@ def start_run(*, resumable: bool = False) -> tuple[ml_collections.ConfigDict, Pa
     Raises:
       UserError: --multihost without --workdir; or see `tl.runs.workdir.start`.
     """
-    from tl import devices  # import JAX, which a misspelt flag need not wait for
+    from tl import devices, hosts  # import JAX, which a misspelt flag need not wait for
     from tl.runs import compile_cache
     from tl.weights.fetch import cache_root
 
@@ -160,7 +160,9 @@ def start_run(*, resumable: bool = False) -> tuple[ml_collections.ConfigDict, Pa
     devices.divide_cpu()
     join_hosts()
     asked = Path(values.workdir or "").expanduser()
-    if values.workdir and not values.overwrite and workdir.lacks_page(values.config, asked):
+    lacking = bool(values.workdir) and not values.overwrite
+    lacking = lacking and workdir.lacks_page(values.config, asked)
+    if hosts.broadcast(int(lacking)):  # process 0 makes it, and the others must not look later
         from tl.runs import outcome
 
         print(f"{asked} holds this run, finished but for its page")
@@ -294,7 +296,7 @@ def _fail(error: object) -> NoReturn:
 
 
 def _crash() -> NoReturn:
-    """Ends as the exception that is being handled asks for, with its traceback."""
+    """Raises the exception being handled; of several processes, shows it and ends at once."""
     if not supervisor.is_child():
         raise
     traceback.print_exc()

@@ -33,7 +33,9 @@ from tl.runs.workdir import begin
 # Images of one part of the output, which is what a kill can lose. Between two parts the devices
 # wait for the first images of the next.
 CHUNK_IMAGES = 8192
-FEATURE_IMAGES = 1024  # of features, which are held in memory for a whole part
+# The same of features, which are held in memory for a whole part, and of what several processes
+# divide.
+SMALL_CHUNK_IMAGES = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,11 +141,11 @@ def run(
 
     Raises:
       UserError: an output that cannot be written or is there; no such endpoint; a model without a
-        head, asked for classes; several processes, and neither a file nor a score.
+        head, asked for classes; several processes without a file.
     """
     extraction = _extraction(model, wanted)
     process, processes = hosts.process_share()
-    if processes > 1 and not output and not score:
+    if processes > 1 and not output:
         raise UserError("several processes write parts of a file: give --output=FILE")
     done, found, failed, began = 0, 0, 0, time.perf_counter()
     made_by = _identity(model, wanted)
@@ -152,7 +154,7 @@ def run(
         if output:
             writer = held.enter_context(_Output(output, made_by, wanted, overwrite))
         batch_size = model.extraction.batch_size
-        size = FEATURE_IMAGES if wanted.features or processes > 1 else CHUNK_IMAGES
+        size = SMALL_CHUNK_IMAGES if wanted.features or processes > 1 else CHUNK_IMAGES
         size = max(1, size // batch_size) * batch_size
         chunks = _chunks(listed, size)
         first = next(chunks)
@@ -334,7 +336,7 @@ class _Output:
             raise UserError(f"{path} is a folder and no feature store, so it is not replaced")
 
     def _take_up(self) -> None:
-        """Finds the parts that an earlier process has written."""
+        """Keeps the parts of an earlier command, or removes those of another prediction."""
         made_by = self._folder / "made_by.json"
         others = [file for file in self._folder.iterdir() if file.name[0] != "."]
         if others and read_json(made_by) != self._made_by:

@@ -4,6 +4,7 @@ Where a process of a run is gone, JAX ends the others from C++: by SIGABRT, afte
 stack, at a moment when no Python is run. So it takes a second process to say what has happened.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -12,8 +13,6 @@ import sys
 import threading
 from collections.abc import Iterable
 from typing import BinaryIO, NoReturn
-
-from tl import hosts
 
 _VARIABLE = "TL_SUPERVISED"  # set for the child: the descriptor that ends with its parent
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -81,8 +80,9 @@ def forward(lines: Iterable[bytes], to: BinaryIO) -> bytes:
         if held or _REPORT.match(line):
             held += line
         elif not _CHATTER.match(line):
-            to.write(line)
-            to.flush()
+            with contextlib.suppress(BrokenPipeError):  # the reader, such as head, has seen enough
+                to.write(line)
+                to.flush()
     return held
 
 
@@ -93,6 +93,8 @@ def explain(report: str) -> str:
     elif "Failed to send RPC to coordination service" in report or "Service/Heartbeat" in report:
         gone = ["0"]  # with whom the others register and exchange signs of life
     elif "Service/RegisterTask" in report:
+        from tl import hosts  # imports JAX, which the parent does without
+
         return (
             "error: the other processes of this run did not come within "
             f"{hosts.JOIN_SECONDS} s; start the same command on every host, each with its own "
@@ -103,6 +105,6 @@ def explain(report: str) -> str:
     named = f"process {gone[0]} has" if len(gone) == 1 else f"processes {', '.join(gone)} have"
     return (
         f"error: {named} ended, or not answered for the seconds of --heartbeat, so this process "
-        "has ended too; what it printed there says why. The same command, on every host, goes on "
-        "from what is saved"
+        "has ended too; what it printed there says why. Once that is mended, the same command on "
+        "every host goes on from what is saved"
     )

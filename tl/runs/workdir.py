@@ -104,6 +104,7 @@ def start(
             files.write_json(path / ENVIRONMENT, described[1])
             files.write_json(path / CONFIG, described[0])
 
+        hosts.barrier("start")  # every process has seen what is there
         if not goes_on and any((path / name).exists() for name in (RESULT, CHECKPOINTS)):
             _check_weights(path, config)
             _waiting[path.resolve()] = write

@@ -66,6 +66,8 @@ def do(plan: Plan, folder: Path, *, overwrite: bool = False, log: Log = print) -
             else:
                 _follow(plan, folder)
         except (KeyboardInterrupt, Stopped) as stop:
+            if isinstance(stop, KeyboardInterrupt) and hosts.process_share()[1] > 1:
+                raise  # the others know nothing of it
             status = (
                 stop.status if isinstance(stop, Stopped) else 128 + (sent or [signal.SIGINT])[0]
             )
@@ -115,7 +117,7 @@ def _follow(plan: Plan, folder: Path) -> None:
             _do_together(plan.runs[number], folder, bool(replaced), lambda _: None)
         except (Stopped, _OutOfStep):
             raise
-        except Exception:  # process 0 has it too, and writes it down
+        except Exception:  # what process 0 has counts, and is written down
             continue
 
 
@@ -123,8 +125,8 @@ def _do_together(run: Run, folder: Path, replaced: bool, log: Log) -> dict[str, 
     """Does a run with the joined processes, and returns its result when all of them are done.
 
     Raises:
-      _OutOfStep: it has failed here, and not everywhere.
-      Exception: of any kind, which every process has had.
+      _OutOfStep: it has failed here, and the others did not come to its end.
+      Exception: of any kind, that the run has raised here.
     """
     path, end = study_folder.place(folder, run), f"end of {run.name}"
     try:
@@ -142,7 +144,7 @@ def _do_together(run: Run, folder: Path, replaced: bool, log: Log) -> dict[str, 
         raise
     finally:
         workdir.leave(path)
-    hosts.meet(end, _PAGE_WAIT_SECONDS)
+    hosts.meet(end, _PAGE_WAIT_SECONDS)  # in vain where another one has failed, which then ends all
     return result
 
 

@@ -169,7 +169,7 @@ def train(session: Session, state: TrainState, progress: Progress, began: float)
                 save=save,
                 record=record,
                 show=lambda loss: bar.update(batch_size, loss),
-                interrupted=lambda step: hosts.stop_agreed(request.sent is not None, step),
+                interrupted=lambda _: hosts.stop_agreed(request.sent is not None),
             )
         except Interrupted as interrupted:
             sent = request.sent or signal.SIGTERM

@@ -100,7 +100,7 @@ def _dinov3(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         {
             "intermediate_size": 4 * config["hidden_size"],
             "hidden_act": "silu" if gated else "gelu",
-            "rope_theta": dinov3.LONGEST_PERIOD,
+            "rope_theta": dinov3.PERIOD_BASE,
             **dict.fromkeys(("query_bias", "value_bias", "proj_bias", "mlp_bias"), True),
             "key_bias": False,
         },

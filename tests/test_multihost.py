@@ -281,7 +281,7 @@ KILLS = [(signal.SIGKILL, 0), (signal.SIGKILL, 1), (signal.SIGSTOP, 0), (signal.
 def test_a_process_that_is_gone_ends_the_others_and_another_number_goes_on(
     root, tmp_path, sent, number
 ):
-    fields = {**FINETUNE, "train.batch_size": 12, "train.steps": 600, "train.eval_every": 10}
+    fields = {**FINETUNE, "train.batch_size": 12, "train.steps": 150, "train.eval_every": 10}
     started = start(root, "finetune", tmp_path, 3, **fields)
     while tiny.last_step(tmp_path / "run") < 25 and all(p.poll() is None for p in started):
         time.sleep(0.05)
@@ -301,7 +301,7 @@ def test_a_process_that_is_gone_ends_the_others_and_another_number_goes_on(
     out = run(root, "finetune", tmp_path, 2, **fields)
     assert "going on after step" in out
     steps = [r["step"] for r in tiny.records(tmp_path / "run") if "train/loss" in r]
-    assert steps == list(range(1, 601))
+    assert steps == list(range(1, 151))
 
 
 def test_a_signal_to_one_process_stops_both_and_one_alone_goes_on(root, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.predictions import predictions
-from tl import devices
+from tl import hosts
 from tl.errors import UserError
 from tl.results import evidence
 from tl.results.examples import load_examples, save_examples, telling_examples
@@ -64,7 +64,7 @@ def test_of_several_processes_the_first_writes(tmp_path, monkeypatch):
     projection = Projection(np.arange(4), np.zeros((4, 1)), np.zeros(1), "pooled")
     for process in (1, 0):
         assert not list(tmp_path.iterdir())
-        monkeypatch.setattr(devices, "process_share", lambda process=process: (process, 2))
+        monkeypatch.setattr(hosts, "is_first", lambda process=process: process == 0)
         evidence.write(tmp_path, predictions(), projection, image)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"predictions.npz", "features.npz", "examples.json", "examples"}

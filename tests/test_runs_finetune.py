@@ -90,7 +90,7 @@ def stopped(config, tmp_path_factory):
 
 def test_a_whole_run_compiles_each_step_once(trained, compiled):
     steps = {name: n for name, n in compiled.items() if "_step" in name or "first_state" in name}
-    assert steps == {"jit(first_state)": 1, "jit(train_step)": 1, "jit(eval_step)": 1}
+    assert steps == {"jit(first_state)": 1, "jit(train_step)": 1, "jit(labelled_eval_step)": 1}
 
 
 def kept(path, step=None):

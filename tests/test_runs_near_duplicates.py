@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from tests.predictions import predictions
-from tl import devices
+from tl import hosts
 from tl.data import splits
 from tl.runs import near_duplicates
 from tl.runs.parts import Division, divide_for_probe
@@ -93,10 +93,10 @@ def test_a_val_split_of_its_own_and_pictures(tmp_path, monkeypatch):
     assert found.result["pairs"][-1]["split"] == "val"
     (tmp_path / "examples").mkdir()
     images = {"train": Images(20), "val": Images(40), "test": Images(60)}
-    monkeypatch.setattr(devices, "process_share", lambda: (1, 2))
+    monkeypatch.setattr(hosts, "is_first", lambda: False)
     found.save_pictures(tmp_path, images, image)
     assert not list((tmp_path / "examples").iterdir())
-    monkeypatch.setattr(devices, "process_share", lambda: (0, 2))
+    monkeypatch.setattr(hosts, "is_first", lambda: True)
     found.save_pictures(tmp_path, images, image)
     colours = {}
     for pair in found.result["pairs"]:

@@ -135,13 +135,11 @@ class Evaluator:
             prepare=self.inputs.prepare_eval,
             loss=self.loss,
         )
-        return self.parallel.compile(
-            lambda variables, batch: {
-                **step(variables, batch),
-                "label": batch["label"],
-                "mask": batch["mask"],
-            }
-        )
+
+        def labelled_eval_step(variables: Tree, batch: Mapping[str, jax.Array]) -> dict[str, Any]:
+            return {**step(variables, batch), "label": batch["label"], "mask": batch["mask"]}
+
+        return self.parallel.compile(labelled_eval_step)
 
     @functools.cached_property
     def _pool(self) -> Step:

@@ -103,7 +103,7 @@ def test_no_cluster_is_one_message(monkeypatch):
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
     with pytest.raises(UserError, match=r"--multihost expected a cluster that JAX knows .* Slurm"):
-        hosts.join()
+        hosts.join("", None, None, 60)
 
 
 JOINED = """

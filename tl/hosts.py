@@ -7,7 +7,6 @@ says so in a sentence.
 import itertools
 import time
 from collections.abc import Sequence
-from typing import TypeVar
 
 import jax
 import numpy as np
@@ -16,9 +15,6 @@ from jaxtyping import Shaped
 
 from tl.errors import UserError
 
-T = TypeVar("T")
-
-HEARTBEAT_SECONDS = 60  # without a sign of life, after which a process counts as gone
 JOIN_SECONDS = 300  # for which the first to come waits for the last
 # For which processes wait for each other, as at the end for one that has pages to write. JAX finds
 # out long before if one is gone.
@@ -29,10 +25,10 @@ _LOST = ("Gloo", "NCCL", "coordination service", "Connection closed", "UNAVAILAB
 
 
 def join(
-    coordinator: str = "",
-    num_processes: int | None = None,
-    process_id: int | None = None,
-    heartbeat_seconds: int = HEARTBEAT_SECONDS,
+    coordinator: str,
+    num_processes: int | None,
+    process_id: int | None,
+    heartbeat_seconds: int,
 ) -> None:
     """Joins the other processes of this run; to be called before JAX is used.
 

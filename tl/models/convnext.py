@@ -199,7 +199,6 @@ class ConvNeXt(nn.Module):
         norm = functools.partial(
             LayerNorm,
             epsilon=self.norm_epsilon,
-            use_fast_variance=False,  # which would be the difference of two large numbers
             param_dtype=self.param_dtype,
         )
         conv_of = functools.partial(_conv, **types)

@@ -20,9 +20,6 @@ from tl.models.layers import (
     LayerNorm,
     Train,
     check_images,
-    compute_endpoints,
-    drop_rates,
-    head,
 )
 from tl.models.vit import (
     ACTIVATIONS,
@@ -32,6 +29,7 @@ from tl.models.vit import (
     LayerScale,
     Mlp,
     blocks,
+    encode,
     normed,
 )
 
@@ -189,7 +187,6 @@ class DINOv3(nn.Module):
         norm = functools.partial(
             LayerNorm,
             epsilon=self.norm_epsilon,
-            use_fast_variance=False,  # which would be the difference of two large numbers
             param_dtype=self.param_dtype,
         )
         dense = functools.partial(nn.Dense, **types)
@@ -210,20 +207,8 @@ class DINOv3(nn.Module):
             norm,
             functools.partial(LayerScale, self.param_dtype),
         )
-        units: dict[str, Any] = {
-            "embed": Embed(self.width, self.patch, self.registers, **types, name="embed"),
-            **{
-                name: block(name=name, drop=drop)
-                for name, drop in zip(
-                    blocks(self.depth), drop_rates(self.drop_path, self.depth), strict=True
-                )
-            },
-            FINAL: Final(norm, name=FINAL),
-        }
-        endpoints = compute_endpoints(units, images, start, stop)
-        if self.num_classes and not stop:
-            endpoints["logits"] = head(self, endpoints.get(FINAL, images))
-        return endpoints
+        embed = Embed(self.width, self.patch, self.registers, **types, name="embed")
+        return encode(self, embed, block, Final(norm, name=FINAL), images, start, stop)
 
     def _grid(self, x: jax.Array) -> tuple[int, int]:
         """Returns rows and columns of the patches of images, or of tokens of square images."""

@@ -141,6 +141,8 @@ class Stage(nn.Module):
 class LayerNorm(nn.LayerNorm):
     """Flax's, computed in float32 from input of any type, which the output has again."""
 
+    use_fast_variance: bool = False  # which would be the difference of two large numbers
+
     @nn.compact
     def __call__(self, x: Float[Array, "... d"], **options: Any) -> Float[Array, "... d"]:
         """Maps `[..., D]` to the same shape and type."""

@@ -251,9 +251,7 @@ def normed(model: Any, variables: Any, tokens: Float[Array, "n t d"]) -> Float[A
       variables: of it.
       tokens: `[N, T, D]`.
     """
-    norm: Any = LayerNorm(
-        epsilon=model.norm_epsilon, use_fast_variance=False, param_dtype=model.param_dtype
-    )
+    norm: Any = LayerNorm(epsilon=model.norm_epsilon, param_dtype=model.param_dtype)
     found: jax.Array = norm.apply({"params": variables["params"][FINAL]["norm"]}, tokens)
     return found
 
@@ -342,7 +340,6 @@ class VisionTransformer(nn.Module):
         norm = functools.partial(
             LayerNorm,
             epsilon=self.norm_epsilon,
-            use_fast_variance=False,  # which would be the difference of two large numbers
             param_dtype=self.param_dtype,
         )
         dense = functools.partial(nn.Dense, **types)
@@ -368,20 +365,40 @@ class VisionTransformer(nn.Module):
             pool = AttentionPool(attention, mlp, norm, self.param_dtype, name=FINAL)
         else:
             pool = Final(norm, name=FINAL)
-        units: dict[str, Callable[[jax.Array], jax.Array]] = {
-            "embed": embed(name="embed"),
-            **{
-                name: block(name=name, drop=drop)
-                for name, drop in zip(
-                    blocks(self.depth), drop_rates(self.drop_path, self.depth), strict=True
-                )
-            },
-            FINAL: pool,
-        }
-        endpoints = compute_endpoints(units, images, start, stop)
-        if self.num_classes and not stop:
-            endpoints["logits"] = head(self, endpoints.get(FINAL, images))
-        return endpoints
+        return encode(self, embed(name="embed"), block, pool, images, start, stop)
+
+
+def encode(
+    model: Any,
+    embed: Callable[[jax.Array], jax.Array],
+    block: Callable[..., Callable[[jax.Array], jax.Array]],
+    pool: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    start: str,
+    stop: str,
+) -> dict[str, jax.Array]:
+    """Returns the endpoints of a vision transformer, whose parts are given.
+
+    Args:
+      model: the module, whose `__call__` this is; it has `depth`, `drop_path` and `num_classes`.
+      embed: images to tokens.
+      block: makes a block of a `name` and a rate `drop`.
+      pool: tokens to `pooled`.
+      images, start, stop: of `__call__`.
+    """
+    rates = drop_rates(model.drop_path, model.depth)
+    units: dict[str, Callable[[jax.Array], jax.Array]] = {
+        "embed": embed,
+        **{
+            name: block(name=name, drop=rate)
+            for name, rate in zip(blocks(model.depth), rates, strict=True)
+        },
+        FINAL: pool,
+    }
+    endpoints = compute_endpoints(units, images, start, stop)
+    if model.num_classes and not stop:
+        endpoints["logits"] = head(model, endpoints.get(FINAL, images))
+    return endpoints
 
 
 def blocks(depth: int) -> list[str]:

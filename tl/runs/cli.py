@@ -160,8 +160,8 @@ def start_run(*, resumable: bool = False) -> tuple[ml_collections.ConfigDict, Pa
     devices.divide_cpu()
     join_hosts()
     asked = Path(values.workdir or "").expanduser()
-    lacking = bool(values.workdir) and not values.overwrite
-    lacking = lacking and workdir.lacks_page(values.config, asked)
+    replaced = not values.workdir or values.overwrite
+    lacking = not replaced and workdir.lacks_page(values.config, asked)
     if hosts.broadcast(int(lacking)):  # process 0 makes it, and the others must not look later
         from tl.runs import outcome
 

@@ -116,11 +116,7 @@ def do(
             for line in lines:
                 log(line)
     except KeyboardInterrupt:
-        raise Stopped(
-            f"stopped with {len(chosen) - len(left())} of {len(chosen)} runs finished; the same "
-            f"command with --workdir={folder} goes on from there",
-            130,
-        ) from None
+        raise work.stopped(chosen, folder, 130) from None
     return [run.name for run in left()]
 
 

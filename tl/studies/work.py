@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +71,18 @@ def do(plan: Plan, folder: Path, *, overwrite: bool = False, log: Log = print) -
             status = (
                 stop.status if isinstance(stop, Stopped) else 128 + (sent or [signal.SIGINT])[0]
             )
-            done = sum(study_folder.standing(folder, run).status == "done" for run in todo)
-            raise Stopped(
-                f"stopped with {done} of {len(todo)} runs finished; the same command with "
-                f"--workdir={folder} goes on from there",
-                status,
-            ) from None
+            raise stopped(todo, folder, status) from None
     return [run.name for run in todo if study_folder.standing(folder, run).status == "failed"]
+
+
+def stopped(runs: Sequence[Run], folder: Path, status: int) -> Stopped:
+    """Returns what to raise where some runs of a study in a folder are stopped, with a status."""
+    done = sum(study_folder.standing(folder, run).status == "done" for run in runs)
+    return Stopped(
+        f"stopped with {done} of {len(runs)} runs finished; the same command with "
+        f"--workdir={folder} goes on from there",
+        status,
+    )
 
 
 def extraction_lock(run: Run) -> str:

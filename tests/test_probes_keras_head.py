@@ -70,6 +70,7 @@ def test_dropout_keeps_the_expected_input():
         x,
         labels,
         jax.random.key(0),
+        count=32,
         learning_rate=1.0,
         dropout=0.3,
         batch_size=32,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tl.errors import UserError
-from tl.probes import knn
+from tl.probes import device_rows, knn
 
 
 def test_votes_by_hand():
@@ -24,15 +24,18 @@ def test_votes_by_hand():
         np.testing.assert_allclose(fits[k, 0.5].logits(query), [np.log(shares + 1e-6)], rtol=1e-4)
 
 
-@pytest.mark.parametrize("elements", [1, 100, 1 << 24])
-def test_one_chunked_pass_gives_every_head(monkeypatch, elements):
+@pytest.mark.parametrize(("elements", "queries_at_once"), [(1, 3), (100, 4), (1 << 20, 1024)])
+def test_one_chunked_pass_gives_every_head(monkeypatch, elements, queries_at_once):
     rng = np.random.default_rng(0)
-    x, queries = rng.normal(size=(37, 5)), rng.normal(size=(11, 5))
-    fits = list(knn.fit_path(x, rng.integers(0, 4, 37), 4, (1, 7), (0.07, 1.0)))
+    x, queries, labels = rng.normal(size=(37, 5)), rng.normal(size=(11, 5)), rng.integers(0, 4, 37)
+    fits = list(knn.fit_path(x, labels, 4, (1, 7), (0.07, 1.0)))
     alone = [fit.head.logits(queries) for fit in fits]
-    monkeypatch.setattr(knn, "_CHUNK_ELEMENTS", elements)
-    for a, b in zip(alone, knn.path_logits(fits, queries), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5)
+    monkeypatch.setattr(knn, "_QUERIES", queries_at_once)
+    monkeypatch.setattr(knn, "CHUNK_ROWS", 5)
+    monkeypatch.setattr(device_rows, "_CPU_CHUNK_ELEMENTS", elements)
+    again = list(knn.fit_path(x, labels, 4, (1, 7), (0.07, 1.0)))
+    for a, chunks in zip(alone, knn.path_logits(again, queries), strict=True):
+        np.testing.assert_allclose(a, np.concatenate(list(chunks)), rtol=1e-5)
 
 
 def test_equals_sklearn():

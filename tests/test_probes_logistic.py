@@ -1,10 +1,11 @@
+import jax
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from tl.errors import UserError
-from tl.probes import logistic
+from tl.probes import device_rows, logistic, rows
 
 
 def problem(n=120, d=30, classes=10, seed=0):
@@ -120,7 +121,8 @@ def test_path_is_descending_unique_and_independent_of_the_grid():
 def test_padding_changes_nothing(monkeypatch):
     x, labels = problem(70, 9, 3)
     padded = list(logistic.fit_path(x, labels, 3, [1.0, 1e-3]))
-    monkeypatch.setattr(logistic, "_bucket", lambda size: size)
+    monkeypatch.setattr(logistic, "bucket", lambda size: size)
+    monkeypatch.setattr(device_rows, "bucket", lambda size: size)
     exact = list(logistic.fit_path(x, labels, 3, [1.0, 1e-3]))
     for a, b in zip(padded, exact):
         np.testing.assert_allclose(a.head.logits(x), b.head.logits(x), atol=2e-3)
@@ -154,3 +156,49 @@ def test_mistakes_are_named(l2s, labels, value, match):
     x = np.array([[0.0, 1.0], [1.0, value], [2.0, 3.0]], np.float32)
     with pytest.raises(UserError, match=match):
         list(logistic.fit_path(x, np.array(labels), 3, l2s))
+
+
+@pytest.fixture
+def divided(monkeypatch):
+    """Divides small problems as if they were large, into several chunks of each of 8 devices."""
+    monkeypatch.setattr(device_rows, "_FEW", 0)
+    monkeypatch.setattr(device_rows, "_CPU_CHUNK_ELEMENTS", 1 << 12)
+    monkeypatch.setattr(logistic, "_MANY", 0)
+    monkeypatch.setattr(rows, "CHUNK_ELEMENTS", 700)
+
+
+@pytest.mark.parametrize("shape", [(1500, 30), (40, 90)], ids=["N>D", "N<D"])
+def test_devices_and_chunks_change_nothing(shape, divided):
+    x, labels = problem(*shape, 4)
+    for fit in logistic.fit_path(x, labels, 4, [1e-4, 1e-2, 1.0]):
+        assert_equals_sklearn(fit, x, labels, 4)
+
+
+def test_rows_on_disk_equal_rows_in_memory(divided):
+    x, labels = problem(900, 20, 4)
+    on_disk = rows.View(lambda numbers: x[numbers], np.arange(900), 20)
+    for a, b in zip(*(logistic.fit_path(of, labels, 4, [1e-3, 1.0]) for of in (x, on_disk))):
+        np.testing.assert_array_equal(a.head.kernel, b.head.kernel)
+        assert a.objective == b.objective
+
+
+def test_an_iteration_evaluates_about_once():
+    x, labels = problem(400, 20, 4)
+    evaluations = 0
+
+    def count():
+        nonlocal evaluations
+        evaluations += 1
+
+    def sums(*arguments):
+        jax.debug.callback(count)
+        return plain(*arguments)
+
+    plain = logistic._sums
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logistic, "_sums", sums)
+        jax.clear_caches()
+        (fit,) = logistic.fit_path(x, labels, 4, [1e3])  # two strengths above it are stepped on
+    jax.clear_caches()
+    assert fit.iterations + 1 <= evaluations
+    assert evaluations <= 3 + 1.5 * fit.iterations, (evaluations, fit.iterations)

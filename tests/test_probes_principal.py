@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from tl.errors import UserError
-from tl.probes import principal
-from tl.probes.principal import principal_axes
+from tl.probes import rows
+from tl.probes.principal import moments
+from tl.probes.principal import principal_axes as decomposed
 
 
 def features(n, d):
@@ -12,6 +13,10 @@ def features(n, d):
     x = rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) * np.logspace(-2, 2, d) + 5
     x[:, -1] = 7
     return x.astype(np.float32)
+
+
+def principal_axes(x):
+    return decomposed(x, moments(x, np.zeros(len(x), int), 1))
 
 
 def test_two_features_by_hand():
@@ -25,14 +30,13 @@ def test_two_features_by_hand():
 @pytest.mark.parametrize("elements", [7, 1 << 24])
 @pytest.mark.parametrize("shape", [(50, 6), (6, 50)], ids=["N>D", "N<D"])
 def test_coordinates_have_the_second_moments_they_promise(shape, elements, monkeypatch):
-    monkeypatch.setattr(principal, "_CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(rows, "CHUNK_ELEMENTS", elements)
     x = features(*shape)
     basis = principal_axes(x)
     rank = min(shape[0] - 1, shape[1] - 1)  # the mean takes one, the constant feature another
     assert basis.axes.shape == (shape[1], rank)
     np.testing.assert_allclose(basis.axes.T @ basis.axes, np.eye(rank), atol=1e-9)
-    coordinates = np.zeros((len(x), rank), np.float32)
-    basis.coordinates(x, out=coordinates)
+    coordinates = basis.coordinates(x)
     moments = coordinates.T @ coordinates / len(x)
     np.testing.assert_allclose(moments, np.diag(basis.variance), atol=1e-4)
     assert basis.scale[-1] == 1 and not basis.axes[-1].any()  # the constant feature
@@ -46,20 +50,29 @@ def test_a_head_on_coordinates_is_one_on_features():
     basis = principal_axes(x)
     rng = np.random.default_rng(1)
     weights, bias = rng.normal(size=(len(basis.variance), 3)), rng.normal(size=3)
-    coordinates = np.zeros((len(x), len(weights)), np.float32)
-    basis.coordinates(x, out=coordinates)
+    coordinates = basis.coordinates(x)
     expected = coordinates @ weights + bias
     np.testing.assert_allclose(basis.head(weights, bias).logits(x), expected, atol=1e-3)
 
 
-def test_correlation_is_the_mean_of_coordinate_times_target():
-    x, targets = features(30, 4), np.random.default_rng(2).normal(size=(30, 2))
-    basis = principal_axes(x)
-    coordinates = np.zeros((len(x), len(basis.variance)), np.float32)
-    basis.coordinates(x, out=coordinates)
-    np.testing.assert_allclose(
-        basis.correlation(x, targets), coordinates.T @ targets / len(x), atol=1e-5
-    )
+@pytest.mark.parametrize("shape", [(30, 4), (4, 30)], ids=["N>D", "N<D"])
+def test_sums_of_each_class_are_of_standardised_features(shape, monkeypatch):
+    monkeypatch.setattr(rows, "CHUNK_ELEMENTS", 13)
+    x, labels = features(*shape), np.array([2, 0, 2, 5] * (shape[0] // 4) + [2] * (shape[0] % 4))
+    found = moments(x, labels, 7)
+    z = (x - x.mean(axis=0, dtype=np.float64)) / np.where(np.ptp(x, 0) > 0, x.std(0, np.float64), 1)
+    expected = np.array([z[labels == c].sum(axis=0) for c in range(7)])
+    np.testing.assert_allclose(found.class_sums, expected, atol=1e-6)
+    if found.gram is not None:
+        np.testing.assert_allclose(found.gram, z.T @ z, atol=1e-6)
+
+
+def test_far_means_cost_no_digits_and_later_rows_may_be_far_from_the_first():
+    x = np.random.default_rng(0).normal(size=(5000, 2)) * 1e-3 + [1e4, -1e4]
+    x[2000:] += 7
+    found = moments(x, np.zeros(5000, int), 1)
+    np.testing.assert_allclose(found.mean, x.mean(axis=0), rtol=1e-14)
+    np.testing.assert_allclose(found.scale, x.std(axis=0), rtol=1e-9)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

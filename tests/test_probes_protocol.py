@@ -246,7 +246,7 @@ class Told:
 
 def test_cross_validation_chooses_on_what_every_fold_holds_out_together():
     held = np.array([[1, 0, 0, 1, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 1]], bool)
-    held_out = HeldOut(lambda endpoint: np.arange(2)[:, None], np.array([0, 0]), 2)
+    held_out = HeldOut(lambda endpoint: np.arange(2.0)[:, None], np.array([0, 0]), 2)
     solver = Nearest()
     labels = np.array([0, 1, 0, 1, 1])
     result = run(

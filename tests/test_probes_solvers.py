@@ -3,7 +3,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from tl.probes.heads import Fit, Linear
-from tl.probes.solvers import SOLVERS, Head, Knn, Logistic, Ridge, Rows
+from tl.probes.rows import Rows
+from tl.probes.solvers import SOLVERS, Head, Knn, Logistic, Ridge
 
 FIELDS = {
     "l2": (1.0, 0.1),

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Shaped
 
 from tl.errors import UserError, nearest
 
@@ -167,14 +168,22 @@ class DataParallel:
     mesh: Mesh
 
     @classmethod
-    def over(cls, devices: Sequence[jax.Device] | None = None) -> "DataParallel":
-        """Returns it for some devices; default all, of a divided CPU one a process."""
+    def over(
+        cls, devices: Sequence[jax.Device] | None = None, *, local: bool = False
+    ) -> "DataParallel":
+        """Returns it for some devices.
+
+        Args:
+          devices: default all, of a divided CPU one a process.
+          local: of the default only those of this process.
+        """
         if not devices:
+            processes = [jax.process_index()] if local else range(jax.process_count())
             # Each process's part of a batch lies together, as `tl.data.loader` divides it.
-            devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+            of_each = [jax.local_devices(process_index=i) for i in processes]
             if is_cpu() and jax.config.values["jax_num_cpu_devices"] > 0:
-                processes = range(jax.process_count())
-                devices = [jax.local_devices(process_index=i)[0] for i in processes]
+                of_each = [of_process[:1] for of_process in of_each]
+            devices = [device for of_process in of_each for device in of_process]
         return cls(Mesh(np.array(devices), ("data",)))
 
     @property
@@ -197,13 +206,15 @@ class DataParallel:
         Args:
           batch: has image, label and mask; anything else stays behind.
         """
-        return {
-            name: jax.make_array_from_process_local_data(self._divided, batch[name])
-            for name in ("image", "label", "mask")
-        }
+        return {name: self.divide(batch[name]) for name in ("image", "label", "mask")}
+
+    def divide(self, rows: Shaped[np.ndarray, "n ..."]) -> jax.Array:
+        """Starts sending this process's rows, as many for each of its devices."""
+        return jax.make_array_from_process_local_data(self.divided, rows)
 
     @property
-    def _divided(self) -> NamedSharding:
+    def divided(self) -> NamedSharding:
+        """Divided along the first axis."""
         return NamedSharding(self.mesh, PartitionSpec("data"))
 
     def compile(self, function: Callable[[Any, Any], Any], *, donate: bool = False) -> Callable:
@@ -215,7 +226,7 @@ class DataParallel:
         """
         return jax.jit(
             function,
-            in_shardings=(self.replicated, self._divided),
+            in_shardings=(self.replicated, self.divided),
             out_shardings=self.replicated,
             donate_argnums=(0,) if donate else (),
         )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import Shaped
+from jaxtyping import Float64, Shaped
 
 from tl.errors import UserError
 
@@ -19,6 +19,7 @@ JOIN_SECONDS = 300  # for which the first to come waits for the last
 # For which processes wait for each other, as at the end for one that has pages to write. JAX finds
 # out long before if one is gone.
 _LONGEST_SECONDS = 7 * 24 * 3600.0
+_BLOCK = 1 << 20  # numbers that are summed over processes at a time
 _barriers, _asked = itertools.count(), itertools.count()  # calls so far, equal in all processes
 # What JAX, its collectives and Orbax say where another process does not answer.
 _LOST = ("Gloo", "NCCL", "coordination service", "Connection closed", "UNAVAILABLE", "DEADLINE")
@@ -132,6 +133,30 @@ def gather(rows: Shaped[np.ndarray, "n ..."]) -> list[Shaped[np.ndarray, "_ ..."
         np.frombuffer(part.tobytes(), rows.dtype).reshape(sent.shape)[:count]
         for part, count in zip(received, counts)
     ]
+
+
+def total(values: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
+    """Returns the sum over all processes of their values, of one shape, in every process."""
+    if jax.process_count() == 1:
+        return values
+    flat = values.ravel()  # by block, for each process's block comes to every process
+    blocks = np.split(flat, range(_BLOCK, flat.size, _BLOCK))
+    return np.concatenate([np.sum(gather(b), axis=0) for b in blocks]).reshape(values.shape)
+
+
+def from_first(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    """Returns the values of process 0; the others give any of the same shape and type."""
+    if jax.process_count() == 1:
+        return values
+    sent = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
+    received = multihost_utils.broadcast_one_to_all(sent)
+    return np.frombuffer(received.tobytes(), values.dtype).reshape(values.shape)
+
+
+def part_of_process(length: int) -> slice:
+    """Returns the rows, one after the other, of `length` that fall to this process."""
+    number, count = process_share()
+    return slice(number * length // count, (number + 1) * length // count)
 
 
 def all_of(flag: bool) -> bool:

@@ -12,6 +12,7 @@ from tl.advice.rule import best_probe
 from tl.advice.sample import Sample, stratified_order
 from tl.models.backbone import FINAL
 from tl.probes import solvers
+from tl.probes.rows import Rows
 from tl.probes.transferability import h_score, logme
 from tl.results import metrics
 
@@ -206,8 +207,9 @@ def _probe(
         end = 0
         for rows, held in zip(rows_of_folds, sample.held, strict=True):
             start, end = end, end + held.sum()
-            train = solvers.Rows(x[rows], sample.labels[rows])
-            for fit, logits in SOLVER.search(train, x[held], num_classes):
+            train = Rows(x[rows], sample.labels[rows])
+            for fit, chunks in SOLVER.search(train, x[held], num_classes):
+                logits = np.concatenate(list(chunks))
                 at = L2S.index(fit.setting["l2"]), subset, slice(start, end)
                 correct[at] = metrics.correct(logits, sample.labels[held])
                 own = np.arange(end - start), sample.labels[held]
@@ -219,7 +221,7 @@ def _neighbours(x: Float[np.ndarray, "n d"], sample: Sample, num_classes: int) -
     """Returns the accuracy of nearest neighbours on held-out rows."""
     hits = []
     for held in sample.held:
-        train = solvers.Rows(x[~held], sample.labels[~held])
-        ((_, logits),) = KNN.search(train, x[held], num_classes)
-        hits.append(metrics.correct(logits, sample.labels[held]))
+        train = Rows(x[~held], sample.labels[~held])
+        ((_, chunks),) = KNN.search(train, x[held], num_classes)
+        hits.append(metrics.correct(np.concatenate(list(chunks)), sample.labels[held]))
     return float(np.concatenate(hits).mean())

@@ -201,6 +201,20 @@ class FeatureStore:
                 pending.result()
             self._arrays["labels"][rows].write(labels).result()
 
+    def width(self, endpoint: str) -> int:
+        """Returns the number of features D of an endpoint, or of several joined by '+'.
+
+        Raises:
+          UserError: there is no such endpoint.
+        """
+        names = endpoint.split("+")
+        for name in names:
+            if name not in self.widths:
+                raise UserError(
+                    f"the feature store has no endpoint {name!r}{nearest(name, self.widths)}"
+                )
+        return sum(self.widths[name] for name in names)
+
     def read(
         self, endpoint: str, rows: Int[np.ndarray, " n"] | None = None
     ) -> Float32[np.ndarray, "n d"]:
@@ -214,16 +228,11 @@ class FeatureStore:
           UserError: there is no such endpoint or row, or the files are damaged (chunks have
             checksums).
         """
-        names = endpoint.split("+")
-        for name in names:
-            if name not in self.widths:
-                raise UserError(
-                    f"the feature store has no endpoint {name!r}{nearest(name, self.widths)}"
-                )
+        names, width = endpoint.split("+"), self.width(endpoint)
         if rows is not None:
             rows = self._row_numbers(rows)
         count = self.num_rows if rows is None else len(rows)
-        result = np.empty((count, sum(self.widths[name] for name in names)), np.float32)
+        result = np.empty((count, width), np.float32)
         columns = np.split(result, np.cumsum([self.widths[name] for name in names])[:-1], axis=1)
         with _disk("read", self.path):
             for name, column in zip(names, columns):

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -418,9 +417,7 @@ def classifier(probe: ProbeHead) -> Classifier:
     """Returns a probe's head, which acts on features."""
     if probe.kind == "linear":
         return Linear(probe.tensors["kernel"], probe.tensors["bias"])
-    bank = Bank(
-        jnp.asarray(probe.tensors["directions"]), probe.tensors["labels"], len(probe.classes)
-    )
+    bank = Bank.of(probe.tensors["directions"], probe.tensors["labels"], len(probe.classes))
     return Vote(bank, int(probe.setting["k"]), probe.setting["temperature"])
 
 
@@ -445,7 +442,7 @@ def as_probe(
         kind, tensors = (
             "knn",
             {
-                "directions": np.asarray(head.bank.directions),
+                "directions": head.bank.directions,
                 "labels": np.asarray(head.bank.labels, np.int64),
             },
         )

@@ -1,11 +1,14 @@
 """What every probe gives: a fitted head that acts on raw features, and how it was fitted."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
+
+from tl import hosts
+from tl.probes.rows import Features, take
 
 CHUNK_ROWS = 8192
 
@@ -14,7 +17,7 @@ CHUNK_ROWS = 8192
 class Classifier(Protocol):
     """A fitted head."""
 
-    def logits(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n c"]:
+    def logits(self, x: Features) -> Float[np.ndarray, "n c"]:
         """Returns logits float32 [N, C] of raw features [N, D]."""
 
 
@@ -30,13 +33,25 @@ class Linear:
     kernel: Float[np.ndarray, "d c"]
     bias: Float[np.ndarray, " c"]
 
-    def logits(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n c"]:
+    def logits(self, x: Features) -> Float[np.ndarray, "n c"]:
         """Logits float32 [N, C] of raw features [N, D], read in chunks of rows."""
         chunks = [
             np.asarray(x[start : start + CHUNK_ROWS], np.float32) @ self.kernel + self.bias
-            for start in range(0, len(x), CHUNK_ROWS)
+            for start in range(0, max(1, len(x)), CHUNK_ROWS)
         ]
         return np.concatenate(chunks)
+
+
+def by_chunk(head: Classifier, x: Features) -> Iterator[Float[np.ndarray, "n c"]]:
+    """Yields the logits of all rows, some at a time."""
+    return (
+        head.logits(x[start : start + CHUNK_ROWS]) for start in range(0, max(1, len(x)), CHUNK_ROWS)
+    )
+
+
+def shared_logits(head: Classifier, x: Features) -> Float[np.ndarray, "n c"]:
+    """Returns the logits of all rows, of which each process of a run computes a part."""
+    return np.concatenate(hosts.gather(head.logits(take(x, hosts.part_of_process(len(x))))))
 
 
 Head = TypeVar("Head", bound=Classifier, covariant=True)

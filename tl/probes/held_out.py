@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from tl.errors import UserError
-from tl.probes.heads import Classifier
+from tl.probes.heads import Classifier, shared_logits
+from tl.probes.rows import Features
 from tl.results import metrics
 from tl.results.intervals import accuracy_interval
 
@@ -90,7 +91,7 @@ class HeldOut:
 
     def __init__(
         self,
-        features: Callable[[str], Float[np.ndarray, "n d"]],
+        features: Callable[[str], Features],
         labels: Int[np.ndarray, " n"],
         num_classes: int,
         groups: Shaped[np.ndarray, " n"] | None = None,
@@ -127,7 +128,7 @@ class HeldOut:
         self._scored = True
         scores = {}
         for endpoint, head in heads.items():
-            logits = head.logits(self._features(endpoint))
+            logits = shared_logits(head, self._features(endpoint))
             score = score_logits(logits, self._labels, self._num_classes, self._groups)
             scores[endpoint] = (
                 dataclasses.replace(score, logits=logits) if endpoint == selected else score

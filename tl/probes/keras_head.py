@@ -17,14 +17,16 @@ from jaxtyping import Array, Float, Int, Key
 
 from tl.devices import in_full_precision
 from tl.errors import UserError
+from tl.probes.device_rows import DeviceRows
 from tl.probes.heads import Fit, Linear
+from tl.probes.rows import Features
 
 Params = dict[str, jax.Array]
 Carry = tuple[Params, optax.OptState]
 
 
 def fit_path(
-    x: Float[np.ndarray, "n d"],
+    x: Features,
     labels: Int[np.ndarray, " n"],
     num_classes: int,
     *,
@@ -59,7 +61,7 @@ def fit_path(
             raise UserError(f"expected at least 1, got {value}", field=f"probe.{field}")
     if not 0 <= dropout < 1:
         raise UserError(f"expected a share in [0, 1), got {dropout}", field="probe.dropout")
-    rows, targets = jnp.asarray(x, jnp.float32), jnp.asarray(labels, jnp.int32)
+    rows = DeviceRows.place(lambda rows: x[rows], labels, x.shape[1], num_classes, local=True)
     key = jax.random.key(seed)
     shape = (x.shape[1], num_classes)
     params = {
@@ -71,9 +73,10 @@ def fit_path(
         params, opt_state, loss = _epoch(
             params,
             opt_state,
-            rows,
-            targets,
+            rows.features,
+            rows.labels,
             jax.random.fold_in(key, epoch),
+            count=len(x),
             learning_rate=learning_rate,
             dropout=dropout,
             batch_size=batch_size,
@@ -90,24 +93,28 @@ def _adam(learning_rate: float | Float[Array, ""]) -> optax.GradientTransformati
     return optax.adam(learning_rate, eps=1e-7)
 
 
-@partial(jax.jit, static_argnames="batch_size")
+@partial(jax.jit, static_argnames=("count", "batch_size"))
 @in_full_precision
 def _epoch(
     params: Params,
     opt_state: optax.OptState,
-    x: Float[Array, "n d"],
-    labels: Int[Array, " n"],
+    x: Float[Array, "p d"],
+    labels: Int[Array, " p"],
     key: Key[Array, ""],
     *,
+    count: int,
     learning_rate: float | Float[Array, ""],
     dropout: float | Float[Array, ""],
     batch_size: int,
 ) -> tuple[Params, optax.OptState, Float[Array, ""]]:
-    """One pass in batches of one shape: rows beyond the last are masked out of its mean."""
-    n = len(x)
-    batches = -(-n // batch_size)
-    order = jax.random.permutation(jax.random.fold_in(key, 0), n)
-    order = jnp.pad(order, (0, batches * batch_size - n), constant_values=-1)
+    """One pass in batches of one shape: rows beyond the last are masked out of its mean.
+
+    Args:
+      count: rows of x; what follows them is padding.
+    """
+    batches = -(-count // batch_size)
+    order = jax.random.permutation(jax.random.fold_in(key, 0), count)
+    order = jnp.pad(order, (0, batches * batch_size - count), constant_values=-1)
 
     def step(carry: Carry, batch: tuple[Int[Array, " b"], Int[Array, ""]]) -> tuple[Carry, Array]:
         params, opt_state = carry
@@ -123,15 +130,15 @@ def _epoch(
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows])
             return jnp.sum(losses * mask)
 
-        count = jnp.sum(mask)
-        loss, grads = jax.value_and_grad(lambda params: total_loss(params) / count)(params)
+        real = jnp.sum(mask)
+        loss, grads = jax.value_and_grad(lambda params: total_loss(params) / real)(params)
         with jax.numpy_dtype_promotion("standard"):  # optax: a float to the power of the step
             updates, opt_state = _adam(learning_rate).update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), loss * count
+        return (optax.apply_updates(params, updates), opt_state), loss * real
 
     (params, opt_state), losses = jax.lax.scan(
         step,
         (params, opt_state),
         (order.reshape(batches, batch_size), jnp.arange(1, batches + 1)),
     )
-    return params, opt_state, jnp.sum(losses) / n
+    return params, opt_state, jnp.sum(losses) / count

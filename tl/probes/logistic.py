@@ -29,17 +29,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from tl.errors import UserError
+from tl.probes.device_rows import DeviceRows, bucket, summed
 from tl.probes.heads import Fit, Linear
-from tl.probes.principal import PrincipalAxes, principal_axes
+from tl.probes.principal import moments, principal_axes
+from tl.probes.rows import Features
 
 # SimCLR, appendix B.8, after Kornblith et al. 2019: 45 values, evenly spaced in log l2.
 L2_GRID = tuple(float(l2) for l2 in np.logspace(5, -6, 45))
 
 # Of a strength that nobody asked for, fitted only as a start for the next.
 STEPPING_STONE_TOLERANCE = 1e-5
+
+_MANY = 16_384  # rows, from which a path takes longer than to compile it: padded to no more than 16
 
 ABSENT_BIAS = -1e4  # of a class without training rows, whose optimal bias is minus infinity
 
@@ -48,7 +53,7 @@ Carry = tuple[Array, Array, optax.OptState, Array]  # iteration, scaled weights,
 
 
 def fit_path(
-    x: Float[np.ndarray, "n d"],
+    x: Features,
     labels: Int[np.ndarray, " n"],
     num_classes: int,
     l2s: Sequence[float] = L2_GRID,
@@ -89,16 +94,36 @@ def fit_path(
         raise UserError(
             f"expected training rows of at least two classes, got only class {present.tolist()}"
         )
-    basis = principal_axes(x)
+    basis = principal_axes(x, moments(x, targets, len(present)))
     rank = len(basis.variance)
-    features, onehot, variance = _padded(x, basis, targets, len(present))
+    # A column of ones for the intercept, and zeros.
+    width = bucket(rank + 1) if len(x) < _MANY else -(-(rank + 1) // 16) * 16
+
+    def read(rows: slice) -> Float[np.ndarray, "m r"]:
+        found = np.zeros((rows.stop - rows.start, width), np.float32)
+        found[:, :rank] = basis.coordinates(x[rows])
+        found[:, -1] = 1
+        return found
+
+    rows = DeviceRows.place(read, targets, width, len(present))
+    variance = np.zeros(width, np.float32)
+    variance[:rank], variance[-1] = basis.variance, 1
     wanted = set(l2s)
     path: list[Solution] = []
     for l2 in _with_stepping_stones(sorted(wanted, reverse=True)):
-        start = _extrapolate(path, math.log(l2), (len(present), features.shape[1]))
+        start = _extrapolate(path, math.log(l2), (len(present), width))
         enough = tolerance if l2 in wanted else max(tolerance, STEPPING_STONE_TOLERANCE)
         minimum, objective, iterations, converged = _minimise(
-            features, onehot, variance, start, np.float32(l2), enough, max_iterations
+            rows.features,
+            rows.labels,
+            np.float32(len(x)),
+            variance,
+            start,
+            np.float32(l2),
+            enough,
+            max_iterations,
+            mesh=rows.mesh,
+            chunk=rows.chunk,
         )
         weights = np.asarray(minimum)
         path = [*path[-2:], (math.log(l2), weights)]
@@ -114,37 +139,49 @@ def fit_path(
         )
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames=("mesh", "chunk"))
 def _minimise(
     features: Float[Array, "n r"],
-    onehot: Float[Array, "n c"],
+    labels: Int[Array, " n"],
+    count: Float[Array, ""],
     variance: Float[Array, " r"],
     start: Float[Array, "c r"],
     l2: Float[Array, ""],
     tolerance: Float[Array, ""],
     max_iterations: Int[Array, ""],
+    *,
+    mesh: Mesh,
+    chunk: int,
 ) -> tuple[Float[Array, "c r"], Float[Array, ""], Int[Array, ""], Bool[Array, ""]]:
     """Minimises the objective from `start` [C, R]; the last of the R columns is the intercept.
 
     Weights are [C, R], not [R, C]: XLA's CPU backend then computes the gradient's product
     7-10 times faster.
     """
-    mask = jnp.sum(onehot, axis=1)
-    count = jnp.sum(mask)
+    sums = summed(_sums, mesh, chunk)
     penalty = jnp.full(features.shape[1], l2).at[-1].set(0.0)
+    # At the start the mean loss is not computed again for the first step.
+    loss, grad, spread = (total / count for total in sums(features, labels, start))
     # One curvature for all classes keeps the weights' sum over classes zero, as at the minimum. The
     # loss does not feel that sum, so a gradient along it would hide behind a curvature not there.
-    probabilities = jax.nn.softmax(_product(features, start))
-    spread = jnp.mean(probabilities * (1 - probabilities), axis=1)
-    curvature = jnp.sum(mask * spread) / count
+    curvature = spread / len(start)
     scale = jax.lax.rsqrt(curvature * variance + penalty + 1e-12)  # padding has neither of both
 
     def shrinkage(scaled: Float[Array, "c r"]) -> Float[Array, ""]:
         return jnp.sum(penalty * (scaled * scale) ** 2) / 2
 
+    @jax.custom_vjp
+    def mean_loss(weights: Float[Array, "c r"]) -> Float[Array, ""]:
+        return forward(weights)[0]
+
+    def forward(weights: Float[Array, "c r"]) -> tuple[Float[Array, ""], Float[Array, "c r"]]:
+        loss, grad, _ = sums(features, labels, weights)
+        return loss / count, grad / count
+
+    mean_loss.defvjp(forward, lambda grad, slope: (slope * grad,))
+
     def objective(scaled: Float[Array, "c r"]) -> Float[Array, ""]:
-        losses = _cross_entropy(_product(features, scaled * scale), onehot)
-        return jnp.sum(mask * losses) / count + shrinkage(scaled)
+        return mean_loss(scaled * scale) + shrinkage(scaled)
 
     value_and_grad = optax.value_and_grad_from_state(objective)
     solver = optax.lbfgs()
@@ -166,49 +203,39 @@ def _minimise(
         return iteration + 1, scaled, state, distance <= tolerance * limit
 
     scaled = start / scale
+    state = optax.tree.set(
+        solver.init(scaled),
+        value=loss + shrinkage(scaled),
+        grad=grad * scale + jax.grad(shrinkage)(scaled),
+    )
     iterations, scaled, state, converged = jax.lax.while_loop(
-        unfinished, step, (jnp.int32(0), scaled, solver.init(scaled), jnp.bool_(False))
+        unfinished, step, (jnp.int32(0), scaled, state, jnp.bool_(False))
     )
     return scaled * scale, optax.tree.get(state, "value"), iterations, converged
 
 
-def _product(features: Float[Array, "n r"], weights: Float[Array, "c r"]) -> Float[Array, "n c"]:
-    # 'highest': accelerators would round float32 factors to fewer bits.
-    return jnp.matmul(features, weights.T, precision="highest")
+def _sums(
+    features: Float[Array, "n r"], labels: Int[Array, " n"], weights: Float[Array, "c r"]
+) -> tuple[Float[Array, ""], Float[Array, "c r"], Float[Array, ""]]:
+    """Returns sums over rows: of the cross-entropy, of its gradient, and of p (1 - p).
 
-
-def _cross_entropy(logits: Float[Array, "n c"], onehot: Float[Array, "n c"]) -> Float[Array, " n"]:
-    """Returns -log softmax at the label, as softplus(logsumexp of the other classes' margins).
-
-    log softmax itself would lose all digits of the tiny losses that weak penalties lead to.
+    The cross-entropy is softplus(logsumexp of the other classes' margins): log softmax at the label
+    would lose all digits of the tiny losses that weak penalties lead to.
     """
-    own = jnp.sum(logits * onehot, axis=1, keepdims=True)
-    margins = jnp.where(onehot > 0, -jnp.inf, logits - own)
-    return jax.nn.softplus(jax.nn.logsumexp(margins, axis=1))
-
-
-def _padded(
-    x: Float[np.ndarray, "n d"],
-    basis: PrincipalAxes,
-    targets: Int[np.ndarray, " n"],
-    num_classes: int,
-) -> tuple[Float[Array, "padded r"], Float[Array, "padded c"], Float[Array, " r"]]:
-    """Returns coordinates and a column of ones, one-hot labels and variances, padded with zeros."""
-    n, rank = len(x), len(basis.variance)
-    features = np.zeros((_bucket(n), _bucket(rank + 1)), np.float32)
-    basis.coordinates(x, out=features[:n, :rank])
-    features[:n, -1] = 1
-    onehot = np.zeros((len(features), num_classes), np.float32)
-    onehot[np.arange(n), targets] = 1
-    variance = np.zeros(features.shape[1], np.float32)
-    variance[:rank] = basis.variance
-    variance[-1] = 1
-    return jnp.asarray(features), jnp.asarray(onehot), jnp.asarray(variance)
-
-
-def _bucket(size: int) -> int:
-    """The padded size: 256, 640, 1024 or a multiple of 128: few, so that compiling stays small."""
-    return next((small for small in (256, 640, 1024) if size <= small), -(-size // 128) * 128)
+    # 'highest': accelerators would round float32 factors to fewer bits.
+    logits = jnp.matmul(features, weights.T, precision="highest")
+    is_label = labels[:, None] == jnp.arange(len(weights))
+    real = labels >= 0
+    own = jnp.sum(jnp.where(is_label, logits, 0), axis=1, keepdims=True)
+    margins = jnp.where(is_label, -jnp.inf, logits - own)
+    others = jax.nn.logsumexp(margins, axis=1)
+    loss = jax.nn.softplus(others)
+    wrong = jax.nn.sigmoid(others)[:, None]  # the probability of all other classes
+    probability = wrong * jnp.exp(margins - others[:, None])  # of each of them; 0 of the label
+    residual = jnp.where(real[:, None], jnp.where(is_label, -wrong, probability), 0)
+    spread = jnp.sum(probability * (1 - probability), axis=1) + (wrong * (1 - wrong))[:, 0]
+    grad = jnp.matmul(residual.T, features, precision="highest")
+    return jnp.sum(jnp.where(real, loss, 0)), grad, jnp.sum(jnp.where(real, spread, 0))
 
 
 def _with_stepping_stones(l2s: Sequence[float]) -> Iterator[float]:

@@ -23,10 +23,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from tl import hosts
 from tl.data.splits import Fold, chosen_on
-from tl.probes.heads import Fit
+from tl.probes.heads import Fit, shared_logits
 from tl.probes.held_out import HeldOut, Score
-from tl.probes.solvers import Rows, Solver
+from tl.probes.rows import Features, Rows, kept, take
+from tl.probes.solvers import Solver
 from tl.results import metrics
 
 
@@ -137,7 +139,7 @@ class Result:
 
 
 def run(
-    features: Callable[[str], Float[np.ndarray, "n d"]],
+    features: Callable[[str], Features],
     labels: Int[np.ndarray, " n"],
     folds: Sequence[Fold],
     endpoints: Sequence[str],
@@ -153,8 +155,7 @@ def run(
     it has no one fit to keep, so it is.
 
     Args:
-      features: endpoint -> float [N, D]; asked for one endpoint at a time, so it may read from
-        disk.
+      features: endpoint -> float [N, D], in memory or on disk; asked for one endpoint at a time.
       labels: int [N], 0..num_classes-1.
       folds: at least one; every row is fitted or chosen on.
       endpoints: names that `features` and `held_out` understand; at least one.
@@ -227,20 +228,24 @@ def _search_fold(
 ) -> list[tuple[Fit, float, float]]:
     """Returns each setting's fit with the hits and the summed loss of the rows to choose on."""
     val = rows.take(fold.choose)
-    return [
-        (
-            fit,
-            float(metrics.top1(logits, val.labels)[0]),
-            float(metrics.cross_entropy(logits, val.labels)[0]),
-        )
-        for fit, logits in solver.search(rows.take(fold.fit), val.features, num_classes)
-    ]
+    val = val.take(hosts.part_of_process(len(val.labels)))
+    features = kept(val.features)
+    found = []
+    for fit, chunks in solver.search(rows.take(fold.fit), features, num_classes):
+        sums, done = np.zeros(2), 0
+        for logits in chunks:
+            labels = val.labels[done : done + len(logits)]
+            sums += metrics.top1(logits, labels)[0], metrics.cross_entropy(logits, labels)[0]
+            done += len(logits)
+        hits, loss = hosts.total(sums)
+        found.append((fit, float(hits), float(loss)))
+    return found
 
 
 def _val_logits(choice: Choice, rows: Rows, folds: Sequence[Fold]) -> Float[np.ndarray, "m c"]:
     return np.concatenate(
         [
-            fit.head.logits(rows.features[fold.choose])
+            shared_logits(fit.head, take(rows.features, fold.choose))
             for fit, fold in zip(choice.fits, folds, strict=True)
         ]
     )

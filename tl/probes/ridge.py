@@ -11,16 +11,17 @@ and the free intercept is the mean of the one-hot labels, because the columns of
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from tl.errors import UserError
 from tl.probes.heads import Fit, Linear
 from tl.probes.logistic import L2_GRID
-from tl.probes.principal import principal_axes
+from tl.probes.principal import moments, principal_axes
+from tl.probes.rows import Features
 
 
 def fit_path(
-    x: Float[np.ndarray, "n d"],
+    x: Features,
     labels: Int[np.ndarray, " n"],
     num_classes: int,
     l2s: Sequence[float] = L2_GRID,
@@ -43,12 +44,11 @@ def fit_path(
         raise UserError(
             f"expected above 0, got {min(l2s)}; give a small one, such as 1e-6", field="probe.l2"
         )
-    basis = principal_axes(x)
-    targets = np.eye(num_classes)[labels]
-    prior = targets.mean(axis=0)
-    targets -= prior
-    correlation = basis.correlation(x, targets)
-    energy = np.sum(targets**2) / len(x)
+    found = moments(x, labels, num_classes)
+    basis = principal_axes(x, found)
+    prior = np.bincount(labels, minlength=num_classes) / len(x)
+    correlation = basis.axes.T @ found.class_sums.T / len(x)
+    energy = 1 - np.sum(prior**2)  # mean square of the centred targets, summed over the classes
     for l2 in sorted(set(l2s), reverse=True):
         weights = correlation / (basis.variance + l2)[:, None]
         yield Fit(

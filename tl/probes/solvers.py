@@ -2,25 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from tl.probes import keras_head as head
 from tl.probes import knn, logistic, ridge
-from tl.probes.heads import Fit
-
-
-class Rows(NamedTuple):
-    """Features float [N, D] and their labels int [N]."""
-
-    features: Float[np.ndarray, "n d"]
-    labels: Int[np.ndarray, " n"]
-
-    def take(self, rows: slice | Int[np.ndarray, " m"]) -> "Rows":
-        """Returns some of the rows; a slice copies nothing."""
-        return Rows(self.features[rows], self.labels[rows])
+from tl.probes.heads import Fit, by_chunk
+from tl.probes.rows import Features, Rows
 
 
 class Solver:
@@ -53,11 +43,11 @@ class Solver:
         raise NotImplementedError
 
     def search(
-        self, train: Rows, val_features: Float[np.ndarray, "m d"], num_classes: int
-    ) -> Iterator[tuple[Fit, Float[np.ndarray, "m c"]]]:
-        """Fits every setting on `train` and gives each with its logits on val."""
+        self, train: Rows, val_features: Features, num_classes: int
+    ) -> Iterator[tuple[Fit, Iterator[Float[np.ndarray, "m c"]]]]:
+        """Fits every setting on `train` and gives each with its logits on val, by chunk of rows."""
         for fit in self.path(train, num_classes):
-            yield fit, fit.head.logits(val_features)
+            yield fit, by_chunk(fit.head, val_features)
 
     def refit(self, fit: Fit, rows: Rows, num_classes: int) -> Fit:
         """Fits the setting of `fit` again, on other rows."""
@@ -151,8 +141,8 @@ class Knn(Solver):
         return knn.fit_path(rows.features, rows.labels, num_classes, self.ks, self.temperatures)
 
     def search(
-        self, train: Rows, val_features: Float[np.ndarray, "m d"], num_classes: int
-    ) -> Iterator[tuple[Fit, Float[np.ndarray, "m c"]]]:
+        self, train: Rows, val_features: Features, num_classes: int
+    ) -> Iterator[tuple[Fit, Iterator[Float[np.ndarray, "m c"]]]]:
         """See `Solver`; neighbours are looked up once for all settings."""
         fits = list(self.path(train, num_classes))
         return zip(fits, knn.path_logits(fits, val_features))

@@ -1,6 +1,7 @@
-"""Divides the rows of the splits into those to train on, to choose on and to test on."""
+"""The rows to train on, to choose on and to test on, and their features."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -9,6 +10,8 @@ import numpy as np
 from tl.data import splits
 from tl.data.splits import Fold
 from tl.errors import UserError
+from tl.features.store import FeatureStore
+from tl.probes.rows import Features, joined, kept
 
 
 class Labelled(Protocol):
@@ -122,3 +125,14 @@ def _checked(parts: dict[str, tuple[L, np.ndarray]]) -> dict[str, tuple[L, np.nd
 def labels_of(parts: Mapping[str, tuple[Labelled, np.ndarray]]) -> dict[str, np.ndarray]:
     """Returns the labels of each part's rows."""
     return {part: source.labels()[rows] for part, (source, rows) in parts.items()}
+
+
+def stored(parts: Sequence[tuple[FeatureStore, np.ndarray]], endpoint: str) -> Features:
+    """Returns the features of one part after the other, left on disk where they are many.
+
+    Args:
+      parts: stores and their rows, one at least.
+      endpoint: of the stores; 'a+b' concatenates.
+    """
+    readers = [(functools.partial(store.read, endpoint), rows) for store, rows in parts]
+    return kept(joined(readers, parts[0][0].width(endpoint)))

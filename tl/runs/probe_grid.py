@@ -1,6 +1,7 @@
 """Runs the probe protocol for every number of examples and every seed."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from tl.probes.solvers import SOLVERS, Solver
 from tl.results import calibration
 from tl.results.predictions import Predictions
 from tl.results.projection import Projection, project, spaced_rows
-from tl.runs.parts import Division, divide_for_probe
+from tl.runs.parts import Division, divide_for_probe, stored
 
 
 class Headline(NamedTuple):
@@ -159,19 +160,15 @@ def _cell(
     seed: int,
     groups: np.ndarray | None,
 ) -> protocol.Result:
-    def features(endpoint: str) -> np.ndarray:
-        read = [store.read(endpoint, rows) for store, rows in division.fitted]
-        return np.concatenate(read) if len(read) > 1 else read[0]
-
     test, test_rows = division.parts["test"]
     return protocol.run(
-        features,
+        partial(stored, division.fitted),
         np.concatenate([store.labels()[rows] for store, rows in division.fitted]),
         division.folds,
         endpoints,
         [solver.with_seed(seed) for solver in solvers],
         HeldOut(
-            lambda endpoint: test.read(endpoint, test_rows),
+            partial(stored, [division.parts["test"]]),
             test.labels()[test_rows],
             num_classes,
             groups,

@@ -14,7 +14,9 @@ from tl.files import Log
 from tl.models.backbone import FINAL
 from tl.probes import protocol
 from tl.probes.heads import Linear
-from tl.probes.solvers import Logistic, Rows
+from tl.probes.rows import Rows
+from tl.probes.solvers import Logistic
+from tl.runs.parts import labels_of, stored
 from tl.weights.load import Pretrained
 
 
@@ -51,18 +53,21 @@ def fit_head(
         root,
         log=log,
     )
-    rows = {}
+    chosen = {}
     for part, store in stores.items():
-        _, chosen = parts[part]
-        chosen = chosen[store.labels()[chosen] >= 0]
-        rows[part] = Rows(store.read(FINAL, chosen), store.labels()[chosen])
-    num_classes = network.spec.num_classes
-    fit, val = (len(rows[part].labels) for part in ("train", "val"))
-    both = Rows(*map(np.concatenate, zip(rows["train"], rows["val"])))
-    choice, _ = protocol.choose_setting(FINAL, solver, both, splits.one_fold(fit, val), num_classes)
+        _, rows = parts[part]
+        chosen[part] = store, rows[store.labels()[rows] >= 0]
+    labels = labels_of(chosen)
+    choice, _ = protocol.choose_setting(
+        FINAL,
+        solver,
+        Rows(stored(list(chosen.values()), FINAL), np.concatenate(list(labels.values()))),
+        splits.one_fold(*map(len, labels.values())),
+        network.spec.num_classes,
+    )
     log(
         f"head: linear probe with l2 {choice.setting['l2']:.3g}, val top-1 "
-        f"{100 * choice.val_top1:.2f} % of {val}"
+        f"{100 * choice.val_top1:.2f} % of {len(labels['val'])}"
     )
     head = choice.fit.head
     assert isinstance(head, Linear)  # as logistic regression's is

@@ -1,0 +1,59 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tl.probes import device_rows
+from tl.probes.device_rows import DeviceRows, bucket, summed
+
+
+def test_buckets_are_few():
+    assert [bucket(n) for n in (1, 256, 257, 641, 1025, 1281)] == [256, 256, 640, 1024, 1152, 1408]
+
+
+@pytest.mark.parametrize("few", [0, 1 << 30], ids=["8 devices", "1 device"])
+@pytest.mark.parametrize("elements", [200, 1 << 20])
+@pytest.mark.parametrize("n", [1, 63, 1000])
+def test_rows_lie_in_order_and_are_summed(n, elements, few, monkeypatch):
+    monkeypatch.setattr(device_rows, "_FEW", few)
+    monkeypatch.setattr(device_rows, "_CPU_CHUNK_ELEMENTS", elements)
+    x, labels = np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32), np.arange(n) % 3
+    asked = []
+
+    def read(rows):
+        asked.append(rows)
+        return x[rows]
+
+    rows = DeviceRows.place(read, labels, 3, 1)
+    assert rows.mesh.size == (1 if few else 8)
+    assert len(rows.features) % (rows.mesh.size * rows.chunk) == 0
+    shards = {len(shard.data) for shard in rows.features.addressable_shards}
+    assert shards == {len(rows.features) // rows.mesh.size}
+    np.testing.assert_array_equal(np.asarray(rows.labels)[:n], labels)
+    assert (np.asarray(rows.labels)[n:] == -1).all()
+    np.testing.assert_array_equal(np.asarray(rows.features)[:n, :2], x)
+    assert not np.asarray(rows.features)[n:].any() and not np.asarray(rows.features)[:, 2].any()
+    assert sum(part.stop - part.start for part in asked) == n  # each is read once
+    assert max(part.stop - part.start for part in asked) <= rows.chunk
+
+    def function(features, labels, weight):
+        real = (labels >= 0).astype(jnp.float32)
+        return {"count": real.sum(), "sum": weight * features.sum(axis=0)}
+
+    found = jax.jit(summed(function, rows.mesh, rows.chunk))(rows.features, rows.labels, 2.0)
+    assert found["count"] == n
+    np.testing.assert_allclose(found["sum"], [*2 * x.sum(axis=0), 0], rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_made_of_a_row_bounds_a_chunk(monkeypatch):
+    monkeypatch.setattr(device_rows, "_CPU_CHUNK_ELEMENTS", 1 << 12)
+    rows = DeviceRows.place(lambda rows: np.ones((500, 1))[rows], np.zeros(500, int), 1, 64)
+    assert rows.chunk == 64
+
+
+def test_local_rows_lie_on_devices_of_this_process(monkeypatch):
+    monkeypatch.setattr(device_rows, "_FEW", 0)
+    rows = DeviceRows.place(
+        lambda rows: np.ones((50, 1))[rows], np.zeros(50, int), 1, 1, local=True
+    )
+    assert set(rows.features.devices()) == set(jax.local_devices())

@@ -67,6 +67,73 @@ def files(workdir):
 PROBE = {"endpoints": "('stage1', 'pooled')", "probe.solvers": "('logistic', 'ridge', 'knn')"}
 
 
+# Small problems, divided as large ones are: by rows over all devices, in several chunks of each.
+DIVIDED = """
+import json, sys
+import jax, numpy as np
+from tl import hosts
+number, count, port = map(int, sys.argv[1:4])
+if count > 1:
+    hosts.join(f"localhost:{port}", count, number, 10)
+from sklearn.datasets import load_digits
+from tl.data.splits import one_fold
+from tl.probes import device_rows, heads, protocol, rows
+from tl.probes.held_out import HeldOut
+from tl.probes.solvers import Head, Knn, Logistic, Ridge
+device_rows._FEW, device_rows._CPU_CHUNK_ELEMENTS = 0, 1 << 13
+rows.CHUNK_ELEMENTS, rows._KEPT_BYTES, heads.CHUNK_ROWS = 7000, 0, 100
+x, labels = load_digits(return_X_y=True)
+x = x.astype(np.float32)
+for solver in (Logistic((1e-3, 1e-1)), Ridge((1e-2, 1.0)), Knn((1, 5)), Head(epochs=2)):
+    view = rows.View(lambda numbers: x[numbers], np.arange(1300), 64)
+    tested = HeldOut(lambda endpoint: rows.View(lambda n: x[n], np.arange(1300, 1797), 64),
+                     labels[1300:], 10)
+    found = protocol.run(lambda endpoint: view, labels[:1300], one_fold(1000, 300), ["a"], [solver],
+                         tested, num_classes=10)
+    test, val = found.logits
+    line = [len(jax.devices()), found.as_dict(), float(np.abs(test).sum()),
+            float(np.abs(val).sum())]
+    with open(sys.argv[4], "a") as file:
+        print(json.dumps(line), file=file)
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_divided_probes_are_those_of_one_device(processes, tmp_path):
+    one, *_ = fitted(1, 1, tmp_path)
+    for of_process in fitted(processes, 8, tmp_path):
+        for (_, expected, *sums), (devices, found, *theirs) in zip(one, of_process, strict=True):
+            assert devices == 8
+            for part in ("selected", "val", "test"):
+                assert found[part] == expected[part]
+            np.testing.assert_allclose(theirs, sums, rtol=2e-3)
+            for a, b in zip(found["grid"], expected["grid"], strict=True):
+                assert abs(a["val_loss"] - b["val_loss"]) <= 1e-4 * b["val_loss"]
+
+
+def fitted(processes, devices, folder):
+    """Returns what each process of `DIVIDED` writes, line by line."""
+    port = clusters.free_port()
+    files = [folder / f"{devices}.{number}" for number in range(processes)]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", DIVIDED, *map(str, (number, processes, port, files[number]))],
+            cwd=commands.ROOT,
+            env={
+                **os.environ,
+                "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices // processes}",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(processes)
+    ]
+    statuses, _, errors = clusters.end(started)
+    assert statuses == [0] * processes, errors
+    return [list(map(json.loads, file.read_text().splitlines())) for file in files]
+
+
 @pytest.fixture(scope="module")
 def probed(root, tmp_path_factory):
     """A probe of one process."""

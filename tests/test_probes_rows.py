@@ -17,7 +17,9 @@ def refuse(numbers):
 
 def test_a_view_reads_what_is_indexed():
     asked = []
-    some = take(View(lambda n: asked.append(n.tolist()) or X[n], np.array([5, 0, 3]), 2), np.array([2, 0]))
+    some = take(
+        View(lambda n: asked.append(n.tolist()) or X[n], np.array([5, 0, 3]), 2), np.array([2, 0])
+    )
     assert (len(some), some.shape, asked) == (2, (2, 2), [])
     np.testing.assert_array_equal(some[:1], X[[3]])
     np.testing.assert_array_equal(some[np.array([1, 0])], X[[5, 3]])

@@ -228,14 +228,16 @@ def _sums(
     real = labels >= 0
     own = jnp.sum(jnp.where(is_label, logits, 0), axis=1, keepdims=True)
     margins = jnp.where(is_label, -jnp.inf, logits - own)
-    others = jax.nn.logsumexp(margins, axis=1)
-    loss = jax.nn.softplus(others)
-    wrong = jax.nn.sigmoid(others)[:, None]  # the probability of all other classes
-    probability = wrong * jnp.exp(margins - others[:, None])  # of each of them; 0 of the label
-    residual = jnp.where(real[:, None], jnp.where(is_label, -wrong, probability), 0)
-    spread = jnp.sum(probability * (1 - probability), axis=1) + (wrong * (1 - wrong))[:, 0]
+    top = jnp.max(margins, axis=1, keepdims=True)
+    odds = jax.lax.optimization_barrier(jnp.exp(margins - top))  # else computed twice
+    total = jnp.sum(odds, axis=1, keepdims=True)
+    others = jnp.log(total) + top
+    loss = jnp.where(real[:, None], jax.nn.softplus(others), 0)
+    wrong = jnp.where(real[:, None], jax.nn.sigmoid(others), 0)  # probability of all but the label
+    residual = jnp.where(is_label, -wrong, odds * (wrong / total))
+    distance = jnp.abs(residual)  # p of other classes, 1 - p of the label
     grad = jnp.matmul(residual.T, features, precision="highest")
-    return jnp.sum(jnp.where(real, loss, 0)), grad, jnp.sum(jnp.where(real, spread, 0))
+    return jnp.sum(loss), grad, jnp.sum(distance * (1 - distance))
 
 
 def _with_stepping_stones(l2s: Sequence[float]) -> Iterator[float]:

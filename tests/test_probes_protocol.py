@@ -7,7 +7,8 @@ from tl.data.splits import Fold, folds_of, one_fold
 from tl.probes import seeds
 from tl.probes.heads import Fit
 from tl.probes.held_out import HeldOut
-from tl.probes.protocol import run
+from tl.probes.protocol import choose_setting, run
+from tl.probes.rows import Rows
 from tl.probes.solvers import SOLVERS, Head, Knn, Logistic, Ridge, Solver
 
 
@@ -177,7 +178,7 @@ def test_every_solver_on_digits():
     assert len(result.grid) == 4 + 3 + 3 + 10
     assert result.selected.test.top1 > 0.88
     row = json.loads(json.dumps(result.as_dict()))
-    assert set(row) == {"selected", "val", "test", "endpoints", "grid", "warnings"}
+    assert set(row) == {"selected", "val", "test", "endpoints", "grid", "ended", "warnings"}
     assert row["val"]["count"] == 40
     low, high = row["test"]["top1_ci95"]
     assert low < row["test"]["top1"] < high
@@ -303,3 +304,41 @@ def test_every_solver_in_folds():
         order = np.argsort(fold_of, kind="stable")
         right = found.selected.val_logits.argmax(axis=1) == labels[order]
         assert right.mean() == found.selected.val_top1
+
+
+class Path(Listed):
+    """A solver that gives up two settings behind the last that improved."""
+
+    fitted = 0
+
+    def path(self, rows, num_classes):
+        for fit in super().path(rows, num_classes):
+            self.fitted += 1
+            yield fit
+
+    def gives_up(self, at, improved):
+        return at["l2"] <= improved["l2"] - 2
+
+    def untried(self, last):
+        return sum(l2 < last["l2"] for l2 in self._logits)
+
+
+def test_a_search_ends_where_neither_loss_nor_accuracy_improves():
+    solver = Path({9.0: HALF, 8.0: SURE, 7.0: UNSURE, 6.0: HALF, 5.0: HALF, 4.0: SURE})
+    result = toy([solver])
+    # At 7 the accuracy was as high as ever, so 6 and 5 are looked at and 4 is not.
+    assert [row["l2"] for row in result.grid] == [9, 8, 7, 6, 5] and solver.fitted == 5
+    assert result.selected.setting == {"l2": 8.0}
+    assert result.ended == [{"endpoint": "a", "solver": "listed", "l2": 5.0, "untried": 1}]
+    assert seeds.summarise({3: result})["ended"] == [{"seed": 3, **result.ended[0]}]
+    assert toy([Listed({2.0: SURE, 1.0: HALF})]).as_dict()["ended"] == []
+
+
+def test_every_fold_has_the_same_settings():
+    x, labels = np.random.default_rng(0).normal(size=(40, 30)), np.arange(40) % 2
+    x[:, 0] += 3 * labels
+    held = np.arange(40) // 2 % 4 == np.arange(4)[:, None]
+    rows = Rows(x, labels)
+    solver = Logistic(search_tolerance=1e-4, overrun=10.0)
+    _, choices = choose_setting("a", solver, rows, folds_of(held), 2)
+    assert 5 <= len(choices) < 45 and {len(choice.fits) for choice in choices} == {4}

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from tl.errors import UserError
 from tl.probes.heads import Fit, Linear
 from tl.probes.rows import Rows
 from tl.probes.solvers import SOLVERS, Head, Knn, Logistic, Ridge
@@ -11,6 +12,7 @@ FIELDS = {
     "max_iterations": 7,
     "tolerance": 1e-5,
     "search_tolerance": 1e-4,
+    "overrun": 5.0,
     "k": (3,),
     "temperature": (0.2,),
     "epochs": 4,
@@ -23,7 +25,7 @@ FIELDS = {
 @pytest.mark.parametrize(
     "solver",
     [
-        Logistic((1.0, 0.1), max_iterations=7, tolerance=1e-5, search_tolerance=1e-4),
+        Logistic((1.0, 0.1), max_iterations=7, tolerance=1e-5, search_tolerance=1e-4, overrun=5.0),
         Ridge((1.0, 0.1)),
         Knn((3,), (0.2,)),
         Head(epochs=4, batch_size=5, learning_rate=0.5, dropout=0.25),
@@ -68,3 +70,18 @@ def test_head_trains_again_for_as_many_epochs():
     *_, third = Head(epochs=3).path(rows, 10)
     assert again.setting == {"epoch": 3} and again.objective == third.objective
     np.testing.assert_array_equal(again.head.kernel, third.head.kernel)
+
+
+def test_a_path_gives_up_a_factor_behind_what_improved():
+    solver = Logistic((1e-1, 1e-2, 1e-3, 1e-4, 1e-4), overrun=100.0)
+    assert not solver.gives_up({"l2": 1e-2}, {"l2": 1e-1})
+    assert solver.gives_up({"l2": 1e-3}, {"l2": 1e-1})
+    assert (solver.untried({"l2": 1e-3}), solver.untried({"l2": 1e-4})) == (1, 0)
+    assert not Logistic(overrun=float("inf")).gives_up({"l2": 1e-9}, {"l2": 1e9})
+    assert Knn().untried({"k": 1}) == 0 and not Ridge().gives_up({"l2": 1e-9}, {"l2": 1.0})
+
+
+@pytest.mark.parametrize("overrun", [1.0, 0.0, -3.0, float("nan")])
+def test_an_overrun_that_ends_at_once_is_refused(overrun):
+    with pytest.raises(UserError, match=r"^probe\.overrun: expected a factor above 1, or inf"):
+        Logistic(overrun=overrun)

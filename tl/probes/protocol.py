@@ -100,6 +100,8 @@ class Result:
       grid: one row a candidate: endpoint, solver, its setting, val_top1, val_loss, iterations,
         converged.
       folds: how often rows were held out to choose on; above 1 in cross-validation.
+      ended: one row a search that ended early, val having turned: endpoint, solver, its last
+        setting, and the number of settings that it left `untried`.
     """
 
     selected: Tested
@@ -107,6 +109,7 @@ class Result:
     val_count: int
     grid: Sequence[Mapping[str, Any]]
     folds: int = 1
+    ended: Sequence[Mapping[str, Any]] = ()
 
     @property
     def logits(self) -> tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "m c"]]:
@@ -126,7 +129,7 @@ class Result:
         return {"count": self.val_count} | ({"folds": self.folds} if self.folds > 1 else {})
 
     def as_dict(self) -> dict[str, Any]:
-        """The keys selected, val, test, endpoints, grid, warnings of `result.json`."""
+        """The keys selected, val, test, endpoints, grid, ended, warnings of `result.json`."""
         chosen = self.selected
         return {
             "selected": {"endpoint": chosen.endpoint, "solver": chosen.solver, **chosen.setting},
@@ -134,6 +137,7 @@ class Result:
             "test": chosen.test.as_dict(),
             "endpoints": [choice.as_dict() for choice in self.choices],
             "grid": list(self.grid),
+            "ended": list(self.ended),
             "warnings": self.warnings,
         }
 
@@ -166,6 +170,7 @@ def run(
         the best of all.
     """
     grid: list[dict] = []
+    ended: list[dict] = []
     best: list[tuple[Solver, Choice]] = []
     for endpoint in endpoints:
         rows = Rows(features(endpoint), labels)
@@ -173,6 +178,9 @@ def run(
         for solver in solvers:
             choice, choices = choose_setting(endpoint, solver, rows, folds, num_classes)
             grid += [choice.as_dict() for choice in choices]
+            if untried := solver.untried(last := choices[-1].setting):
+                where = {"endpoint": endpoint, "solver": solver.name}
+                ended.append({**where, **last, "untried": untried})
             found.append((solver, choice))
         best.append(min(found, key=_rank))
     winner = min(best, key=_rank)
@@ -192,7 +200,7 @@ def run(
         for choice, told, val_logits in refitted
     ]
     (selected,) = [choice for choice in tested if choice.endpoint == winner[1].endpoint]
-    return Result(selected, tested, len(chosen_on(folds, len(labels))), grid, len(folds))
+    return Result(selected, tested, len(chosen_on(folds, len(labels))), grid, len(folds), ended)
 
 
 def choose_setting(
@@ -208,7 +216,9 @@ def choose_setting(
       num_classes: C.
     """
     count = len(chosen_on(folds, len(rows.labels)))
-    choices = list(_search(endpoint, solver, rows, folds, num_classes, count))
+    choices = list(
+        _until_turned(solver, _search(endpoint, solver, rows, folds, num_classes, count))
+    )
     return _best_setting(choices, solver.val_slack / count), choices
 
 
@@ -216,6 +226,8 @@ def _search(
     endpoint: str, solver: Solver, rows: Rows, folds: Sequence[Fold], num_classes: int, count: int
 ) -> Iterator[Choice]:
     of_folds = [_search_fold(solver, rows, fold, num_classes) for fold in folds]
+    if len(folds) > 1:  # one after the other: each has its rows on the devices
+        of_folds = [iter(list(found)) for found in of_folds]
     for of_setting in zip(*of_folds, strict=True):
         fits, hits, losses = zip(*of_setting, strict=True)
         # Divided in float64: rounded to float32, a top-1 could miss `_best_setting`'s slack.
@@ -223,14 +235,26 @@ def _search(
         yield Choice(endpoint, solver.name, fits[0].setting, top1, loss, fits)
 
 
+def _until_turned(solver: Solver, choices: Iterator[Choice]) -> Iterator[Choice]:
+    """Yields choices until val has turned for good: neither its loss nor its top-1 improve."""
+    loss, top1 = np.inf, 0.0
+    improved: Mapping[str, float] = {}
+    for choice in choices:
+        yield choice
+        if choice.val_loss < loss or choice.val_top1 >= top1:
+            improved = choice.setting
+        elif solver.gives_up(choice.setting, improved):
+            return
+        loss, top1 = min(loss, choice.val_loss), max(top1, choice.val_top1)
+
+
 def _search_fold(
     solver: Solver, rows: Rows, fold: Fold, num_classes: int
-) -> list[tuple[Fit, float, float]]:
-    """Returns each setting's fit with the hits and the summed loss of the rows to choose on."""
+) -> Iterator[tuple[Fit, float, float]]:
+    """Yields each setting's fit with the hits and the summed loss of the rows to choose on."""
     val = rows.take(fold.choose)
     val = val.take(hosts.part_of_process(len(val.labels)))
     features = kept(val.features)
-    found = []
     for fit, chunks in solver.search(rows.take(fold.fit), features, num_classes):
         sums, done = np.zeros(2), 0
         for logits in chunks:
@@ -238,8 +262,7 @@ def _search_fold(
             sums += metrics.top1(logits, labels)[0], metrics.cross_entropy(logits, labels)[0]
             done += len(logits)
         hits, loss = hosts.total(sums)
-        found.append((fit, float(hits), float(loss)))
-    return found
+        yield fit, float(hits), float(loss)
 
 
 def _val_logits(choice: Choice, rows: Rows, folds: Sequence[Fold]) -> Float[np.ndarray, "m c"]:

@@ -1,6 +1,6 @@
 """Rows of features that may lie on disk: read by chunk, or whole where they are few."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -53,7 +53,9 @@ def kept(features: Features) -> Features:
     return features[:] if 4 * n * width <= _KEPT_BYTES else features
 
 
-def joined(parts: list[tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]], width: int) -> View:
+def joined(
+    parts: Sequence[tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]], width: int
+) -> View:
     """Returns the rows of several stores as one view.
 
     Args:

@@ -40,7 +40,7 @@ def summarise(results: Mapping[int, Result]) -> dict[str, Any]:
 
     Returns:
       Means under 'val', 'test' and 'endpoints' (with 'top1_seeds', each seed's test top-1), all
-      seeds' rows under 'grid' (each with its 'seed') and all 'warnings'. 'selected'
+      seeds' rows under 'grid' and 'ended' (each with its 'seed') and all 'warnings'. 'selected'
       is what most seeds selected, with the setting of the first of them; 'seeds' has every
       seed's own selection and test top-1, for 'test' is the mean over these.
     """
@@ -70,6 +70,9 @@ def summarise(results: Mapping[int, Result]) -> dict[str, Any]:
             for seed, result in results.items()
         ],
         "grid": [{"seed": seed, **row} for seed, result in results.items() for row in result.grid],
+        "ended": [
+            {"seed": seed, **row} for seed, result in results.items() for row in result.ended
+        ],
         "warnings": warnings(results),
     }
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
+from tl.errors import UserError
 from tl.probes import keras_head as head
 from tl.probes import knn, logistic, ridge
 from tl.probes.heads import Fit, by_chunk
@@ -49,6 +50,14 @@ class Solver:
         for fit in self.path(train, num_classes):
             yield fit, by_chunk(fit.head, val_features)
 
+    def gives_up(self, at: Mapping[str, float], improved: Mapping[str, float]) -> bool:
+        """Returns whether a search ends at a setting, so far behind the last that improved val."""
+        return False
+
+    def untried(self, last: Mapping[str, float]) -> int:
+        """Returns the number of settings that follow the last one of a search."""
+        return 0
+
     def refit(self, fit: Fit, rows: Rows, num_classes: int) -> Fit:
         """Fits the setting of `fit` again, on other rows."""
         raise NotImplementedError
@@ -64,6 +73,9 @@ class Logistic(Solver):
       tolerance: of what is refitted.
       search_tolerance: of fits that are only compared on val: 1e-6 takes half the iterations and
         ends within 4e-5 of the minimal objective.
+      overrun: > 1; how many times weaker strengths are still fitted than the last at which val
+        improved. At 100, no choice of 137 paths changed (105 of digits with 5 to 100 examples a
+        class, 32 of studies), and 7 and 25 % of the iterations were saved.
     """
 
     name: ClassVar[str] = "logistic"
@@ -73,12 +85,28 @@ class Logistic(Solver):
     max_iterations: int = 1000
     tolerance: float = 1e-8
     search_tolerance: float = 1e-6
+    overrun: float = 100.0
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> "Solver":
         """See `Solver`."""
-        names = ("max_iterations", "tolerance", "search_tolerance")
+        names = ("max_iterations", "tolerance", "search_tolerance", "overrun")
         return cls(fields["l2"], **{name: fields[name] for name in names})
+
+    def __post_init__(self) -> None:
+        if not self.overrun > 1:
+            raise UserError(
+                f"expected a factor above 1, or inf to fit all of probe.l2, got {self.overrun}",
+                field="probe.overrun",
+            )
+
+    def gives_up(self, at: Mapping[str, float], improved: Mapping[str, float]) -> bool:
+        """See `Solver`."""
+        return at["l2"] * self.overrun <= improved["l2"] * (1 + 1e-9)
+
+    def untried(self, last: Mapping[str, float]) -> int:
+        """See `Solver`."""
+        return sum(l2 < last["l2"] for l2 in set(self.l2s))
 
     def path(self, rows: Rows, num_classes: int) -> Iterator[Fit]:
         """See `Solver`."""

@@ -69,7 +69,8 @@ def l2_curves(grid: Sequence[Mapping[str, Any]]) -> Figure:
 
     Args:
       grid: rows of `result.json` with `endpoint`, `solver`, `l2`, `val_top1` (a fraction) and
-        `val_loss`; rows of several seeds are averaged, rows without `l2` are ignored.
+        `val_loss`; rows of several seeds are averaged where all have them, rows without `l2` are
+        ignored.
 
     Raises:
       ValueError: no row has an `l2`.
@@ -128,7 +129,8 @@ def _l2_lines(grid: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple]
             line.setdefault(row["l2"], []).append((100 * row["val_top1"], row["val_loss"]))
     lines = {}
     for key, line in groups.items():
-        means = {l2: np.mean(line[l2], axis=0) for l2 in sorted(line)}
+        most = max(map(len, line.values()))  # what some seeds did not try would bend the mean
+        means = {l2: np.mean(line[l2], axis=0) for l2 in sorted(line) if len(line[l2]) == most}
         best = min(means, key=lambda l2: (-means[l2][0], means[l2][1]))
         top1 = [mean[0] for mean in means.values()]
         lines[key] = (best, means[best][0]), (list(means), top1)

@@ -132,16 +132,24 @@ def selection(run: Run) -> list[Block]:
     if folds := run.result["val"].get("folds"):
         text = f"Val is train itself, cross-validated: each of {folds} folds is held out in turn."
         told.append(Text(text))
+    if ended := run.result.get("ended"):
+        most = formats.plural(max(row["untried"] for row in ended), "weaker one")
+        text = (
+            f"{formats.plural(len(ended), 'path')} of strengths ended early, since val had turned "
+            f"for good (probe.overrun): up to {most} left untried."
+        )
+        told.append(Text(text))
     return [*told, *pictures, table, _settings(grid, seeds)]
 
 
 def _settings(grid: Sequence[Mapping[str, Any]], seeds: int) -> Details:
-    """Returns every setting that was tried, as means over seeds, the best on val first."""
+    """Returns the settings that all seeds tried, as means over them, the best on val first."""
     described = ("seed", "endpoint", "solver", "val_top1", "val_loss", "iterations", "converged")
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in grid:
         chosen = ", ".join(f"{k} {formats.value(v)}" for k, v in row.items() if k not in described)
         groups.setdefault((row["endpoint"], row["solver"], chosen), []).append(row)
+    groups = {key: rows for key, rows in groups.items() if len(rows) == seeds}
     top1 = {key: np.mean([row["val_top1"] for row in rows]) for key, rows in groups.items()}
     rows: list[list[Cell | str]] = []
     for key in sorted(groups, key=lambda key: -top1[key]):

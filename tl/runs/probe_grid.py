@@ -130,7 +130,11 @@ def run(
             tested = None if groups is None else groups[division.parts["test"][1]]
             result = _cell(division, len(classes), endpoints, solvers, seed, tested)
             results[seed] = result
-            outcome = {name: value for name, value in result.as_dict().items() if name != "grid"}
+            outcome = {
+                name: value
+                for name, value in result.as_dict().items()
+                if name not in ("grid", "ended")
+            }
             record({"examples_per_class": k, "seed": seed, **outcome})
         headline = Headline(results, next(iter(of_seeds.values())), tested)
         summaries[k] = {"counts": headline.division.counts, **summarise(results)}

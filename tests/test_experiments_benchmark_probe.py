@@ -81,3 +81,23 @@ def test_ours_that_failed_leaves_rows_of_the_others(monkeypatch):
     for row in probe.measure(contests.options(peers=("sklearn",)), {}, str):
         assert row["ours"] is None and row["failed"] == {"ours": "failed, X"}
         assert row["excess"] == {"sklearn": 0.0} and "single_fits" not in row
+
+
+def test_sizes_are_doubled_one_by_one_with_as_many_iterations(monkeypatch):
+    asked = []
+
+    def path(x, labels, classes, l2s, *, max_iterations, tolerance):
+        asked.append((*x.shape, classes, max_iterations, tolerance))
+        return []
+
+    monkeypatch.setattr("tl.probes.logistic.fit_path", path)
+    options = contests.options(probe_grid=False, probe_doublings=1)
+    found = probe.measure(options, {}, str)
+    assert [row["case"] for row in found] == [
+        "one strength",
+        *(f"{times} x {name}" for name in ("rows", "features", "classes") for times in (1, 2)),
+    ]
+    assert list(dict.fromkeys(asked)) == [
+        (60, 5, 3, 1000, 1e-8), (60, 5, 3, 5, 0.0), (120, 5, 3, 5, 0.0), (60, 10, 3, 5, 0.0),
+        (60, 5, 6, 5, 0.0),
+    ]  # fmt: skip

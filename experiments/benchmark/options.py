@@ -42,6 +42,9 @@ class Options:
     probe_rows: int = 5000
     probe_features: int = 1280
     probe_classes: int = 10
+    probe_strength: float = 1e-3
+    probe_grid: bool = True
+    probe_doublings: int = 0
     pipeline_size: int = 64
     images: tuple[int, ...] = (500, 1000, 2000)
     devices: tuple[int, ...] = (1, 2, 4, 8)
@@ -72,6 +75,7 @@ class Options:
         for flag, low in {
             "sizes": 1, "train_sizes": 1, "batch_size": 0, "rounds": 1, "seconds": 0,
             "limit_side": 1, "probe_rows": 1, "probe_features": 1, "probe_classes": 2,
+            "probe_strength": 0, "probe_doublings": 0,
             "pipeline_size": 1, "images": 1, "devices": 1, "guide_images": 10,
             "gpu_batches": 1, "gpu_train_batches": 1, "gpu_compiled_batches": 1, "gpu_images": 1,
         }.items():  # fmt: skip

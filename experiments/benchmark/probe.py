@@ -5,7 +5,7 @@ of the two either ends, so that nobody is the faster for having stopped early.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,47 +15,67 @@ from experiments.benchmark.options import Options
 
 ROUNDS = 3
 LARGEST_GRID = 10_000_000  # numbers of the features; above, scikit-learn's grid takes many minutes
-STRENGTH = 1e-3  # of the single fit
 MAX_ITERATIONS = 1000
+FEW_ITERATIONS = 5  # at each strength, of problems of several sizes: as many for all of them
+BLOCK = 8192  # rows that are made at a time
 INFORMATIVE = 10  # components that tell classes apart
 
 # Strength to kernel [D, C] and bias [C], of raw features.
 Heads = Mapping[float, tuple[np.ndarray, np.ndarray]]
 
 
+class _Case(NamedTuple):
+    """What is fitted: its name, (N, D, C), strengths, and when a fit ends."""
+
+    name: str
+    shape: tuple[int, int, int]
+    l2s: tuple[float, ...]
+    tolerance: float
+    max_iterations: int = MAX_ITERATIONS
+
+
 def measure(options: Options, limits: Mapping[str, float], log: contest.Log) -> list[rows.Row]:
     """Returns a row for one strength, the final fit's tolerance, and one for the whole grid."""
     shape = options.probe_rows, options.probe_features, options.probe_classes
-    x, labels = problem(*shape)
     settings = options.train_config.probe
-    cases = {
-        "one strength": ((STRENGTH,), settings.tolerance),
-        f"{len(settings.l2)} strengths": (tuple(settings.l2), settings.search_tolerance),
-    }
+    one = (options.probe_strength,)
+    cases = [_Case("one strength", shape, one, settings.tolerance)]
+    if options.probe_grid:
+        grid = tuple(settings.l2)
+        cases.append(_Case(f"{len(grid)} strengths", shape, grid, settings.search_tolerance))
+    if options.probe_doublings:
+        cases += _doubled(shape, one, options.probe_doublings)
     found = []
-    for case, (l2s, tolerance) in cases.items():
-        contestants = [Contestant("ours", ours, (shape, l2s, tolerance))]
-        small = len(l2s) == 1 or x.size <= LARGEST_GRID
-        if "sklearn" in options.peers and small:
-            contestants.append(Contestant("sklearn", sklearn_fit, (shape, l2s), ("sklearn",)))
+    for case, size, l2s, tolerance, max_iterations in cases:
+        fit = (size, l2s, tolerance, max_iterations)
+        contestants = [Contestant("ours", ours, fit)]
+        small = len(l2s) == 1 or size[0] * size[1] <= LARGEST_GRID
+        if "sklearn" in options.peers and small and max_iterations == MAX_ITERATIONS:
+            contestants.append(Contestant("sklearn", sklearn_fit, (size, l2s), ("sklearn",)))
         outcomes = contest.run(contestants, rounds=min(ROUNDS, options.rounds), seconds=0, log=log)
+        excess = _excess(outcomes, *problem(*size)) if len(contestants) > 1 else {}
         row = rows.make(
-            "probe",
-            "s",
-            outcomes,
-            case=case,
-            size="x".join(map(str, shape)),
-            excess=_excess(outcomes, x, labels),
+            "probe", "s", outcomes, case=case, size="x".join(map(str, size)), excess=excess
         )
         found.append(row)
     for row in found:
-        shown = (f"{name} {value:.1e}" for name, value in row["excess"].items())
-        log(f"probe, {row['case']}: furthest above the better objective: {', '.join(shown)}")
-    single, grid = (row["ours"] for row in found)
-    if single and grid:
+        told = [f"{name} {value:.1e}" for name, value in row["excess"].items()]
+        if told:
+            log(f"probe, {row['case']}: furthest above the better objective: {', '.join(told)}")
+    if options.probe_grid and (single := found[0]["ours"]) and (grid := found[1]["ours"]):
         found[1]["single_fits"] = grid / single
         log(f"probe: the grid takes as long as {grid / single:.1f} single fits")
     return found
+
+
+def _doubled(shape: tuple[int, int, int], l2s: tuple[float, ...], doublings: int) -> list[_Case]:
+    """Returns cases in which rows, features or classes alone are doubled, none to several times."""
+    cases = []
+    for axis, name in enumerate(("rows", "features", "classes")):
+        for times in (1 << i for i in range(doublings + 1)):
+            n, d, c = (size * times if i == axis else size for i, size in enumerate(shape))
+            cases.append(_Case(f"{times} x {name}", (n, d, c), l2s, 0.0, FEW_ITERATIONS))
+    return cases
 
 
 def problem(num_rows: int, width: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -74,13 +94,21 @@ def problem(num_rows: int, width: int, classes: int) -> tuple[np.ndarray, np.nda
     scales = np.arange(1, width + 1, dtype=np.float32) ** -0.5
     centres = rng.standard_normal((classes, width), np.float32)
     centres[:, INFORMATIVE:] = 0
-    noise = rng.standard_normal((num_rows, width), np.float32)
-    components = (noise + centres[labels]) * scales
-    mixing = rng.standard_normal((width, width), np.float32)
-    return np.maximum(components @ mixing / np.sqrt(np.sum(scales**2)), 0), labels
+    mixing = rng.standard_normal((width, width), np.float32) / np.sqrt(np.sum(scales**2))
+    x = np.empty((num_rows, width), np.float32)
+    for start in range(0, num_rows, BLOCK):  # beside x, a block's working memory is small
+        rows = slice(start, start + BLOCK)
+        noise = rng.standard_normal(x[rows].shape, np.float32)
+        np.maximum((noise + centres[labels[rows]]) * scales @ mixing, 0, out=x[rows])
+    return x, labels
 
 
-def ours(shape: tuple[int, int, int], l2s: tuple[float, ...], tolerance: float) -> Callable:
+def ours(
+    shape: tuple[int, int, int],
+    l2s: tuple[float, ...],
+    tolerance: float,
+    max_iterations: int = MAX_ITERATIONS,
+) -> Callable:
     """Ours: the path over all strengths, as the protocol follows it."""
     from tl.probes.logistic import fit_path
 
@@ -88,7 +116,7 @@ def ours(shape: tuple[int, int, int], l2s: tuple[float, ...], tolerance: float) 
 
     def work() -> Heads:
         path = fit_path(
-            x, labels, shape[2], l2s, max_iterations=MAX_ITERATIONS, tolerance=tolerance
+            x, labels, shape[2], l2s, max_iterations=max_iterations, tolerance=tolerance
         )
         return {fit.setting["l2"]: (fit.head.kernel, fit.head.bias) for fit in path}
 

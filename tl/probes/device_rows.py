@@ -69,7 +69,7 @@ class DeviceRows:
         each = -(-n // len(devices))
         most = _CPU_CHUNK_ELEMENTS if is_cpu() else _CHUNK_ELEMENTS
         chunks = -(-each * max(width, made) // most)
-        chunk = bucket(each) if chunks == 1 else -(-each // chunks // 64) * 64
+        chunk = bucket(each) if chunks == 1 else -(-each // chunks // 16) * 16
         each = chunks * chunk
         mine = [
             i for i, device in enumerate(devices) if device.process_index == jax.process_index()

@@ -98,6 +98,6 @@ def test_sizes_are_doubled_one_by_one_with_as_many_iterations(monkeypatch):
         *(f"{times} x {name}" for name in ("rows", "features", "classes") for times in (1, 2)),
     ]
     assert list(dict.fromkeys(asked)) == [
-        (60, 5, 3, 1000, 1e-8), (60, 5, 3, 5, 0.0), (120, 5, 3, 5, 0.0), (60, 10, 3, 5, 0.0),
-        (60, 5, 6, 5, 0.0),
+        (60, 5, 3, 1000, 1e-8), (60, 5, 3, 1, 0.0), (120, 5, 3, 1, 0.0), (60, 10, 3, 1, 0.0),
+        (60, 5, 6, 1, 0.0),
     ]  # fmt: skip

@@ -16,7 +16,8 @@ from experiments.benchmark.options import Options
 ROUNDS = 3
 LARGEST_GRID = 10_000_000  # numbers of the features; above, scikit-learn's grid takes many minutes
 MAX_ITERATIONS = 1000
-FEW_ITERATIONS = 5  # at each strength, of problems of several sizes: as many for all of them
+# Of problems of several sizes: one iteration each, which is one evaluation or two.
+STEPS = tuple(float(l2) for l2 in np.logspace(1, -3, 12))
 BLOCK = 8192  # rows that are made at a time
 INFORMATIVE = 10  # components that tell classes apart
 
@@ -44,7 +45,7 @@ def measure(options: Options, limits: Mapping[str, float], log: contest.Log) -> 
         grid = tuple(settings.l2)
         cases.append(_Case(f"{len(grid)} strengths", shape, grid, settings.search_tolerance))
     if options.probe_doublings:
-        cases += _doubled(shape, one, options.probe_doublings)
+        cases += _doubled(shape, options.probe_doublings)
     found = []
     for case, size, l2s, tolerance, max_iterations in cases:
         fit = (size, l2s, tolerance, max_iterations)
@@ -68,13 +69,13 @@ def measure(options: Options, limits: Mapping[str, float], log: contest.Log) -> 
     return found
 
 
-def _doubled(shape: tuple[int, int, int], l2s: tuple[float, ...], doublings: int) -> list[_Case]:
+def _doubled(shape: tuple[int, int, int], doublings: int) -> list[_Case]:
     """Returns cases in which rows, features or classes alone are doubled, none to several times."""
     cases = []
     for axis, name in enumerate(("rows", "features", "classes")):
         for times in (1 << i for i in range(doublings + 1)):
             n, d, c = (size * times if i == axis else size for i, size in enumerate(shape))
-            cases.append(_Case(f"{times} x {name}", (n, d, c), l2s, 0.0, FEW_ITERATIONS))
+            cases.append(_Case(f"{times} x {name}", (n, d, c), STEPS, 0.0, 1))
     return cases
 
 

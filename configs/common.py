@@ -80,7 +80,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.probe.max_iterations = 1000
     config.probe.tolerance = 1e-8  # of the objective, relative; see tl/probes/logistic.py
     config.probe.search_tolerance = 1e-6  # the same, of fits that are only compared on val
-    # How many times weaker strengths are still fitted than the last that improved val; inf: all.
+    # The path ends this many times below the last strength at which val was as good as ever.
     config.probe.overrun = 100.0
     config.probe.k = (1, 5, 10, 20, 50)
     config.probe.temperature = (0.02, 0.07, 0.2)

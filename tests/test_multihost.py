@@ -77,11 +77,12 @@ if count > 1:
     hosts.join(f"localhost:{port}", count, number, 10)
 from sklearn.datasets import load_digits
 from tl.data.splits import one_fold
-from tl.probes import device_rows, heads, protocol, rows
+from tl.probes import device_rows, protocol, rows
 from tl.probes.held_out import HeldOut
 from tl.probes.solvers import Head, Knn, Logistic, Ridge
-device_rows._FEW, device_rows._CPU_CHUNK_ELEMENTS = 0, 1 << 13
-rows.CHUNK_ELEMENTS, rows._KEPT_BYTES, heads.CHUNK_ROWS = 7000, 0, 100
+device_rows._FEW, device_rows._CPU_CHUNK_ELEMENTS, device_rows._LEAST_ROWS = 0, 1 << 11, 1
+device_rows.CHUNK_ELEMENTS = 1 << 12
+rows.CHUNK_ELEMENTS, rows._KEPT_BYTES, hosts._BLOCK = 7000, 0, 999
 x, labels = load_digits(return_X_y=True)
 x = x.astype(np.float32)
 for solver in (Logistic((1e-3, 1e-1)), Ridge((1e-2, 1.0)), Knn((1, 5)), Head(epochs=2)):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tl.errors import UserError
-from tl.probes import device_rows, knn
+from tl.probes import device_rows, knn, rows
 
 
 def test_votes_by_hand():
@@ -31,8 +31,9 @@ def test_one_chunked_pass_gives_every_head(monkeypatch, elements, queries_at_onc
     fits = list(knn.fit_path(x, labels, 4, (1, 7), (0.07, 1.0)))
     alone = [fit.head.logits(queries) for fit in fits]
     monkeypatch.setattr(knn, "_QUERIES", queries_at_once)
-    monkeypatch.setattr(knn, "CHUNK_ROWS", 5)
+    monkeypatch.setattr(rows, "CHUNK_ELEMENTS", 20)
     monkeypatch.setattr(device_rows, "_CPU_CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(device_rows, "_LEAST_ROWS", 1)
     again = list(knn.fit_path(x, labels, 4, (1, 7), (0.07, 1.0)))
     for a, chunks in zip(alone, knn.path_logits(again, queries), strict=True):
         np.testing.assert_allclose(a, np.concatenate(list(chunks)), rtol=1e-5)

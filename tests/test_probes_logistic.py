@@ -163,6 +163,8 @@ def divided(monkeypatch):
     """Divides small problems as if they were large, into several chunks of each of 8 devices."""
     monkeypatch.setattr(device_rows, "_FEW", 0)
     monkeypatch.setattr(device_rows, "_CPU_CHUNK_ELEMENTS", 1 << 12)
+    monkeypatch.setattr(device_rows, "_LEAST_ROWS", 1)
+    monkeypatch.setattr(device_rows, "CHUNK_ELEMENTS", 1 << 12)
     monkeypatch.setattr(logistic, "_MANY", 0)
     monkeypatch.setattr(rows, "CHUNK_ELEMENTS", 700)
 

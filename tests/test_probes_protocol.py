@@ -307,7 +307,7 @@ def test_every_solver_in_folds():
 
 
 class Path(Listed):
-    """A solver that gives up two settings behind the last that improved."""
+    """A solver that gives up three settings behind the last that improved."""
 
     fitted = 0
 
@@ -317,28 +317,35 @@ class Path(Listed):
             yield fit
 
     def gives_up(self, at, improved):
-        return at["l2"] <= improved["l2"] - 2
+        return at["l2"] <= improved["l2"] - 3
 
     def untried(self, last):
         return sum(l2 < last["l2"] for l2 in self._logits)
 
 
 def test_a_search_ends_where_neither_loss_nor_accuracy_improves():
-    solver = Path({9.0: HALF, 8.0: SURE, 7.0: UNSURE, 6.0: HALF, 5.0: HALF, 4.0: SURE})
+    worse = dict.fromkeys((6.0, 5.0, 4.0), HALF)
+    solver = Path({9.0: HALF, 8.0: SURE, 7.0: UNSURE, **worse, 3.0: SURE})
     result = toy([solver])
-    # At 7 the accuracy was as high as ever, so 6 and 5 are looked at and 4 is not.
-    assert [row["l2"] for row in result.grid] == [9, 8, 7, 6, 5] and solver.fitted == 5
+    # At 7 the accuracy was as high as ever, so 6 to 4 are looked at and 3 is not.
+    assert [row["l2"] for row in result.grid] == [9, 8, 7, 6, 5, 4] and solver.fitted == 6
     assert result.selected.setting == {"l2": 8.0}
-    assert result.ended == [{"endpoint": "a", "solver": "listed", "l2": 5.0, "untried": 1}]
+    assert result.ended == [{"endpoint": "a", "solver": "listed", "l2": 4.0, "untried": 1}]
     assert seeds.summarise({3: result})["ended"] == [{"seed": 3, **result.ended[0]}]
     assert toy([Listed({2.0: SURE, 1.0: HALF})]).as_dict()["ended"] == []
 
 
-def test_every_fold_has_the_same_settings():
-    x, labels = np.random.default_rng(0).normal(size=(40, 30)), np.arange(40) % 2
-    x[:, 0] += 3 * labels
-    held = np.arange(40) // 2 % 4 == np.arange(4)[:, None]
-    rows = Rows(x, labels)
+def test_a_coarse_grid_is_not_given_up_after_one_worse_setting():
+    logits = {9.0: SURE, 5.0: HALF, 1.0: HALF, 0.5: HALF, 0.1: SURE}
+    assert [row["l2"] for row in toy([Path(logits)]).grid] == [9, 5, 1, 0.5]
+
+
+def test_folds_fit_every_setting():
+    x, labels = np.random.default_rng(0).normal(size=(60, 30)), np.arange(60) % 2
+    x[:, 0] += 1.5 * labels
+    held = np.arange(60) // 2 % 4 == np.arange(4)[:, None]
     solver = Logistic(search_tolerance=1e-4, overrun=10.0)
-    _, choices = choose_setting("a", solver, rows, folds_of(held), 2)
-    assert 5 <= len(choices) < 45 and {len(choice.fits) for choice in choices} == {4}
+    _, choices = choose_setting("a", solver, Rows(x, labels), folds_of(held), 2)
+    assert len(choices) == 45 and {len(choice.fits) for choice in choices} == {4}
+    _, choices = choose_setting("a", solver, Rows(x, labels), one_fold(40, 20), 2)
+    assert 5 <= len(choices) < 45

@@ -55,7 +55,7 @@ def test_stores_are_joined_in_any_order():
 
 
 @pytest.mark.parametrize(
-    ("length", "width", "expected"), [(0, 3, []), (5, 3, [3, 2]), (2, 99, [1, 1])]
+    ("length", "width", "expected"), [(0, 3, [0]), (5, 3, [3, 2]), (2, 99, [1, 1])]
 )
 def test_chunks_cover_all_rows(length, width, expected, monkeypatch):
     monkeypatch.setattr(rows, "CHUNK_ELEMENTS", 10)

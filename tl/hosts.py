@@ -5,6 +5,7 @@ says so in a sentence.
 """
 
 import itertools
+import math
 import time
 from collections.abc import Sequence
 
@@ -133,6 +134,16 @@ def gather(rows: Shaped[np.ndarray, "n ..."]) -> list[Shaped[np.ndarray, "_ ..."
         np.frombuffer(part.tobytes(), rows.dtype).reshape(sent.shape)[:count]
         for part, count in zip(received, counts)
     ]
+
+
+def gather_large(rows: Shaped[np.ndarray, "n ..."]) -> list[Shaped[np.ndarray, "_ ..."]]:
+    """Returns what `gather` does, some rows at a time: JAX puts all on each device."""
+    if jax.process_count() == 1:
+        return [rows]
+    step = max(1, _BLOCK // max(1, math.prod(rows.shape[1:])))
+    most = max(int(count[0]) for count in gather(np.array([len(rows)])))
+    blocks = [gather(rows[start : start + step]) for start in range(0, max(1, most), step)]
+    return [np.concatenate(of_process) for of_process in zip(*blocks)]
 
 
 def total(values: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:

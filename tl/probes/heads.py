@@ -8,9 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tl import hosts
-from tl.probes.rows import Features, take
-
-CHUNK_ROWS = 8192
+from tl.probes.rows import Features, chunks, take
 
 
 @runtime_checkable
@@ -35,23 +33,21 @@ class Linear:
 
     def logits(self, x: Features) -> Float[np.ndarray, "n c"]:
         """Logits float32 [N, C] of raw features [N, D], read in chunks of rows."""
-        chunks = [
-            np.asarray(x[start : start + CHUNK_ROWS], np.float32) @ self.kernel + self.bias
-            for start in range(0, max(1, len(x)), CHUNK_ROWS)
+        logits = [
+            np.asarray(x[rows], np.float32) @ self.kernel + self.bias for rows in chunks(*x.shape)
         ]
-        return np.concatenate(chunks)
+        return np.concatenate(logits)
 
 
 def by_chunk(head: Classifier, x: Features) -> Iterator[Float[np.ndarray, "n c"]]:
     """Yields the logits of all rows, some at a time."""
-    return (
-        head.logits(x[start : start + CHUNK_ROWS]) for start in range(0, max(1, len(x)), CHUNK_ROWS)
-    )
+    return (head.logits(x[rows]) for rows in chunks(*x.shape))
 
 
 def shared_logits(head: Classifier, x: Features) -> Float[np.ndarray, "n c"]:
     """Returns the logits of all rows, of which each process of a run computes a part."""
-    return np.concatenate(hosts.gather(head.logits(take(x, hosts.part_of_process(len(x))))))
+    own = head.logits(take(x, hosts.part_of_process(len(x))))
+    return np.concatenate(hosts.gather_large(own))
 
 
 Head = TypeVar("Head", bound=Classifier, covariant=True)

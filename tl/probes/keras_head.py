@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from tl.devices import in_full_precision
+from tl.devices import DataParallel, in_full_precision
 from tl.errors import UserError
 from tl.probes.device_rows import DeviceRows
 from tl.probes.heads import Fit, Linear
@@ -69,6 +69,7 @@ def fit_path(
         "bias": jnp.zeros(num_classes),
     }
     opt_state = _adam(learning_rate).init(params)
+    params, opt_state = DataParallel(rows.mesh).replicate((params, opt_state))
     for epoch in range(1, epochs + 1):
         params, opt_state, loss = _epoch(
             params,

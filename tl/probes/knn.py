@@ -17,8 +17,8 @@ from jaxtyping import Array, Float, Int
 
 from tl.errors import UserError
 from tl.probes.device_rows import DeviceRows, bucket
-from tl.probes.heads import CHUNK_ROWS, Fit
-from tl.probes.rows import Features
+from tl.probes.heads import Fit
+from tl.probes.rows import Features, chunks
 
 KS = (1, 5, 10, 20, 50, 100, 200)  # DINO's 10, 20, 100, 200 and what few examples a class need
 TEMPERATURES = (0.07,)
@@ -150,12 +150,9 @@ def path_logits(
     """Yields the logits of each of `fit_path`'s heads, by chunk, from one search for neighbours."""
     votes = [fit.head for fit in fits]
     similarities, labels = votes[0].bank.nearest(x, max(vote.k for vote in votes))
-    starts = range(0, max(1, len(labels)), CHUNK_ROWS)
     for vote in votes:
-        yield (
-            vote.count(similarities[rows], labels[rows])
-            for rows in (slice(start, start + CHUNK_ROWS) for start in starts)
-        )
+        parts = chunks(len(labels), vote.bank.num_classes)
+        yield (vote.count(similarities[rows], labels[rows]) for rows in parts)
 
 
 @functools.partial(jax.jit, static_argnames=("k", "mesh", "chunk"))

@@ -13,9 +13,10 @@ What makes a path cheap, each measured on features of CIFAR-10 patches, N = 5,00
   * each strength starts from an extrapolation of the solutions before it (1,351 iterations
     from the last solution, 745 extrapolated linearly, 480-645 with higher orders, of which the
     mean of linear and quadratic, 559, is best or near it on every problem tried);
-  * rows and columns are padded to few sizes, so a study's many problems share compiled programs,
-    each of which takes 1-2 s to compile. Few, but not coarse: 1,281 columns padded to 2,048 would
-    make a path of 5,000 rows 1.3 times as long as padded to 1,408.
+  * rows and columns of small problems are padded to few sizes, so a study's many problems share
+    compiled programs, each of which takes 1-2 s to compile. Few, but not coarse: 1,281 columns
+    padded to 2,048 would make a path of 5,000 rows 1.3 times as long as padded to 1,408;
+  * rows lie divided over all devices and are looked at by chunk (`tl.probes.device_rows`).
 The whole default path at 50,000 x 2,048 (10 classes, two cores that others used too), tolerance
 1e-6: 60 s and 2.1 GB at the peak (`experiments.benchmark`); CIFAR-10 patches 40 s, and 115 s and
 474 iterations at 1e-8, of which 13-27 s go into the principal axes.
@@ -44,7 +45,8 @@ L2_GRID = tuple(float(l2) for l2 in np.logspace(5, -6, 45))
 # Of a strength that nobody asked for, fitted only as a start for the next.
 STEPPING_STONE_TOLERANCE = 1e-5
 
-_MANY = 16_384  # rows, from which a path takes longer than to compile it: padded to no more than 16
+# From so many rows on a path takes longer than its compiling; columns are then padded to 16.
+_MANY = 16_384
 
 ABSENT_BIAS = -1e4  # of a class without training rows, whose optimal bias is minus infinity
 

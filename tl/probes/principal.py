@@ -45,8 +45,11 @@ class PrincipalAxes:
 
     def coordinates(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n r"]:
         """Returns the coordinates of some raw features, float32."""
-        standard = ((x - self.mean) / self.scale).astype(np.float32)
-        return standard @ self.axes.astype(np.float32)
+        return ((x - self.mean) / self.scale).astype(np.float32) @ self._axes32
+
+    @functools.cached_property
+    def _axes32(self) -> Float[np.ndarray, "d r"]:
+        return self.axes.astype(np.float32)
 
     def head(self, weights: Float[np.ndarray, "r c"], bias: Float[np.ndarray, " c"]) -> Linear:
         """Returns the head on raw features that equals weights and bias on coordinates."""
@@ -108,10 +111,7 @@ def moments(x: Features, labels: Int[np.ndarray, " n"], num_classes: int) -> Mom
             f"expected finite features, but {bad.sum()} of {d} columns hold NaN or infinity, the "
             f"first is column {int(np.argmax(bad))}; extract them with `extract.dtype=float32`"
         )
-    low, high = (
-        np.min(hosts.gather(low[None]), axis=(0, 1)),
-        np.max(hosts.gather(high[None]), (0, 1)),
-    )
+    low, high = np.min(hosts.gather(low), axis=0), np.max(hosts.gather(high), axis=0)
     # A constant column's deviations are rounding errors, which must not be blown up to unit scale.
     constant = low == high
     scale = np.where(constant, 1.0, np.sqrt(np.maximum(square, 0)))
@@ -131,16 +131,22 @@ def principal_axes(x: Features, found: Moments) -> PrincipalAxes:
     a variance below max(N, D) roundings of the largest.
 
     Args:
-      x: float [N, D]; read again only where N < D.
+      x: float [N, D]; where N < D it is read again, and held whole.
       found: their moments.
     """
     n, d = x.shape
     if found.gram is not None:
         squares, vectors = _eigenvectors(found.gram, d)
         return PrincipalAxes(found.mean, found.scale, vectors, squares / n)
-    standard = (x[:] - found.mean) / found.scale
-    squares, vectors = _eigenvectors(standard @ standard.T, d)
-    axes = standard.T @ (vectors / np.sqrt(squares))
+    held, gram = x[:], np.zeros((n, n))
+    for columns in chunks(d, n):
+        standard = (held[:, columns] - found.mean[columns]) / found.scale[columns]
+        gram += standard @ standard.T
+    squares, vectors = _eigenvectors(gram, d)
+    axes = np.empty((d, len(squares)))
+    for columns in chunks(d, n):
+        standard = (held[:, columns] - found.mean[columns]) / found.scale[columns]
+        axes[columns] = standard.T @ (vectors / np.sqrt(squares))
     return PrincipalAxes(found.mean, found.scale, axes, squares / n)
 
 

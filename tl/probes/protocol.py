@@ -31,6 +31,8 @@ from tl.probes.rows import Features, Rows, kept, take
 from tl.probes.solvers import Solver
 from tl.results import metrics
 
+_LEAST_WORSE = 3  # settings in a row, of a coarse grid, after which val may have turned
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -216,9 +218,8 @@ def choose_setting(
       num_classes: C.
     """
     count = len(chosen_on(folds, len(rows.labels)))
-    choices = list(
-        _until_turned(solver, _search(endpoint, solver, rows, folds, num_classes, count))
-    )
+    found = _search(endpoint, solver, rows, folds, num_classes, count)
+    choices = list(_until_turned(solver, found) if len(folds) == 1 else found)
     return _best_setting(choices, solver.val_slack / count), choices
 
 
@@ -226,7 +227,7 @@ def _search(
     endpoint: str, solver: Solver, rows: Rows, folds: Sequence[Fold], num_classes: int, count: int
 ) -> Iterator[Choice]:
     of_folds = [_search_fold(solver, rows, fold, num_classes) for fold in folds]
-    if len(folds) > 1:  # one after the other: each has its rows on the devices
+    if len(folds) > 1:  # one after the other, for each has its rows on the devices: all settings
         of_folds = [iter(list(found)) for found in of_folds]
     for of_setting in zip(*of_folds, strict=True):
         fits, hits, losses = zip(*of_setting, strict=True)
@@ -236,15 +237,17 @@ def _search(
 
 
 def _until_turned(solver: Solver, choices: Iterator[Choice]) -> Iterator[Choice]:
-    """Yields choices until val has turned for good: neither its loss nor its top-1 improve."""
-    loss, top1 = np.inf, 0.0
+    """Yields choices until val has turned for good: its loss and its top-1 are below their best."""
+    loss, top1, worse = np.inf, 0.0, 0
     improved: Mapping[str, float] = {}
     for choice in choices:
         yield choice
         if choice.val_loss < loss or choice.val_top1 >= top1:
-            improved = choice.setting
-        elif solver.gives_up(choice.setting, improved):
-            return
+            improved, worse = choice.setting, 0
+        else:
+            worse += 1
+            if worse >= _LEAST_WORSE and solver.gives_up(choice.setting, improved):
+                return
         loss, top1 = min(loss, choice.val_loss), max(top1, choice.val_top1)
 
 

@@ -77,9 +77,12 @@ def joined(
 
 
 def chunks(length: int, width: int) -> Iterator[slice]:
-    """Yields slices that cover `length` rows of `width`, `CHUNK_ELEMENTS` or fewer in each."""
+    """Yields slices that cover `length` rows of `width`, about `CHUNK_ELEMENTS` in each.
+
+    There is one at least, which of no rows is empty.
+    """
     step = max(1, CHUNK_ELEMENTS // max(1, width))
-    return (slice(start, min(start + step, length)) for start in range(0, length, step))
+    return (slice(start, min(start + step, length)) for start in range(0, max(1, length), step))
 
 
 class Rows(NamedTuple):

@@ -149,14 +149,16 @@ def _settings(grid: Sequence[Mapping[str, Any]], seeds: int) -> Details:
     for row in grid:
         chosen = ", ".join(f"{k} {formats.value(v)}" for k, v in row.items() if k not in described)
         groups.setdefault((row["endpoint"], row["solver"], chosen), []).append(row)
-    groups = {key: rows for key, rows in groups.items() if len(rows) == seeds}
+    groups = {k: rows for k, rows in groups.items() if len({r.get("seed") for r in rows}) == seeds}
     top1 = {key: np.mean([row["val_top1"] for row in rows]) for key, rows in groups.items()}
     rows: list[list[Cell | str]] = []
     for key in sorted(groups, key=lambda key: -top1[key]):
         rows.append([*key, percent(top1[key]), _mean_loss(groups[key])])
     columns = ["endpoint", "solver", "setting", "val top-1", "val loss (nats)"]
     caption = f"Means over {formats.plural(seeds, 'seed')}"
-    return Details(f"Every setting that was tried ({len(rows):,})", [Table(caption, columns, rows)])
+    return Details(
+        f"Settings that every seed tried ({len(rows):,})", [Table(caption, columns, rows)]
+    )
 
 
 def _mean_loss(rows: Sequence[Mapping[str, Any]]) -> Cell:

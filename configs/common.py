@@ -51,6 +51,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.preprocess.crop_pct = 0.0
     config.preprocess.geometry = ""  # resize_crop, crop_resize, whole
     config.preprocess.interpolation = ""  # nearest, bilinear, bicubic, lanczos
+    # Decode large JPEGs at 1/2, 1/4 or 1/8 of their size, where twice what is needed is left.
+    config.preprocess.draft = False
 
     # Endpoints of the backbone to probe, each by itself; 'a+b' concatenates, `last` is the last
     # stage or block, `earlier` stands for all before it, stem included, `pixels` is the raw image.

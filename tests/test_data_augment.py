@@ -365,3 +365,13 @@ def test_erasing_is_as_rare_as_asked():
     rng, a = np.random.default_rng(0), Augmentation(erase=0.25)
     erased = [(augment(white, rng, a, square(8)) != 255).any() for _ in range(2000)]
     assert np.mean(erased) == pytest.approx(0.25, abs=0.04)
+
+
+def test_what_is_decoded_smaller_is_what_the_whole_image_is_resized_to():
+    p = dataclasses.replace(Preprocessing(), size=14, crop_pct=0.875, draft=True)
+    assert augment_lib.seen(Augmentation(flip=1.0), p) == p
+    assert augment_lib.seen(Augmentation(crop="resized"), p) is None
+    squashed = dataclasses.replace(p, size=16, geometry="whole")  # 14 / 0.875
+    assert augment_lib.seen(Augmentation(crop="random"), p) == squashed
+    larger = augment_lib.seen(Augmentation(crop="random", resize=20), p)
+    assert larger == dataclasses.replace(squashed, size=20)

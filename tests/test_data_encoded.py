@@ -6,6 +6,7 @@ from PIL import Image
 
 from tl.data.encoded import EncodedSource
 from tl.errors import UserError
+from tl.weights.spec import Preprocessing
 
 
 def png(value):
@@ -59,3 +60,21 @@ def test_or_it_is_left_out(shape, left, caplog):
     assert example["image"].shape == left and not example["image"].any()
     assert after["label"] == 1
     assert caplog.text.count("listed: left out id-1, which cannot be decoded") == 1
+
+
+class Photograph(Listed):
+    """One large JPEG, three times."""
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48), (10, 20, 30)).save(buffer, "JPEG")
+    rows = (buffer.getvalue(),) * 3
+
+
+def test_a_drafted_source_is_the_same_with_smaller_images():
+    whole = Photograph(skip_corrupt=False)
+    p = Preprocessing(size=6, geometry="whole", draft=True)
+    drafted = whole.drafted(p)
+    assert whole[1]["image"].shape == (48, 64, 3)
+    assert drafted[1]["image"].shape == (12, 16, 3)
+    assert (drafted[1]["id"], drafted.version, len(drafted)) == ("id-1", whole.version, 3)
+    assert whole[1]["image"].shape == (48, 64, 3)

@@ -6,6 +6,7 @@ from PIL import Image
 
 from tl.data.images import Images
 from tl.errors import UserError
+from tl.weights.spec import Preprocessing
 
 PIXELS = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 
@@ -84,3 +85,15 @@ def test_arrays_that_are_no_images(image):
 def test_one_shape_for_all():
     with pytest.raises(UserError, match=r"expected an image of shape \(8, 8, 3\), got \(2, 4, 3\)"):
         Images([PIXELS], image_shape=(8, 8, 3))[0]
+
+
+def test_drafted_files_come_smaller_and_images_in_memory_do_not(tmp_path):
+    picture = Image.new("RGB", (64, 48), (10, 20, 30))
+    picture.save(tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as opened:
+        source = Images([tmp_path / "a.jpg", opened, np.asarray(picture), "no"], skip_corrupt=True)
+        drafted = source.drafted(Preprocessing(size=6, geometry="whole", draft=True))
+        shapes = [drafted[row]["image"].shape[:2] for row in range(4)]
+    assert shapes == [(12, 16), (48, 64), (48, 64), (1, 1)]
+    assert source.errors == {3: "No such file or directory"}
+    assert source[0]["image"].shape == (48, 64, 3)

@@ -6,9 +6,11 @@ from experiments.benchmark.synthetic import NoiseSource
 from tl.data import sources
 from tl.data.digits import Digits
 from tl.data.folder import open_folder
+from tl.data.images import Images
 from tl.data.sources import Data
 from tl.data.tables import Columns
 from tl.errors import UserError
+from tl.weights.spec import Preprocessing
 
 
 def test_sources_of_every_kind_keep_to_the_protocol(tmp_path):
@@ -23,6 +25,18 @@ def test_sources_of_every_kind_keep_to_the_protocol(tmp_path):
         assert example["label"] == source.labels()[-1] and isinstance(example["label"], int)
         assert len(example["id"].encode()) <= source.id_bytes
     assert not isinstance(np.zeros(3), sources.Source)
+
+
+def test_only_large_images_that_are_decoded_are_drafted(tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg")
+    drafting = Preprocessing(size=6, draft=True)
+    files = Images([tmp_path / "a.jpg"])
+    assert sources.drafted(files, drafting)[0]["image"].shape == (12, 16, 3)
+    for p in (None, Preprocessing(size=6)):
+        assert sources.drafted(files, p) is files
+    small, noise = Images([], image_shape=(48, 64, 3)), NoiseSource(3)
+    assert sources.drafted(small, drafting) is small  # they must come in their own shape
+    assert sources.drafted(noise, drafting) is noise  # they are not encoded
 
 
 def test_val_is_a_share_or_a_split():

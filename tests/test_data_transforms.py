@@ -115,6 +115,94 @@ class TestDecode:
             transforms.decode(data)
 
 
+def drafting(size, **fields):
+    return Preprocessing(size=size, draft=True, **fields)
+
+
+class TestDraft:
+    """What is decoded has at least twice the pixels, along each axis, of what it is resized to."""
+
+    @pytest.mark.parametrize(
+        ("shape", "p", "expected"),
+        [
+            (
+                (130, 127),
+                drafting(8, geometry="whole"),
+                (17, 16),
+            ),  # 127 / 8 rounds up to 16 = 2 * 8
+            ((127, 120), drafting(8, geometry="whole"), (32, 30)),  # 120 / 8 = 15 is too small
+            ((400, 31), drafting(8, geometry="whole"), (200, 16)),
+            ((400, 30), drafting(8, geometry="whole"), (400, 30)),
+            ((16, 16), drafting(8, geometry="whole"), (16, 16)),
+            ((1, 1), drafting(8, geometry="whole"), (1, 1)),
+            ((130, 127), drafting(7), (17, 16)),  # 7 / 0.875 = 8 is the shorter side
+            ((130, 127), drafting(8), (33, 32)),  # 8 / 0.875 = 9, and 2 * 9 are more than 16
+            ((256, 250), drafting(8, geometry="crop_resize", crop_pct=0.5), (32, 32)),
+            ((249, 248), drafting(8, geometry="crop_resize", crop_pct=0.5), (63, 62)),
+        ],
+    )
+    def test_by_hand(self, shape, p, expected):
+        data = encode(Image.fromarray(noise(*shape)), "JPEG")
+        assert transforms.decode(data, p).shape[:2] == expected
+        whole = transforms.decode(data)
+        assert whole.shape[:2] == shape
+        undrafted = transforms.decode(data, dataclasses.replace(p, draft=False))
+        assert np.array_equal(undrafted, whole)
+
+    def test_pillow_takes_the_scale_that_was_planned(self):
+        p = drafting(2, geometry="whole")
+        for height in (3, 4, 7, 8, 9, 15, 17, 25, 31, 33):
+            for width in (4, 7, 15, 29, 63, 65):
+                data = encode(Image.fromarray(noise(height, width)), "JPEG")
+                sides = [(-(-height // s), -(-width // s)) for s in (8, 4, 2, 1)]
+                expected = next((s for s in sides if min(s) >= 4), (height, width))
+                assert transforms.decode(data, p).shape[:2] == expected, (height, width)
+
+    def test_it_is_the_same_picture(self):
+        ramp = np.linspace(0, 255, 320)[None, :, None] * np.linspace(0.3, 1, 240)[:, None, None]
+        picture = Image.fromarray((ramp * [1.0, 0.7, 0.4]).astype(np.uint8))
+        for geometry in transforms.GEOMETRIES:
+            p = drafting(24, geometry=geometry)
+            for options in ({}, {"progressive": True}, {"subsampling": 0}):
+                data = encode(picture, "JPEG", quality=95, **options)
+                drafted = transforms.decode(data, p)
+                assert max(drafted.shape) <= 160
+                seen, whole = (
+                    transforms.host_transform(image, p).astype(int)
+                    for image in (drafted, transforms.decode(data))
+                )
+                assert np.abs(seen - whole).max() <= 3
+
+    def test_exif_turns_the_small_image(self):
+        picture = Image.fromarray(noise(200, 120))
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned by 90 degrees, clockwise
+        p = drafting(8, geometry="whole")
+        turned = transforms.decode(encode(picture, "JPEG", exif=exif), p)
+        plain = transforms.decode(encode(picture, "JPEG"), p)
+        assert plain.shape[:2] == (50, 30) and turned.shape[:2] == (30, 50)
+        assert np.array_equal(turned, np.rot90(plain, -1))
+
+    def test_grey_and_cmyk(self):
+        p = drafting(8, geometry="whole")
+        grey = transforms.decode(encode(Image.new("L", (128, 128), 90), "JPEG"), p)
+        assert grey.shape == (16, 16, 3) and (grey == 90).all()
+        image = Image.new("CMYK", (128, 128), (0, 255, 255, 0))
+        red = transforms.decode(encode(image, "JPEG", quality=100), p)
+        assert red.shape == (16, 16, 3)
+        assert np.abs(red.astype(int) - [255, 0, 0]).max() <= 4
+
+    @pytest.mark.parametrize("format", ["PNG", "BMP", "WEBP", "TIFF", "GIF"])
+    def test_other_formats_come_whole(self, format):
+        data = encode(Image.fromarray(noise(128, 120)), format)
+        assert transforms.decode(data, drafting(4)).shape == (128, 120, 3)
+
+    def test_half_a_file_is_an_error_at_every_scale(self):
+        data = encode(Image.fromarray(noise(128, 128)), "JPEG")
+        with pytest.raises(transforms.UndecodableImage, match="truncated"):
+            transforms.decode(data[: len(data) // 2], drafting(4))
+
+
 class TestHostTransform:
     """Against plain Pillow calls; a square image is resized by one call, in any Pillow."""
 
@@ -232,6 +320,9 @@ class TestOverrides:
         p = transforms.Overrides(size=64, geometry="whole", crop_pct=0, interpolation="").of(PLAIN)
         assert p == dataclasses.replace(PLAIN, size=64, geometry="whole")
         assert transforms.Overrides().of(PLAIN) == PLAIN
+        drafted = dataclasses.replace(PLAIN, draft=True)
+        assert transforms.Overrides(draft=True).of(PLAIN) == drafted
+        assert transforms.Overrides().of(drafted) == drafted
 
     @pytest.mark.parametrize(
         ("override", "text"),

@@ -151,6 +151,18 @@ def test_other_weights_code_and_preprocessing_are_other_stores(tmp_path, monkeyp
     assert len(paths) == 6
 
 
+def test_drafting_is_in_the_fingerprint_only_where_it_is_on():
+    asked = Extraction(("stem",))
+    plain, drafted = (
+        features._fingerprint(resnet(), Source(2), dataclasses.replace(PLAIN, draft=on), asked)
+        for on in (False, True)
+    )
+    assert sorted(plain["preprocessing"]) == [
+        "channels", "crop_pct", "geometry", "interpolation", "mean", "size", "std",
+    ]  # fmt: skip
+    assert drafted == {**plain, "preprocessing": {**plain["preprocessing"], "draft": True}}
+
+
 def test_an_image_that_fails_loses_only_what_was_under_way(tmp_path):
     class Broken(NoiseSource):
         def __getitem__(self, i):

@@ -134,6 +134,31 @@ def test_a_fine_tuned_run_predicts_what_it_predicted(tmp_path):
         assert model.temperature == saved.fit().temperature
 
 
+def test_a_probe_of_images_decoded_smaller_predicts_so(network, lite0_features, tmp_path):
+    fields = photographs(tmp_path / "images", {"train": 6, "test": 3})
+    rng = np.random.default_rng(1)
+    for file in sorted((tmp_path / "images").glob("*/*/*.png")):
+        low = 128 if file.parent.name == "bright" else 0
+        pixels = rng.integers(low, low + 128, (200, 300, 3), np.uint8)
+        Image.fromarray(pixels).save(file.with_suffix(".jpg"))
+        file.unlink()
+    fields |= {"weights": network.name, "preprocess.draft": True}
+    run(probe.run, config(lite0_features, **fields), tmp_path / "run")
+    saved = Predictions.load(tmp_path / "run")
+    model = inference.load(tmp_path / "run")
+    assert model.preprocessing.draft
+    test = sorted((tmp_path / "images").glob("test/*/*.jpg"))
+
+    def logits(model):
+        (batch,) = model.outputs(test, model.extraction)
+        return model.logits(batch.values)
+
+    np.testing.assert_allclose(logits(model), saved.test_logits, rtol=1e-4, atol=1e-4)
+    undrafted = dataclasses.replace(model.preprocessing, draft=False)
+    whole = logits(dataclasses.replace(model, preprocessing=undrafted))
+    assert np.abs(whole - saved.test_logits).max() > 1e-2
+
+
 def test_public_weights_name_photographs():
     model = inference.load("efficientnet_lite0")
     coffee = skimage.data.coffee()

@@ -5,10 +5,12 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.toy import PLAIN, NoiseSource
 from tl.data.augment import Augmentation
 from tl.data.augment import augment as augment_image
+from tl.data.images import Images
 from tl.errors import UserError
 from tl.train import inputs
 from tl.weights.spec import Preprocessing
@@ -142,3 +144,27 @@ def test_a_users_mistake_reaches_the_caller_as_it_is(threads):
         first(fed, 4)
     with pytest.raises(UserError, match=r"^the image id7 cannot be decoded$"):
         list(dataclasses.replace(fed, parts={"val": (Broken(20), ROWS)}).batches("val", 4))
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "drawn"),
+    [
+        (Augmentation(), (12, 16)),
+        (Augmentation(flip=1.0), (12, 16)),
+        (Augmentation(crop="random", resize=7), (24, 32)),
+        (Augmentation(crop="resized"), (48, 64)),
+    ],
+)
+def test_large_jpegs_are_decoded_smaller_unless_a_part_is_drawn(tmp_path, augmentation, drawn):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg")
+    source = Images([tmp_path / "a.jpg"] * 2)
+    p = Preprocessing(size=6, geometry="whole", draft=True)
+    parts = {"train": (source, np.arange(2)), "val": (source, np.arange(1))}
+    fed = inputs.image_inputs(parts, augmentation, p, 0)
+    assert fed.drawn[0]["image"].shape[:2] == drawn
+    [(batch, _)] = first(fed, 1, batch_size=2)
+    assert batch["image"].shape == (2, 6, 6, 3)
+    for part in ("train", "val"):  # train is evaluated, too
+        assert fed.parts[part][0][0]["image"].shape == (12, 16, 3)
+    plain = inputs.image_inputs(parts, augmentation, dataclasses.replace(p, draft=False), 0)
+    assert plain.drawn is None and plain.parts["train"][0] is source

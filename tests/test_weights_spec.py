@@ -45,5 +45,14 @@ def test_licences_that_forbid_commercial_use(licence, forbids):
     assert dataclasses.replace(SPEC, licence=licence).non_commercial == forbids
 
 
+def test_a_field_that_was_not_always_there_is_described_only_where_it_says_something():
+    described = Preprocessing(size=8).described()
+    assert "draft" not in described
+    assert Preprocessing(**described) == Preprocessing(size=8)
+    drafted = Preprocessing(size=8, draft=True)
+    assert drafted.described() == {**described, "draft": True}
+    assert Preprocessing(**drafted.described()) == drafted
+
+
 def test_a_head_is_softmaxs_unless_said_otherwise():
     assert SPEC.link == "softmax" and LINKS == ("softmax", "sigmoid")

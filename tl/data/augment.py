@@ -95,6 +95,20 @@ class Augmentation:
         return self.crop != "none" or self.policy != "" or any(chances)
 
 
+def seen(a: Augmentation, p: Preprocessing) -> Preprocessing | None:
+    """Returns what `augment` prepares an image with before anything else, for its decoding.
+
+    None where it takes a part of unknown size: a `resized` crop may be a twelfth of the area, so
+    that none of the pixels can be spared, and `draft` changes nothing.
+    """
+    if a.crop == "resized":
+        return None
+    if a.crop == "random":
+        side = a.resize or transforms.resized_short(p)
+        return dataclasses.replace(p, size=side, geometry="whole")
+    return p
+
+
 def augment(
     image: UInt8[np.ndarray, "h w 3"],
     rng: np.random.Generator,

@@ -1,6 +1,7 @@
 """The base of all sources of encoded images: it decodes, and treats corrupt images."""
 
 import abc
+import copy
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypedDict
@@ -10,6 +11,7 @@ from jaxtyping import Int32
 
 from tl.data import transforms
 from tl.errors import UserError
+from tl.weights.spec import Preprocessing
 
 _LARGEST_SHARED_SIDE = 64  # px; larger images would make a batch in host memory large
 
@@ -87,6 +89,13 @@ class EncodedSource(Warned, abc.ABC):
         self.image_shape = image_shape
         self.id_bytes = id_bytes
         self.skip_corrupt = skip_corrupt
+        self._seen_with: Preprocessing | None = None
+
+    def drafted(self, p: Preprocessing) -> "EncodedSource":
+        """Returns the same source, whose images may come smaller: see `tl.data.sources.drafted`."""
+        other = copy.copy(self)
+        other._seen_with = p
+        return other
 
     @abc.abstractmethod
     def __len__(self) -> int: ...
@@ -109,7 +118,7 @@ class EncodedSource(Warned, abc.ABC):
             try:
                 if isinstance(data, OSError):
                     raise transforms.UndecodableImage(f"it cannot be read: {data.strerror}")
-                image = transforms.decode(data)
+                image = transforms.decode(data, self._seen_with)
             except transforms.UndecodableImage as error:
                 if not self.skip_corrupt:
                     raise UserError(

@@ -1,5 +1,6 @@
 """Images without labels as a source: files, Pillow images and arrays, of one size or of several."""
 
+import copy
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from PIL import Image, ImageOps
 from tl.data import kinds, transforms
 from tl.data.encoded import Example
 from tl.errors import UserError
+from tl.weights.spec import Preprocessing
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 
@@ -48,6 +50,16 @@ class Images:
         self.skip_corrupt = skip_corrupt
         self.errors: dict[int, str] = {}
         self._images = images
+        self._seen_with: Preprocessing | None = None
+
+    def drafted(self, p: Preprocessing) -> "Images":
+        """Returns the same source, which shares `errors`; files may come smaller.
+
+        See `tl.data.sources.drafted`. Pillow images and arrays come as they are.
+        """
+        other = copy.copy(self)
+        other._seen_with = p
+        return other
 
     def __len__(self) -> int:
         return len(self._images)
@@ -55,7 +67,7 @@ class Images:
     def __getitem__(self, row: int) -> Example:
         id_, label = self._id(row), 0
         try:
-            image = _pixels(self._images[row])
+            image = _pixels(self._images[row], self._seen_with)
             if self.image_shape is not None and image.shape != self.image_shape:
                 raise transforms.UndecodableImage(
                     f"expected an image of shape {self.image_shape}, got {image.shape}"
@@ -91,8 +103,12 @@ class Images:
         return str(row)
 
 
-def _pixels(image: ImageLike) -> np.ndarray:
+def _pixels(image: ImageLike, p: Preprocessing | None = None) -> np.ndarray:
     """Returns RGB, uint8 [H, W, 3].
+
+    Args:
+      image: see `Images`.
+      p: of a file's decoding, see `transforms.decode`.
 
     Raises:
       UndecodableImage: a file that cannot be read or is no image.
@@ -105,7 +121,7 @@ def _pixels(image: ImageLike) -> np.ndarray:
             raise transforms.UndecodableImage(
                 getattr(error, "strerror", None) or str(error)
             ) from error
-        return transforms.decode(data)
+        return transforms.decode(data, p)
     if isinstance(image, Image.Image):
         try:
             found = transforms.as_rgb(ImageOps.exif_transpose(image))

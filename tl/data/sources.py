@@ -5,7 +5,7 @@ import itertools
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
@@ -25,6 +25,7 @@ from tl.data import (
 from tl.data.encoded import Example
 from tl.data.tables import Columns
 from tl.errors import UserError
+from tl.weights.spec import Preprocessing
 
 _log = logging.getLogger(__name__)
 
@@ -169,6 +170,32 @@ class Grouped(Protocol):
 
         None where every row stands alone.
         """
+
+
+@runtime_checkable
+class Drafting(Protocol):
+    """A source that can decode its images at a smaller size."""
+
+    def drafted(self, p: Preprocessing) -> object:
+        """Returns the same source, whose images come as `tl.data.transforms.decode` says."""
+
+
+E = TypeVar("E", bound=Examples)
+
+
+def drafted(source: E, p: Preprocessing | None) -> E:
+    """Returns a source whose images come as small as `p.draft` allows, else the source itself.
+
+    Images of one small shape keep it, and so do those of a source that is not `Drafting`.
+
+    Args:
+      source: of images that `tl.data.transforms.host_transform` is then called on.
+      p: with which it is called; None where something else is.
+    """
+    found: object = source
+    if p is None or not p.draft or source.image_shape or not isinstance(found, Drafting):
+        return source
+    return cast(E, found.drafted(p))
 
 
 def groups(source: object) -> Int64[np.ndarray, " n"] | None:

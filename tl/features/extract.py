@@ -124,7 +124,7 @@ def _fingerprint(
             "variables": tree.digest(network.variables),
         },
         model={"class": type(network.model).__name__, **arguments},
-        preprocessing=preprocessing,
+        preprocessing=preprocessing.described(),
         data={**sources.identity(source), "count": len(source)},
         endpoints=sorted(extraction.endpoints),
         pooling=extraction.pooling,

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Float32, Real, Shaped
 
 from tl import devices
 from tl.data.loader import batches
-from tl.data.sources import Source
+from tl.data.sources import Source, drafted
 from tl.data.transforms import Prepare, host_and_device
 from tl.errors import UserError, nearest
 from tl.files import Log
@@ -213,6 +213,7 @@ def compute_with(
       batch_size: images of all devices together, rounded up to a multiple of their number.
     """
     transform = host_and_device(source.image_shape, preprocessing)[0]
+    source = drafted(source, preprocessing)
     count = compiled.device_count
     batch_size = -(-batch_size // count) * count
     while len(rows):

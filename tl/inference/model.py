@@ -114,7 +114,7 @@ class Model:
         """Returns what an export says of the classifier beside its tensors, as JSON has it."""
         return {
             "classes": list(self.classes),
-            "preprocessing": dataclasses.asdict(self.preprocessing),
+            "preprocessing": self.preprocessing.described(),
             "temperature": self.temperature,
             "link": self.network.spec.link,
             "licence": self.network.spec.licence,

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Int
 
 from tl.data import loader
-from tl.data.augment import Augmentation, augment
-from tl.data.sources import Examples, Source
+from tl.data.augment import Augmentation, augment, seen
+from tl.data.sources import Examples, Source, drafted
 from tl.data.transforms import host_and_device
 from tl.weights.spec import Preprocessing
 
@@ -28,6 +28,8 @@ class Inputs:
       prepare_train, prepare_eval: a batch of these images -> the network's input, on the device.
       start: endpoint whose outputs the examples are; '' if they are images.
       threads: of the loader.
+      drawn: the source of train as training reads it, where its images are decoded otherwise than
+        to evaluate; None for that of `parts`.
     """
 
     parts: Mapping[str, tuple[Examples, Int[np.ndarray, " _"]]]
@@ -37,6 +39,7 @@ class Inputs:
     prepare_eval: Prepare
     start: str
     threads: int
+    drawn: Examples | None = None
 
     def stream(
         self,
@@ -48,7 +51,7 @@ class Inputs:
         """Yields training batches for ever; see `tl.data.loader.stream`."""
         source, rows = self.parts["train"]
         return loader.stream(
-            source,
+            source if self.drawn is None else self.drawn,
             rows,
             batch_size,
             seed=seed,
@@ -88,7 +91,8 @@ def image_inputs(
     Args:
       parts: see `Inputs`.
       augmentation: of training images; if it is not active, they are prepared as for evaluation.
-      preprocessing: how the network's images are prepared.
+      preprocessing: how the network's images are prepared. Its `draft` is for all images but those
+        of which a `resized` crop is taken.
       threads: of the loader.
     """
     shape = parts["train"][0].image_shape
@@ -99,14 +103,19 @@ def image_inputs(
     else:
         prepare_train = prepare
         augmented = functools.partial(unchanged, transform=transform)
+    decoded = {
+        part: (drafted(source, preprocessing), rows) for part, (source, rows) in parts.items()
+    }
+    train = drafted(parts["train"][0], seen(augmentation, preprocessing))
     return Inputs(
-        parts=parts,
+        parts=decoded,
         augment=augmented,
         transform=transform,
         prepare_train=functools.partial(prepare_train, p=preprocessing),
         prepare_eval=functools.partial(prepare, p=preprocessing),
         start="",
         threads=threads,
+        drawn=train if preprocessing.draft else None,
     )
 
 

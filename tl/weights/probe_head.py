@@ -69,7 +69,7 @@ class ProbeHead:
         Raises:
           UserError: it cannot be written.
         """
-        described = dataclasses.asdict(self)
+        described = {**dataclasses.asdict(self), "preprocessing": self.preprocessing.described()}
         tensors = described.pop("tensors")
         tensors = {name: np.ascontiguousarray(tensors[name]) for name in TENSORS[self.kind]}
         trained.write_safetensors(tensors, path, {_KEY: json.dumps(described)})

@@ -29,6 +29,8 @@ class Preprocessing:
       mean: of each channel, subtracted; for pixels in 0..255, in the order of `channels`.
       std: of each channel, divided by; for pixels in 0..255, in the order of `channels`.
       channels: `RGB` or `BGR`, the order that the network takes.
+      draft: whether large JPEGs are decoded at a half, a quarter or an eighth of their size, see
+        `tl.data.transforms.decode`. No weight set asks for it; what was fitted so sees images so.
     """
 
     size: int = 224
@@ -38,12 +40,21 @@ class Preprocessing:
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     channels: str = "RGB"
+    draft: bool = False
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, self.mean)):
             raise ValueError(f"a mean of {self.mean}, expected finite numbers")
         if not all(0 < std < math.inf for std in self.std):
             raise ValueError(f"a std of {self.std}, expected finite numbers above 0")
+
+    def described(self) -> dict[str, Any]:
+        """Returns the fields for JSON and fingerprints; `draft` is there only where it is True.
+
+        So whatever was written before that field was there still is what it says.
+        """
+        fields = dataclasses.asdict(self)
+        return fields if self.draft else {k: v for k, v in fields.items() if k != "draft"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Weights of networks trained here: files and checkpoints that contain their own description."""
 
-import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -36,7 +35,7 @@ def describe(
     return {
         "backbone": spec.backbone,
         "model_args": dict(spec.model_args),
-        "preprocessing": dataclasses.asdict(spec.preprocessing),
+        "preprocessing": spec.preprocessing.described(),
         "num_classes": len(classes),
         "classes": list(classes),
         **({} if spec.link == "softmax" else {"link": spec.link}),

@@ -34,7 +34,7 @@ def test_only_large_images_that_are_decoded_are_drafted(tmp_path):
     assert sources.drafted(files, drafting)[0]["image"].shape == (12, 16, 3)
     for p in (None, Preprocessing(size=6)):
         assert sources.drafted(files, p) is files
-    small, noise = Images([], image_shape=(48, 64, 3)), NoiseSource(3)
+    small, noise = Images([], image_shape=(48, 64, 3)), NoiseSource(3, 70)
     assert sources.drafted(small, drafting) is small  # they must come in their own shape
     assert sources.drafted(noise, drafting) is noise  # they are not encoded
 

@@ -108,6 +108,10 @@ class EncodedSource(Warned, abc.ABC):
     def _read(self, rows: Sequence[int]) -> Iterable[tuple[bytes | OSError, int, str]]:
         """Yields (encoded image or why it cannot be read, label, id) of each row."""
 
+    def encoded(self, rows: Sequence[int]) -> Iterable[tuple[bytes | OSError, int, str]]:
+        """Yields (encoded image or why it cannot be read, label, id) of each row, none decoded."""
+        return self._read(rows)
+
     def examples(self, rows: Sequence[int]) -> Iterator[Example]:
         """Yields the examples of some rows, decoded one by one.
 

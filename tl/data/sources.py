@@ -19,6 +19,7 @@ from tl.data import (
     grouping,
     hf,
     manifest,
+    packed,
     splits,
     tables,
 )
@@ -302,6 +303,10 @@ def _hf(data: Data, labelled: bool) -> hf.HfSet:
     return hf.HfSet(found, where, data.columns, skip_corrupt=data.skip_corrupt)
 
 
+def _pack(data: Data, labelled: bool) -> packed.Pack:
+    return packed.Pack(_path(data), skip_corrupt=data.skip_corrupt, labelled=labelled)
+
+
 def _tfds_split(data: Data, split: str, field: str) -> Source:
     from tl.data import tfds_prepare, tfds_source  # TFDS takes most of a second to import
 
@@ -323,6 +328,7 @@ KINDS: Mapping[str, Kind] = {
     "manifest": _with_named_splits(_manifest, ("group_column", "group_pattern")),
     "arrays": _with_named_splits(_arrays, ("group_column",)),
     "hf": _with_named_splits(_hf, ("group_column",)),
+    "pack": _with_named_splits(_pack, ()),
 }
 _TFDS = Kind(_tfds_split)
 
@@ -354,6 +360,8 @@ def _found_kind(data: Data) -> Kind:
     if data.name == "folder" and data.data_dir:
         path = _path(data)
         if path.is_dir():
+            if packed.is_pack(path):
+                return KINDS["pack"]
             if hf.is_saved(path):
                 return KINDS["hf"]
             if arrays.is_folder_of_arrays(path):

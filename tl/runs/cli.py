@@ -62,18 +62,24 @@ RUN_FLAGS = ("config", "workdir", "overwrite")
 
 def define_run_flags() -> None:
     """Defines --config=FILE with its --config.FIELD=VALUE, other RUN_FLAGS and CLUSTER_FLAGS."""
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "Python file with get_config(); its fields are --config.FIELD=VALUE, and --help beside it "
-        "lists them.",
-    )
+    define_config_flag()
     flags.DEFINE_string(
         "workdir", None, "Folder the run writes to; runs/<config>-<date>-<time> where not given."
     )
     flags.DEFINE_bool("overwrite", False, "Replace the run in --workdir, once this one is valid.")
     _show_in_help(RUN_FLAGS)
     define_cluster_flags()
+
+
+def define_config_flag() -> None:
+    """Defines --config=FILE with its --config.FIELD=VALUE."""
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Python file with get_config(); its fields are --config.FIELD=VALUE, and --help beside it "
+        "lists them.",
+    )
+    _show_in_help(("config",))
 
 
 def define_cluster_flags() -> None:

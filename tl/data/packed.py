@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, Int32, Int64, Shaped
@@ -85,6 +85,7 @@ class Part:
         return cls(**values)
 
 
+@runtime_checkable
 class _Records(Protocol):
     def __getitems__(self, rows: list[int]) -> Sequence[bytes]: ...
 

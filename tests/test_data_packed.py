@@ -41,7 +41,8 @@ def test_rows_in_any_order_and_a_subset(folder):
         assert (example["id"], example["label"]) == (f"id{row}", row % 3)
     part = source.subset(np.array([7, 2]), "held").subset(np.array([1]), "one")
     assert (len(part), part.split, part[0]["id"], part.labels().tolist()) == (1, "one", "id2", [2])
-    assert part.places().tolist() == ["train/2"]
+    assert part.places().tolist() == [2]
+    assert Pack(folder).open({"test": "test"})["test"].places().tolist() == [9, 10, 11, 12]
     versions = {s.version for s in (source, part, source.subset(np.array([2]), "x"))}
     assert len(versions) == 3 - (part.version == source.subset(np.array([2]), "x").version)
     assert source.version == "1" != part.version

@@ -3,13 +3,14 @@
 import dataclasses
 import errno
 import hashlib
+import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, Int32, Int64, Shaped
+from jaxtyping import Int, Int32, Int64
 
 from tl.data import encoded, grouping
 from tl.errors import UserError
@@ -131,6 +132,7 @@ class PackSource(encoded.EncodedSource):
         about: Part,
         part: str,
         *,
+        first: int,
         skip_corrupt: bool,
         rows: Int[np.ndarray, " n"] | None = None,
         split: str | None = None,
@@ -142,11 +144,13 @@ class PackSource(encoded.EncodedSource):
           index: of the whole part.
           about: the part.
           part: its name, 'train', 'val' or 'test'.
+          first: number of its first image in the pack.
           skip_corrupt: leave out images that cannot be decoded.
           rows: of the part; None for all.
           split: name of these rows; None for the part's own.
         """
         self._records, self._index, self._about, self._part = records, index, about, part
+        self._first = first
         self._rows = np.arange(about.images) if rows is None else rows
         self.identity_name = about.identity_name
         version = about.version
@@ -175,9 +179,9 @@ class PackSource(encoded.EncodedSource):
         """Returns the labels, int32 [N]; below 0 for none."""
         return self._index.labels[self._rows]
 
-    def places(self) -> Shaped[np.ndarray, " n"]:
-        """Returns the part and number of each row, which no other image of the pack has."""
-        return np.array([f"{self._part}/{row}" for row in self._rows.tolist()])
+    def places(self) -> Int64[np.ndarray, " n"]:
+        """Returns the number of each row in the pack, which no other image of it has."""
+        return self._first + self._rows
 
     def groups(self) -> Int64[np.ndarray, " n"] | None:
         """Returns a number for each row, as the source that was packed gave it; None for none."""
@@ -196,6 +200,7 @@ class PackSource(encoded.EncodedSource):
             self._index,
             self._about,
             self._part,
+            first=self._first,
             skip_corrupt=self.skip_corrupt,
             rows=self._rows[rows],
             split=split,
@@ -264,6 +269,8 @@ class Pack:
         Raises:
           UserError: an index is not there or damaged; there are too few classes.
         """
+        counts = self.splits()
+        firsts = dict(zip(counts, itertools.accumulate(counts.values(), initial=0)))
         opened = {}
         for role, name in named.items():
             about = self._parts[name]
@@ -277,6 +284,7 @@ class Pack:
                 _index(self._folder / about.index, about),
                 about,
                 name,
+                first=firsts[name],
                 skip_corrupt=self._skip_corrupt,
             )
             _log.info("%s: %d images of %d classes", self.where, len(source), len(about.classes))

@@ -1,3 +1,4 @@
+import gc
 import logging
 import os
 import shutil
@@ -491,3 +492,17 @@ def test_a_group_in_two_directories_is_refused(root):
         of(root, group_pattern=r".*?(p\d+)_|.*")
     with pytest.raises(UserError, match=r"^data.group_pattern: .* finds nothing in \d of \d+ path"):
         of(root, group_pattern=r"(p\d+)_")
+
+
+def test_the_collector_of_circles_works_again_after_a_folder_was_opened(root):
+    of(root)
+    assert gc.isenabled()
+    with pytest.raises(UserError):
+        of(root / "no")
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        of(root)
+        assert not gc.isenabled()  # as it was
+    finally:
+        gc.enable()

@@ -94,3 +94,22 @@ def test_only_regular_files_are_opened(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"abc")
     (tmp_path / "link").symlink_to("a.jpg")
     assert kinds.read_bytes(tmp_path / "link") == b"abc"
+
+
+def test_an_ending_is_what_the_standard_library_says():
+    names = (
+        "a.JPG",
+        "a",
+        "a.",
+        ".a",
+        "..a",
+        "...a.b",
+        "a.b/c",
+        "a/.b",
+        "a/..b.C",
+        "",
+        "/",
+        "a.b.C",
+    )
+    for name in names:
+        assert kinds.ending(name) == os.path.splitext(name)[1].lower(), name

@@ -1,13 +1,14 @@
 """Hashes of files, kept between starts, and a search for equal images in and between splits."""
 
+import array
 import concurrent.futures
+import dataclasses
 import hashlib
 import itertools
-import json
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from tl.data import kinds
 from tl.errors import UserError, first_of
-from tl.files import progress_options, read_json, replacing
+from tl.files import NUMPY_ERRORS, opened_npz, progress_options, replacing
 from tl.weights.fetch import cache_root
 
 Hashes = Shaped[np.ndarray, " n"]
@@ -72,43 +73,134 @@ def hash_files(root: Path, paths: Sequence[str]) -> list[Hashed]:
 
     Args:
       root: a folder.
-      paths: of files, relative to it.
+      paths: of files, relative to it, or absolute.
     """
-    kept_in = cache_root() / "content" / f"{digest(os.fsencode(root.resolve()))[:16]}.json"
-    known = read_json(kept_in)
-    known = known if isinstance(known, dict) else {}
-    found: dict[str, Hashed] = {}
-    marks: dict[str, list[int]] = {}
-    for path in paths:
-        try:
-            status = os.stat(os.path.join(root, path))
-        except OSError as error:
-            found[path] = Hashed(0, "", error.strerror or str(error))
-            continue
-        marks[path] = [status.st_size, status.st_mtime_ns, status.st_ino]
-        entry = known.get(path)
-        if isinstance(entry, list) and entry[:-1] == marks[path]:
-            found[path] = Hashed(status.st_size, entry[-1])
-    missing = [path for path in paths if path not in found]
+    kept_in = cache_root() / "content" / f"{digest(os.fsencode(root.resolve()))[:16]}.npz"
+    known = _Known.read(kept_in)
+    found, marks = _unchanged(root, paths, known)
+    missing = [row for row, of_row in enumerate(found) if of_row is None]
     tasks = [missing[at : at + _FILES_A_TASK] for at in range(0, len(missing), _FILES_A_TASK)]
     options = {"unit": " files", "delay": 1.0} | progress_options()
     with (
         tqdm(total=len(missing), desc="files hashed", **options) as bar,
         concurrent.futures.ThreadPoolExecutor() as threads,
     ):
-        for task, hashed in zip(tasks, threads.map(lambda task: _hash_all(root, task), tasks)):
-            found |= zip(task, hashed)
+        read = threads.map(lambda task: _hash_all(root, [paths[row] for row in task]), tasks)
+        for task, hashed in zip(tasks, read):
+            for row, new_of_row in zip(task, hashed):
+                found[row] = new_of_row
             bar.update(len(task))
-    if any(not found[path].error for path in missing):
+    if missing:
         settled = time.time_ns() - _TICK_NS
-        there = {p: e for p, e in known.items() if p in marks or os.path.lexists(root / p)}
         new = {
-            p: [*marks[p], found[p].digest]
-            for p in missing
-            if not found[p].error and marks[p][1] < settled
+            paths[row]: (marks[row], of_row.digest)
+            for row in missing
+            if (of_row := found[row]) and not of_row.error and marks[row][1] < settled
         }
-        _keep(kept_in, there | new)
-    return [found[path] for path in paths]
+        if new:
+            _keep(kept_in, known.with_new(root, new, set(paths)))
+    return [of_row for of_row in found if of_row is not None]  # which all are
+
+
+def _unchanged(
+    root: Path, paths: Sequence[str], known: "_Known"
+) -> tuple[list[Hashed | None], Int64[np.ndarray, "n 3"]]:
+    """Returns what is known of each file, None where it is to be read; and its marks."""
+    prefix = os.path.join(root, "")
+    marks = array.array("q")
+    unreadable: dict[int, str] = {}
+    for row, path in enumerate(paths):
+        try:
+            status = os.stat(path if path[:1] == os.sep else prefix + path)
+        except OSError as error:
+            unreadable[row] = error.strerror or str(error)
+            marks.extend((-1, 0, 0))  # no file's size
+            continue
+        marks.extend((status.st_size, status.st_mtime_ns, _signed(status.st_ino)))
+    found_marks = np.array(marks, np.int64).reshape(-1, 3)
+    rows = known.rows(paths)
+    same = np.flatnonzero(rows >= 0)
+    same = same[(found_marks[same] == known.marks[rows[same]]).all(axis=1)]
+    found: list[Hashed | None] = [None] * len(paths)
+    digests = known.digests[rows[same]].astype(str).tolist()
+    for row, size, of_row in zip(same.tolist(), found_marks[same, 0].tolist(), digests):
+        found[row] = Hashed(size, of_row)
+    for row, reason in unreadable.items():
+        found[row] = Hashed(0, "", reason)
+    return found, found_marks
+
+
+def _signed(inode: int) -> int:
+    """Returns an unsigned number of 64 bits as one that int64 holds."""
+    return inode - (1 << 64) if inode >= 1 << 63 else inode
+
+
+@dataclasses.dataclass(frozen=True)
+class _Known:
+    """What was found of files earlier; of ImageNet's it is read in a second, as JSON in five.
+
+    Attributes:
+      paths: N, relative to the root or absolute.
+      marks: int64 [N, 3]: size, time of change in nanoseconds and inode.
+      digests: S32 [N].
+    """
+
+    paths: list[str]
+    marks: Int64[np.ndarray, "n 3"]
+    digests: Shaped[np.ndarray, " n"]
+
+    @classmethod
+    def read(cls, file: Path) -> "_Known":
+        """Returns what a file holds; nothing where there is none, or it is damaged."""
+        try:
+            with opened_npz(file) as arrays:
+                text = arrays["paths"].tobytes().decode("utf-8", "surrogateescape")
+                paths = text.split("\0") if text else []  # no path has a zero byte
+                found = cls(paths, arrays["marks"], arrays["digests"])
+        except NUMPY_ERRORS:
+            return cls([], np.zeros((0, 3), np.int64), np.zeros(0, "S32"))
+        if found.marks.shape != (len(paths), 3) or found.digests.shape != (len(paths),):
+            return cls([], np.zeros((0, 3), np.int64), np.zeros(0, "S32"))
+        return found
+
+    def rows(self, paths: Sequence[str]) -> Int64[np.ndarray, " m"]:
+        """Returns the row of each path, -1 for one that is not known."""
+        if self.paths == paths:  # as it is where nothing was added or removed
+            return np.arange(len(paths))
+        row_of = dict(zip(self.paths, range(len(self.paths))))
+        return np.array([row_of.get(path, -1) for path in paths], np.int64)
+
+    def write(self, file: Path) -> None:
+        """Writes a file that `read` reads."""
+        text = "\0".join(self.paths).encode("utf-8", "surrogateescape")
+        with file.open("wb") as opened:
+            np.savez(
+                opened,
+                paths=np.frombuffer(text, np.uint8),
+                marks=self.marks,
+                digests=self.digests,
+            )
+
+    def with_new(
+        self, root: Path, new: Mapping[str, tuple[np.ndarray, str]], asked: Collection[str]
+    ) -> "_Known":
+        """Returns the same with new files, and without those that are gone.
+
+        Args:
+          root: of relative paths.
+          new: path to its marks and digest.
+          asked: paths that are known to be there.
+        """
+        rows = [
+            row
+            for row, path in enumerate(self.paths)
+            if path not in new and (path in asked or os.path.lexists(root / path))
+        ]
+        return _Known(
+            [*(self.paths[row] for row in rows), *new],
+            np.concatenate([self.marks[rows], [marks for marks, _ in new.values()]]),
+            np.concatenate([self.digests[rows], np.array([d for _, d in new.values()], "S32")]),
+        )
 
 
 def _hash_all(root: Path, paths: Sequence[str]) -> list[Hashed]:
@@ -122,19 +214,20 @@ def _hash_all(root: Path, paths: Sequence[str]) -> list[Hashed]:
     return hashed
 
 
-def _keep(path: Path, entries: Mapping[str, Sequence[int | str]]) -> None:
+def _keep(path: Path, known: _Known) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
-            partial.write_text(json.dumps(entries))
+            known.write(partial)
     except OSError as error:
         _log.warning("%s cannot be written (%s): files are hashed anew at each start", path, error)
 
 
 def copies(contents: Hashes) -> Int64[np.ndarray, " n"] | None:
     """Returns a number for each row, equal for equal contents; None where all differ."""
-    different, numbers = np.unique(contents, return_inverse=True)
-    return numbers.astype(np.int64) if len(different) < len(contents) else None
+    if len(set(contents.tolist())) == len(contents):
+        return None
+    return np.unique(contents.astype(str), return_inverse=True)[1].astype(np.int64)
 
 
 def check_apart(opened: Mapping[str, object], *, allow: bool) -> None:
@@ -183,11 +276,13 @@ def _shared(a: str, first: Identified, b: str, second: Identified) -> str:
 
 def warn_of_several_classes(source: Identified) -> None:
     """Warns where equal images have different labels."""
-    labels = source.labels()
+    labels, contents = source.labels().tolist(), source.contents().tolist()
+    if len(set(contents)) == len(contents):
+        return
     first: dict[str, int] = {}
     differ = [
         (first[content], row)
-        for row, content in enumerate(source.contents().tolist())
+        for row, content in enumerate(contents)
         if labels[row] >= 0 and labels[first.setdefault(content, row)] != labels[row]
     ]
     if differ:

@@ -1,7 +1,10 @@
 """Folders of images: root/<split>/<class>/**/*.jpg, or one level that is divided by a rule."""
 
+import contextlib
 import dataclasses
+import gc
 import hashlib
+import itertools
 import logging
 import os
 import pathlib
@@ -17,6 +20,7 @@ from tl.errors import UserError, first_of
 
 _SPLIT_NAMES = frozenset(name for names in division.USUAL.values() for name in names)
 _LAYOUT = "expected ROOT/<class>/*.jpg, or ROOT/train/<class>/*.jpg with ROOT/val and ROOT/test"
+_ROWS_AT_ONCE = 4096  # whose names are hashed together
 
 _log = logging.getLogger(__name__)
 
@@ -64,8 +68,12 @@ class FolderSource(encoded.EncodedSource):
         self.root = root
         self.files = sorted(files)
         version = hashlib.sha256()
-        for file in self.files:
-            version.update(f"{file.id}\0{file.label}\0{file.size}\0{file.digest}\n".encode())
+        for start in range(0, len(self.files), _ROWS_AT_ONCE):
+            lines = [
+                f"{file.id}\0{file.label}\0{file.size}\0{file.digest}\n"
+                for file in self.files[start : start + _ROWS_AT_ONCE]
+            ]
+            version.update("".join(lines).encode())
         super().__init__(
             name=name or as_id(root.resolve().name),
             version=version.hexdigest()[:16],
@@ -89,11 +97,11 @@ class FolderSource(encoded.EncodedSource):
 
     def places(self) -> Shaped[np.ndarray, " n"]:
         """Returns the path of each row's file, which no other file has."""
-        return np.array(self.ids())
+        return np.array(self.ids(), object)  # as text NumPy would copy it, at 4 bytes a character
 
     def contents(self) -> content.Hashes:
         """Returns a text for each row, equal where files are byte for byte the same."""
-        return np.array([file.digest or f"unreadable {file.id}" for file in self.files])
+        return np.array([file.digest or f"unreadable {file.id}" for file in self.files], object)
 
     def groups(self) -> Int64[np.ndarray, " n"] | None:
         """Returns a number for each row, equal for equal files and within named groups.
@@ -136,7 +144,9 @@ class FolderSource(encoded.EncodedSource):
 
 def as_id(path: str) -> str:
     """Returns the path in POSIX form and composed; bytes that are no UTF-8 become escapes."""
-    posix = path.replace(os.sep, "/")
+    posix = path if os.sep == "/" else path.replace(os.sep, "/")
+    if posix.isascii():  # the same object, where a million of them are held
+        return posix
     return os.fsencode(walk.nfc(posix)).decode("utf-8", "backslashreplace")
 
 
@@ -147,8 +157,8 @@ class _Listing:
     Attributes:
       directory: of the split.
       split: as the user named it.
-      classes: name of each class folder, composed, to the paths of its images; '' to the images
-        that lie in no class folder.
+      classes: name of each class folder, composed, to the paths of its images, relative to the
+        root; '' to the images that lie in no class folder.
       left_out: what is no image.
     """
 
@@ -184,11 +194,12 @@ def _list(root: pathlib.Path, split: str, field: str) -> _Listing:
     above = frozenset({walk.identity(root), walk.identity(directory)})
     # In this form paths begin with that of the root, also where it is '.'.
     start = os.path.join(root, os.path.normpath(split)) if split else str(root)
+    prefix = len(os.path.join(root, ""))
     loose, folders = walk.contents(start, left_out)
-    classes = {"": loose} if loose else {}
+    classes = {"": [path[prefix:] for path in loose]} if loose else {}
     for path in folders:
         images = classes.setdefault(as_id(os.path.basename(path)), [])
-        images.extend(walk.images_below(path, left_out, above))
+        images.extend(found[prefix:] for found in walk.images_below(path, left_out, above))
     return _Listing(directory, split, classes, left_out)
 
 
@@ -258,21 +269,17 @@ def _open(
     Raises:
       UserError: a file that cannot be read, or a path in which the pattern finds nothing.
     """
-    prefix = os.path.join(root, "")
-    chosen = [
-        (part, path.removeprefix(prefix), label)
-        for part, listing in listings.items()
-        for label, name in enumerate(classes or [""])
-        for path in listing.classes.get(name, ())
-    ]
-    hashed = dict(
-        zip(
-            paths := list(dict.fromkeys(path for _, path, _ in chosen)),
-            content.hash_files(root, paths),
-        )
-    )
-    if unreadable := [path for path in paths if hashed[path].error]:
-        first = f"{root / unreadable[0]} cannot be read: {hashed[unreadable[0]].error}"
+    chosen: dict[str, list[str]] = {part: [] for part in listings}
+    labels: dict[str, list[int]] = {part: [] for part in listings}
+    for part, listing in listings.items():
+        for label, name in enumerate(classes or [""]):
+            images = listing.classes.get(name, ())
+            chosen[part] += images
+            labels[part] += itertools.repeat(label, len(images))
+    paths = list(itertools.chain(*chosen.values()))
+    hashed = content.hash_files(root, paths)
+    if unreadable := [(path, of.error) for path, of in zip(paths, hashed) if of.error]:
+        first = f"{root / unreadable[0][0]} cannot be read: {unreadable[0][1]}"
         more = f", nor can {len(unreadable) - 1:,} other files" if unreadable[1:] else ""
         if not skip_corrupt:
             raise UserError(
@@ -280,36 +287,34 @@ def _open(
                 "`data.skip_corrupt=True`"
             )
         _log.warning("%s%s; left out", first, more)
-    ids = {path: as_id(path) for path in paths}
-    first_of: dict[str, str] = {}
-    for path, name in ids.items():
-        if (first := first_of.setdefault(name, path)) != path:
-            raise UserError(
-                f"two files in {root} have one name once accents are composed, {name}: {first!a} "
-                f"and {path!a}; rename one"
-            )
-    group_of = {}
-    if group_pattern:
-        group_of = dict(zip(paths, grouping.by_pattern(list(ids.values()), group_pattern)))
+    ids = list(map(as_id, paths))
+    _check_ids(root, ids, paths)
+    groups = grouping.by_pattern(ids, group_pattern) if group_pattern else [""] * len(paths)
+    rows = zip(ids, paths, itertools.chain(*labels.values()), hashed, groups)
     opened = {}
     for part, listing in listings.items():
         files = [
-            ImageFile(
-                ids[path],
-                path,
-                label,
-                hashed[path].size,
-                hashed[path].digest,
-                group_of.get(path, ""),
-            )
-            for of_part, path, label in chosen
-            if of_part == part
+            ImageFile(id_, path, label, of.size, of.digest, group)
+            for id_, path, label, of, group in itertools.islice(rows, len(chosen[part]))
         ]
         opened[part] = FolderSource(
             root, files, classes=classes, split=listing.split, skip_corrupt=skip_corrupt
         )
         _describe(opened[part], listing)
     return opened
+
+
+def _check_ids(root: pathlib.Path, ids: Sequence[str], paths: Sequence[str]) -> None:
+    """Raises UserError where two files have one id."""
+    if len(set(ids)) == len(set(paths)):
+        return
+    first_of: dict[str, str] = {}
+    for name, path in zip(ids, paths):
+        if (first := first_of.setdefault(name, path)) != path:
+            raise UserError(
+                f"two files in {root} have one name once accents are composed, {name}: {first!a} "
+                f"and {path!a}; rename one"
+            )
 
 
 def _describe(source: FolderSource, listing: _Listing) -> None:
@@ -367,6 +372,23 @@ def open_folder(
     )[""]
 
 
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Within it, Python does not look for circles of objects to remove.
+
+    A million new tuples make it look again and again, in a quarter of the time that opening a
+    large folder takes; and they are in no circle.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_collector_paused()
 def open_splits(
     root: str, wanted: Wanted, *, skip_corrupt: bool = False, group_pattern: str = ""
 ) -> dict[str, FolderSource]:

@@ -451,7 +451,8 @@ def _check_disjoint(opened: Mapping[str, Source]) -> None:
     for (a, first), (b, second) in itertools.combinations(opened.items(), 2):
         if not isinstance(first, Placed) or not isinstance(second, Placed):
             continue
-        if shared := len(np.intersect1d(first.places(), second.places())):
+        fewer, more = sorted((first.places().tolist(), second.places().tolist()), key=len)
+        if shared := len(set(fewer).intersection(more)):
             raise UserError(
                 f"`data.{a}` ({first.split!r}) and `data.{b}` ({second.split!r}) share {shared} "
                 f"images of {first.name}; give splits that do not overlap, such as 'train[:80%]' "

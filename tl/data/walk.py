@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import logging
+import operator
 import os
 import unicodedata
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ _NOT_DATA = frozenset(
         "#snapshot",
     }
 )
+
+_name = operator.attrgetter("name")
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +91,7 @@ def _sorted(counter: collections.Counter[str]) -> list[tuple[str, int]]:
 
 def nfc(name: str) -> str:
     """Returns a name in Unicode's composed form; macOS writes names in the other one."""
-    return unicodedata.normalize("NFC", name)
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def identity(directory: str | os.PathLike[str]) -> tuple[int, int]:
@@ -119,11 +122,14 @@ def contents(directory: str, left_out: LeftOut) -> tuple[list[str], list[str]]:
     """
     try:
         with os.scandir(directory) as scanned:
-            entries = sorted(scanned, key=lambda entry: (nfc(entry.name), entry.name))
+            entries = list(scanned)
     except OSError as error:
         raise UserError(
             f"{error.filename or directory} cannot be read: {error.strerror}"
         ) from error
+    # Plain ASCII is composed already; of a million files this saves most of a second.
+    plain = all(entry.name.isascii() for entry in entries)
+    entries.sort(key=_name if plain else lambda entry: (nfc(entry.name), entry.name))
     images, folders = [], []
     for entry in entries:
         try:
@@ -131,16 +137,17 @@ def contents(directory: str, left_out: LeftOut) -> tuple[list[str], list[str]]:
             leads_nowhere = not is_folder and not is_file and not os.path.exists(entry.path)
         except OSError:  # such as a link to itself
             is_folder, is_file, leads_nowhere = False, False, True
-        if entry.name.startswith("."):
+        name = entry.name
+        if name[0] == ".":
             left_out.hidden += 1
-        elif is_folder and entry.name.lower() in _NOT_DATA:
-            left_out.folders[entry.name] += 1
+        elif is_folder and name.lower() in _NOT_DATA:
+            left_out.folders[name] += 1
         elif is_folder:
             folders.append(entry.path)
         elif leads_nowhere or (is_file and kinds.is_image(entry.path)):
             images.append(entry.path)
         elif is_file:
-            left_out.endings[kinds.ending(entry.name)] += 1
+            left_out.endings[kinds.ending(name)] += 1
         else:
             left_out.special += 1
     return images, folders

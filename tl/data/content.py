@@ -259,13 +259,14 @@ def check_apart(opened: Mapping[str, object], *, allow: bool) -> None:
 
 
 def _shared(a: str, first: Identified, b: str, second: Identified) -> str:
-    there: dict[str, int] = {}
-    for row, content in enumerate(second.contents().tolist()):
-        there.setdefault(content, row)
-    contents = first.contents().tolist()
-    rows = [row for row, content in enumerate(contents) if content in there]
-    if not rows:
+    contents, of_second = first.contents().tolist(), second.contents().tolist()
+    fewer, more = sorted((contents, of_second), key=len)
+    if set(fewer).isdisjoint(more):
         return ""
+    there: dict[str, int] = {}
+    for row, content in enumerate(of_second):
+        there.setdefault(content, row)
+    rows = [row for row, content in enumerate(contents) if content in there]
     ids, others = first.ids(), second.ids()
     pairs = [f"{ids[row]} = {others[there[contents[row]]]}" for row in rows]
     return (

@@ -17,6 +17,7 @@ from tests.toy import NoiseSource
 from tl.data import pack, packed, sources
 from tl.data.digits import Digits
 from tl.data.folder import open_splits
+from tl.data.images import Images
 from tl.data.sources import Data
 from tl.errors import UserError
 
@@ -157,7 +158,8 @@ def test_an_image_that_cannot_be_read_is_an_error_or_a_row(tmp_path):
     (part,) = [part for part, s in expected.items() if "cat/p9_broken.jpg" in s.ids()]
     row = expected[part].ids().index("cat/p9_broken.jpg")
     with pytest.raises(
-        UserError, match=r"it cannot be read: it could not be read when it was packed"
+        UserError,
+        match=r"it cannot be read: it was empty, or could not be read, when",
     ):
         opened(tmp_path / "pack")[part][row]
     expected[part].skip_corrupt = False
@@ -170,7 +172,7 @@ def test_a_file_that_changed_meanwhile(tmp_path):
     root = photographs(tmp_path / "photos")
     expected = opened(root)
     (root / expected["train"].ids()[1]).write_bytes(jpeg(77))
-    with pytest.raises(UserError, match=r"has changed since packing began"):
+    with pytest.raises(UserError, match=r"has changed since it was listed"):
         pack.write(expected, tmp_path / "pack")
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
@@ -229,3 +231,12 @@ def test_what_is_interrupted_is_removed(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         pack.write({"train": Interrupted(5)}, tmp_path / "deep/pack")
     assert not any((tmp_path / "deep").iterdir())
+
+
+def test_a_part_without_images_and_a_place_that_cannot_be_made_are_refused(tmp_path):
+    opened = sources.open_sources(Data("folder", str(photographs(tmp_path / "PHOTOS"))))
+    with pytest.raises(UserError, match="images: test has no image, so no command could read it"):
+        pack.write({**opened, "test": Images([])}, tmp_path / "P")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file cannot be made: File exists"):
+        pack.write(opened, tmp_path / "file" / "P")

@@ -280,3 +280,8 @@ def test_a_disk_that_is_full_is_one_message(model, images, tmp_path, monkeypatch
             run(model, images, tmp_path / "p.csv")
     run(model, images, tmp_path / "p.csv")
     assert len(rows(tmp_path / "p.csv")) == COUNT
+
+
+def test_parts_from_before_drafted_decoding_are_gone_on_with(model):
+    preprocessing = predict._identity(model, predict.Wanted())["preprocessing"]
+    assert preprocessing and "draft" not in preprocessing

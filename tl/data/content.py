@@ -77,6 +77,7 @@ def hash_files(root: Path, paths: Sequence[str]) -> list[Hashed]:
     """
     kept_in = cache_root() / "content" / f"{digest(os.fsencode(root.resolve()))[:16]}.npz"
     known = _Known.read(kept_in)
+    settled = time.time_ns() - _TICK_NS  # a file that is newer may change within the same tick
     found, marks = _unchanged(root, paths, known)
     missing = [row for row, of_row in enumerate(found) if of_row is None]
     tasks = [missing[at : at + _FILES_A_TASK] for at in range(0, len(missing), _FILES_A_TASK)]
@@ -91,7 +92,6 @@ def hash_files(root: Path, paths: Sequence[str]) -> list[Hashed]:
                 found[row] = new_of_row
             bar.update(len(task))
     if missing:
-        settled = time.time_ns() - _TICK_NS
         new = {
             paths[row]: (marks[row], of_row.digest)
             for row in missing

@@ -56,29 +56,35 @@ def write(
     """
     if os.path.lexists(folder):
         raise UserError(f"{folder} is there already; give another name, or remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    for part, source in opened.items():
+        if not len(source):
+            raise UserError(f"{source.name}: {part} has no image, so no command could read it")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder.parent} cannot be made: {error.strerror}") from error
     if left := [p for p in folder.parent.iterdir() if p.name.startswith(f".{folder.name}.")]:
         _log.warning(
             "packing was stopped before, or goes on: remove %s unless a process is writing it",
             first_of([str(path) for path in left]),
         )
-    draft = partial_name(folder)
-    draft.mkdir()
+    partial = partial_name(folder)
+    partial.mkdir()
     try:
         parts = {
-            part: _write_part(source, part, draft, shard_bytes) for part, source in opened.items()
+            part: _write_part(source, part, partial, shard_bytes) for part, source in opened.items()
         }
         write_json(
-            draft / packed.DESCRIPTION,
+            partial / packed.DESCRIPTION,
             {
                 "format": packed.FORMAT,
                 "schema": packed.SCHEMA,
                 "parts": {part: dataclasses.asdict(about) for part, about in parts.items()},
             },
         )
-        draft.rename(folder)
+        partial.rename(folder)
     except BaseException:  # also when it is interrupted
-        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         raise
     return parts
 
@@ -154,7 +160,7 @@ def _encoded(
             data = b""
         elif expected is not None and content.digest(data) != expected[row]:
             raise UserError(
-                f"{source.name}: {id_} has changed since packing began; give the command again "
+                f"{source.name}: {id_} has changed since it was listed; give the command again "
                 "once nothing writes there"
             )
         yield data, id_
@@ -178,17 +184,26 @@ def _write_shards(
         if first is None:
             return
         file = folder / f"{part}-{number:05d}.array_record"
-        writer = ArrayRecordWriter(str(file), _WRITER_OPTIONS)
+        count = size = 0
         try:
-            count = size = 0
-            for data in itertools.chain([first], records):
-                writer.write(data)
-                count, size = count + 1, size + len(data)
-                if size >= shard_bytes:
-                    break
-        finally:
-            writer.close()
-        yield packed.Shard(file.name, count, file.stat().st_size)
+            writer = ArrayRecordWriter(str(file), _WRITER_OPTIONS)
+            try:
+                for data in itertools.chain([first], records):
+                    writer.write(data)
+                    count, size = count + 1, size + len(data)
+                    if size >= shard_bytes:
+                        break
+            finally:
+                writer.close()
+        except RuntimeError as error:  # what its C++ sets off
+            raise UserError(
+                f"{file} cannot be written: {error}; look at the disk's space"
+            ) from error
+        if (written := file.stat().st_size) < size:
+            raise UserError(
+                f"{file} cannot be written: {written:,} of {size:,} bytes; look at the disk's space"
+            )
+        yield packed.Shard(file.name, count, written)
 
 
 def _write_index(rows: _Rows, source: Source, file: Path) -> None:

@@ -22,7 +22,7 @@ FORMAT, SCHEMA = "tl pack", 1
 ID, LABEL, SIZE, DIGEST, GROUP, GROUP_NAME = (
     "id", "label", "bytes", "digest", "group", "group_name",
 )  # fmt: skip
-_UNREADABLE = OSError(errno.EIO, "it could not be read when it was packed")
+_UNREADABLE = OSError(errno.EIO, "it was empty, or could not be read, when it was packed")
 
 _log = logging.getLogger(__name__)
 
@@ -294,8 +294,8 @@ class Pack:
 
 
 def is_pack(folder: Path) -> bool:
-    """Returns whether a folder is a pack."""
-    return (folder / DESCRIPTION).is_file()
+    """Returns whether a folder is a pack; other programs write files of that name too."""
+    return (folder / DESCRIPTION).is_file() and any(folder.glob("*.parquet"))
 
 
 def _check_size(file: Path, expected: int) -> None:

@@ -258,7 +258,7 @@ def _identity(model: Model, wanted: Wanted) -> dict[str, Any]:
                 "model": model.name,
                 "endpoint": model.endpoint,
                 "temperature": model.temperature,
-                "preprocessing": dataclasses.asdict(model.preprocessing),
+                "preprocessing": model.preprocessing.described(),
                 "classes": model.classes,
                 "wanted": dataclasses.asdict(wanted),
                 "batch_size": model.extraction.batch_size,

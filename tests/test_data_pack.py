@@ -240,3 +240,11 @@ def test_a_part_without_images_and_a_place_that_cannot_be_made_are_refused(tmp_p
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file cannot be made: File exists"):
         pack.write(opened, tmp_path / "file" / "P")
+
+
+def test_a_file_that_was_emptied_meanwhile_has_changed_too(tmp_path):
+    opened = sources.open_sources(Data("folder", str(photographs(tmp_path / "PHOTOS"))))
+    emptied = tmp_path / "PHOTOS" / opened["train"].ids()[0]
+    emptied.write_bytes(b"")
+    with pytest.raises(UserError, match=r"has changed since it was listed"):
+        pack.write(opened, tmp_path / "pack")

@@ -36,7 +36,7 @@ class _Case(NamedTuple):
 
 
 def measure(options: Options, limits: Mapping[str, float], log: contest.Log) -> list[rows.Row]:
-    """Returns a row for one strength, the final fit's tolerance, and one for the whole grid."""
+    """Returns a row for one strength, and as asked for the whole grid and for doubled sizes."""
     shape = options.probe_rows, options.probe_features, options.probe_classes
     settings = options.train_config.probe
     one = (options.probe_strength,)
@@ -98,9 +98,9 @@ def problem(num_rows: int, width: int, classes: int) -> tuple[np.ndarray, np.nda
     mixing = rng.standard_normal((width, width), np.float32) / np.sqrt(np.sum(scales**2))
     x = np.empty((num_rows, width), np.float32)
     for start in range(0, num_rows, BLOCK):  # beside x, a block's working memory is small
-        rows = slice(start, start + BLOCK)
-        noise = rng.standard_normal(x[rows].shape, np.float32)
-        np.maximum((noise + centres[labels[rows]]) * scales @ mixing, 0, out=x[rows])
+        block = slice(start, start + BLOCK)
+        noise = rng.standard_normal(x[block].shape, np.float32)
+        np.maximum((noise + centres[labels[block]]) * scales @ mixing, 0, out=x[block])
     return x, labels
 
 

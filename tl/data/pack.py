@@ -119,16 +119,16 @@ class _Rows:
         self.sizes: list[int] = []
         self.digests: list[str] = []
 
-    def listed(self, records: Iterator[tuple[bytes, str]]) -> Iterator[bytes]:
-        for data, id_ in records:
+    def listed(self, records: Iterator[tuple[bytes, str, str]]) -> Iterator[bytes]:
+        for data, id_, digest in records:
             self.ids.append(id_)
             self.sizes.append(len(data))
-            self.digests.append(content.digest(data) if data else "")
+            self.digests.append(digest)
             yield data
 
 
-def _records(source: Source) -> Iterator[tuple[bytes, str]]:
-    """Yields the encoded image, empty where it cannot be read, and the id of each row.
+def _records(source: Source) -> Iterator[tuple[bytes, str, str]]:
+    """Yields the encoded image, empty where it cannot be read, its id and its digest, of each row.
 
     Raises:
       UserError: an image cannot be read, unless such are left out; a file has changed.
@@ -142,15 +142,17 @@ def _records(source: Source) -> Iterator[tuple[bytes, str]]:
                 yield from _encoded(source, rows, expected)
             else:
                 for example in map(source.__getitem__, rows):
-                    yield _png(example["image"]), example["id"]
+                    data = _png(example["image"])
+                    yield data, example["id"], content.digest(data)
             bar.update(len(rows))
 
 
 def _encoded(
     source: EncodedSource, rows: Sequence[int], expected: Sequence[str] | None
-) -> Iterator[tuple[bytes, str]]:
+) -> Iterator[tuple[bytes, str, str]]:
     """Yields what `_records` does of some rows, whose digests are `expected` if these are known."""
     for row, (data, _, id_) in zip(rows, source.encoded(rows), strict=True):
+        digest = "" if isinstance(data, OSError) else content.digest(data)
         if isinstance(data, OSError):
             if not source.skip_corrupt:
                 raise UserError(
@@ -158,12 +160,12 @@ def _encoded(
                     "remove it, or leave such images out with `data.skip_corrupt=True`"
                 )
             data = b""
-        elif expected is not None and content.digest(data) != expected[row]:
+        elif expected is not None and digest != expected[row]:
             raise UserError(
                 f"{source.name}: {id_} has changed since it was listed; give the command again "
                 "once nothing writes there"
             )
-        yield data, id_
+        yield data, id_, digest if data else ""
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -40,6 +40,8 @@ def test_fields_that_were_added_are_in_the_config_and_off():
         "data.split_column": "",
         "data.group_column": "",
         "data.group_pattern": "",
+        "train.sharding": "replicated",
+        "train.remat": False,
     }
 
 

@@ -15,9 +15,12 @@ ADDED = {
     "data.split_column": "",
     "data.group_column": "",
     "data.group_pattern": "",
+    "train.sharding": "replicated",
+    "train.remat": False,
 }
-# Fields that say where the data lie. A run that goes on tells by the content whether they are its.
-PLACES = ("data.data_dir",)
+# Fields that may change where a run goes on: where the data lie, which it tells by their content,
+# and how memory is used, on which no number depends but for its rounding.
+FREE = ("data.data_dir", "train.sharding", "train.remat")
 
 
 @runtime_checkable

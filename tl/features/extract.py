@@ -114,8 +114,8 @@ def _fingerprint(
     arguments = {
         field.name: str(getattr(module, field.name))
         for field in dataclasses.fields(module)
-        # `extraction.dtype` replaces the module's, and nothing is dropped.
-        if field.name not in ("parent", "name", "dtype", "dropout", "drop_path")
+        # `extraction.dtype` replaces the module's, nothing is dropped, and nothing goes backward.
+        if field.name not in ("parent", "name", "dtype", "dropout", "drop_path", "remat")
     }
     return fingerprint(
         weights={

@@ -27,7 +27,9 @@ class Network(Protocol):
     Attributes:
       num_classes: outputs of the head; 0 for no head and no `logits`.
       dropout: share of the head's inputs to drop if `apply` is given a key `dropout`. A network
-        with stochastic depth has `drop_path` too, see `tl.models.layers.DropPath`.
+        with stochastic depth has `drop_path` too, see `tl.models.layers.DropPath`, and one whose
+        blocks can be computed again in the backward pass has `remat`, see
+        `tl.models.layers.rematerialised`.
     """
 
     num_classes: int

@@ -26,6 +26,7 @@ from tl.models.layers import (
     compute_endpoints,
     drop_rates,
     head,
+    rematerialised,
 )
 
 RESPONSE_EPSILON = 1e-6  # added to the mean response; timm's, transformers' and the authors'
@@ -166,6 +167,7 @@ class ConvNeXt(nn.Module):
       num_classes: outputs of the head; 0 for no head and no `logits`.
       dropout: see `tl.models.layers.head`.
       drop_path: rate of the last block's `tl.models.layers.DropPath`; see `drop_rates` there.
+      remat: whether blocks are computed again in the backward pass, see `tl.models.layers`.
       norm_epsilon: added to the variance in layer normalisations.
       pooled_epsilon: the same of the last one. That of transformers has 1e-12.
       dtype: compute type; the statistics of normalisations are float32 always.
@@ -178,6 +180,7 @@ class ConvNeXt(nn.Module):
     num_classes: int = 1000
     dropout: float = 0.0
     drop_path: float = 0.0
+    remat: bool = False
     norm_epsilon: float = 1e-6
     pooled_epsilon: float = 1e-6
     dtype: Any = jnp.float32
@@ -206,7 +209,7 @@ class ConvNeXt(nn.Module):
         drops = iter(drop_rates(self.drop_path, sum(self.stage_sizes)))
         for i, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
             block = functools.partial(
-                ConvNeXtBlock,
+                rematerialised(ConvNeXtBlock, self.remat, 2),
                 width,
                 grn=self.grn,
                 conv=conv_of,

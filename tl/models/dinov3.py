@@ -20,6 +20,7 @@ from tl.models.layers import (
     LayerNorm,
     Train,
     check_images,
+    rematerialised,
 )
 from tl.models.vit import (
     ACTIVATIONS,
@@ -149,7 +150,7 @@ class DINOv3(nn.Module):
         published sets are zeros, and timm leaves them out.
       num_classes: outputs of the head; 0 for no head and no `logits`.
       dropout: see `tl.models.layers.head`.
-      drop_path: as of `tl.models.vit.VisionTransformer`.
+      drop_path, remat: as of `tl.models.vit.VisionTransformer`.
       norm_epsilon: added to the variance in layer normalisations.
       dtype: compute type; angles and the statistics of layer normalisations are float32 always.
       param_dtype: type of the parameters.
@@ -165,6 +166,7 @@ class DINOv3(nn.Module):
     num_classes: int = 1000
     dropout: float = 0.0
     drop_path: float = 0.0
+    remat: bool = False
     norm_epsilon: float = 1e-5
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -193,7 +195,7 @@ class DINOv3(nn.Module):
         qkv = QueryValueDense if self.qkv_bias else functools.partial(nn.Dense, use_bias=False)
         by = angles(*self._grid(images), self.width // self.heads)
         block = functools.partial(
-            EncoderBlock,
+            rematerialised(EncoderBlock, self.remat),
             functools.partial(
                 Attention,
                 self.heads,

@@ -14,7 +14,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from tl.models.backbone import FINAL, Backbone, Endpoint, blocks
-from tl.models.layers import ConvBN, Stage, Train, check_images, compute_endpoints, head
+from tl.models.layers import (
+    ConvBN,
+    Stage,
+    Train,
+    check_images,
+    compute_endpoints,
+    head,
+    rematerialised,
+)
 
 # Kernel, stride of the first block and expansion of each stage, in all networks of the family.
 STAGES = ((3, 1, 1), (3, 2, 6), (5, 2, 6), (3, 2, 6), (5, 1, 6), (5, 2, 6), (3, 1, 6))
@@ -81,6 +89,7 @@ class EfficientNetLite(nn.Module):
       padding: see `tl.models.layers.ConvBN`; timm's own weights were trained with `torch`.
       num_classes: outputs of the head; 0 for no head and no `logits`.
       dropout: see `tl.models.layers.head`.
+      remat: whether blocks are computed again in the backward pass, see `tl.models.layers`.
       norm_epsilon: 1e-3, as in training; it matters, since some running variances are exactly 0.
       norm_momentum, folded, dtype, param_dtype: see `tl.models.layers.ConvBN`.
     """
@@ -90,6 +99,7 @@ class EfficientNetLite(nn.Module):
     padding: str = "same"
     num_classes: int = 1000
     dropout: float = 0.0
+    remat: bool = False
     norm_epsilon: float = 1e-3
     norm_momentum: float = 0.99
     folded: bool = False
@@ -117,7 +127,11 @@ class EfficientNetLite(nn.Module):
         units = {"stem": lambda x: nn.relu6(stem(x, train))}
         for i, (kernel_size, stride, expansion) in enumerate(STAGES):
             block = functools.partial(
-                InvertedResidual, self.widths[i], kernel_size, expansion=expansion, conv_bn=conv_bn
+                rematerialised(InvertedResidual, self.remat, 2),
+                self.widths[i],
+                kernel_size,
+                expansion=expansion,
+                conv_bn=conv_bn,
             )
             stage = Stage(self.stage_sizes[i], stride, block, name=f"stage{i + 1}")
             units[f"stage{i + 1}"] = functools.partial(stage, train=train)

@@ -138,6 +138,19 @@ class Stage(nn.Module):
         return x
 
 
+def rematerialised(block: type[nn.Module], remat: bool, *static: int) -> Any:
+    """Returns the class of a block that keeps only its input for the backward pass, if `remat`.
+
+    The backward pass computes again what lies inside. Names, values and random keys are the same.
+
+    Args:
+      block: class of the module.
+      remat: whether it is to; otherwise the class is returned as it is.
+      *static: positions of its call's arguments that are not arrays; that of the module is 0.
+    """
+    return nn.remat(block, static_argnums=static) if remat else block
+
+
 class LayerNorm(nn.LayerNorm):
     """Flax's, computed in float32 from input of any type, which the output has again."""
 

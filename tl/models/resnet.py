@@ -17,7 +17,15 @@ from jaxtyping import Array, Float
 
 from tl.models.backbone import FINAL, Backbone, Endpoint, blocks
 from tl.models.cpu.pooling import max_pool
-from tl.models.layers import ConvBN, Stage, Train, check_images, compute_endpoints, head
+from tl.models.layers import (
+    ConvBN,
+    Stage,
+    Train,
+    check_images,
+    compute_endpoints,
+    head,
+    rematerialised,
+)
 
 EXPANSION = 4  # output channels of a bottleneck for each of a stage's width
 
@@ -124,6 +132,7 @@ class ResNet(nn.Module):
         (ResNet-D).
       num_classes: outputs of the head; 0 for no head and no `logits`.
       dropout: see `tl.models.layers.head`.
+      remat: whether blocks are computed again in the backward pass, see `tl.models.layers`.
       stride_in: the convolution of a bottleneck that strides: `3x3` is v1.5 (torchvision, timm,
         Hugging Face), `1x1` is v1 (the paper, Caffe, Keras). Weights of the one load into the
         other and give wrong outputs.
@@ -140,6 +149,7 @@ class ResNet(nn.Module):
     pooled_shortcut: bool = False
     num_classes: int = 1000
     dropout: float = 0.0
+    remat: bool = False
     stride_in: str = "3x3"
     norm_epsilon: float = 1e-5
     norm_momentum: float = 0.9
@@ -194,7 +204,7 @@ class ResNet(nn.Module):
         }
         for i, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
             block = functools.partial(
-                Block,
+                rematerialised(Block, self.remat, 2),
                 width,
                 width * self.base_width // 64 * self.groups,
                 self.block,

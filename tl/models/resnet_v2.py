@@ -20,7 +20,15 @@ from tl.models.backbone import FINAL, Backbone, Endpoint, blocks
 from tl.models.cpu.batch_norm import BatchNorm
 from tl.models.cpu.lowering import conv
 from tl.models.cpu.pooling import max_pool
-from tl.models.layers import Stage, Train, by_batch, check_images, compute_endpoints, head
+from tl.models.layers import (
+    Stage,
+    Train,
+    by_batch,
+    check_images,
+    compute_endpoints,
+    head,
+    rematerialised,
+)
 from tl.models.resnet import EXPANSION
 
 GROUPS = 32
@@ -173,6 +181,7 @@ class ResNetV2(nn.Module):
       widths: a quarter of each stage's output channels.
       num_classes: outputs of the head; 0 for no head and no `logits`.
       dropout: see `tl.models.layers.head`.
+      remat: whether blocks are computed again in the backward pass, see `tl.models.layers`.
       norm_epsilon, dtype, param_dtype: see `tl.models.layers.ConvBN`.
       norm_momentum, folded: too; BiT has no batch normalisation to use them.
     """
@@ -183,6 +192,7 @@ class ResNetV2(nn.Module):
     widths: Sequence[int] = (64, 128, 256, 512)
     num_classes: int = 1000
     dropout: float = 0.0
+    remat: bool = False
     norm_epsilon: float = 1e-5
     norm_momentum: float = 0.9
     folded: bool = False
@@ -204,7 +214,9 @@ class ResNetV2(nn.Module):
         stem = conv_of(self.stem_width, 7, 2, name="stem")
         units = {"stem": lambda x: self._pool(stem(x))}
         for i, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
-            block = functools.partial(PreactBlock, width, conv=conv_of, norm=norm)
+            block = functools.partial(
+                rematerialised(PreactBlock, self.remat, 2), width, conv=conv_of, norm=norm
+            )
             stage = Stage(size, 1 if i == 0 else 2, block, name=f"stage{i + 1}")
             units[f"stage{i + 1}"] = functools.partial(stage, train=train)
         last = norm(name=FINAL)

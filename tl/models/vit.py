@@ -20,6 +20,7 @@ from tl.models.layers import (
     compute_endpoints,
     drop_rates,
     head,
+    rematerialised,
 )
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -294,6 +295,7 @@ class VisionTransformer(nn.Module):
       num_classes: outputs of the head; 0 for no head and no `logits`.
       dropout: see `tl.models.layers.head`.
       drop_path: rate of the last block's `tl.models.layers.DropPath`; see `drop_rates` there.
+      remat: whether blocks are computed again in the backward pass, see `tl.models.layers`.
       norm_epsilon: added to the variance in layer normalisations.
       dtype: compute type; the statistics of layer normalisations are float32 always.
       param_dtype: type of the parameters.
@@ -315,6 +317,7 @@ class VisionTransformer(nn.Module):
     num_classes: int = 1000
     dropout: float = 0.0
     drop_path: float = 0.0
+    remat: bool = False
     norm_epsilon: float = 1e-6
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -359,7 +362,8 @@ class VisionTransformer(nn.Module):
         attention = functools.partial(Attention, self.heads, dense)
         mlp = functools.partial(Mlp, ACTIVATIONS[self.activation], dense)
         scale = functools.partial(LayerScale, self.param_dtype) if self.layer_scale else None
-        block = functools.partial(EncoderBlock, attention, mlp, norm, scale)
+        encoder_block = rematerialised(EncoderBlock, self.remat)
+        block = functools.partial(encoder_block, attention, mlp, norm, scale)
         pool: Callable[[jax.Array], jax.Array]
         if self.pool == "attention":
             pool = AttentionPool(attention, mlp, norm, self.param_dtype, name=FINAL)

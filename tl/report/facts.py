@@ -158,6 +158,8 @@ def _weights(run: Run) -> dict[str, str]:
     facts["SHA-256"] = weights["sha256"]
     if parameters := run.result.get("parameters"):
         facts["parameters"] = f"{parameters['trained']:,} of {parameters['all']:,} trained"
+    if memory := run.result.get("memory"):
+        facts["state of training"] = formats.memory(memory)
     if features := run.result.get("features"):
         widths = next(iter(features.values()))["widths"]
         facts["stored endpoints"] = ", ".join(f"{name} ({w:,})" for name, w in widths.items())

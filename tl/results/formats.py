@@ -80,6 +80,35 @@ def seconds(value: float | None) -> str:
     return f"{minutes // 60}{THIN}h {minutes % 60}{THIN}min"
 
 
+def size(count: int) -> str:
+    """Returns a number of bytes in a unit of a thousand, million or milliard of them.
+
+    >>> size(640), size(9_400), size(982_700_000)
+    ('640 bytes', '9.4 kB', '982.7 MB')
+    """
+    for power, unit in ((3, "GB"), (2, "MB"), (1, "kB")):
+        if count >= 1000**power:
+            return f"{count / 1000**power:,.1f} {unit}"
+    return f"{count} bytes"
+
+
+def memory(found: Mapping[str, Any]) -> str:
+    """Says what the state of training takes on each device.
+
+    >>> found = {"devices": 8, "variables": 2000, "optimizer": 3000, "average": 0, "state": 5012}
+    >>> memory({**found, "whole": 40012})
+    '5.0 kB of 40.0 kB on each of 8 devices (variables 2.0 kB, optimizer 3.0 kB)'
+
+    Args:
+      found: `memory` of `result.json`.
+    """
+    parts = ("variables", "optimizer", "average")
+    named = ", ".join(f"{part} {size(found[part])}" for part in parts if found[part])
+    of = f" of {size(found['whole'])}" if found["whole"] > found["state"] else ""
+    devices = f"each of {found['devices']:,} devices" if found["devices"] > 1 else "one device"
+    return f"{size(found['state'])}{of} on {devices} ({named})"
+
+
 def duration(value: float) -> str:
     """Formats a time that is roughly known, in seconds, by one unit.
 

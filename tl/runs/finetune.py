@@ -18,6 +18,7 @@ from tl.devices import DataParallel
 from tl.files import Log
 from tl.probes.solvers import Logistic
 from tl.report import tables
+from tl.results import formats
 from tl.results.run import SCHEMA
 from tl.results.warnings import of_parts, of_steps, tell
 from tl.runs import options, prefix, preview, testing
@@ -80,7 +81,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     tell(warnings, log)
     if recipe.rule:
         log(_about_rule(recipe))
-    parallel = DataParallel.over()
+    parallel = dataclasses.replace(DataParallel.over(), sharding=recipe.sharding)
     parallel.check_batch_size(recipe.batch_size, recipe.accumulate)
     # What is extracted on the way, for the head or a prefix, is computed as training is.
     extraction = dataclasses.replace(options.extraction(config), dtype=recipe.dtype)
@@ -89,6 +90,8 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
     recipe = recipe.of(network.backbone)
     plan = make_plan(recipe, start.with_lora(network, recipe))
     log("\n" + plan.tables(freezing.table) + "\n")
+    memory = plan.memory(parallel)
+    log(f"state of training: {formats.memory(memory)}\n")
     if recipe.cache_prefix:
         inputs = prefix.cached(plan, parts, extraction, root, log)
     else:
@@ -156,13 +159,13 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         variables, between, chosen = wise_ft.choose(
             started_from().variables,
             variables,
-            lambda variables: evaluator.metrics(parallel.replicate(variables), "val"),
+            lambda variables: evaluator.metrics(parallel.place(variables), "val"),
             len(parts["val"][1]),
         )
         selected["wise_ft"], val_top1 = between[chosen]["share"], between[chosen]["val_top1"]
     before_test = time.perf_counter()
     test, temperature = testing.score(
-        evaluator, parallel.replicate(variables), parts, network.spec, recipe.seed, workdir
+        evaluator, parallel.place(variables), parts, network.spec, recipe.seed, workdir
     )
     if hosts.is_first():
         trained.save(
@@ -188,6 +191,7 @@ def run(config: ConfigDict, workdir: Path, log: Log = print) -> dict[str, Any]:
         "steps": {"planned": recipe.cadence.steps, "done": progress.curve[-1]["step"]},
         "rule": recipe.ruled,
         "parameters": plan.parameter_counts(),
+        "memory": memory,
         "warnings": warnings,
         "seeds": [{"seed": recipe.seed, "test_top1": test.top1}],
         "seconds": {

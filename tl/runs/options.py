@@ -241,8 +241,8 @@ def recipe(
     train = config.train
     same = (
         "start", "head", "freeze", "unfreeze", "lora", "lora_rank", "wise_ft", "norm",
-        "cache_prefix", "dtype", "batch_size", "accumulate", "dropout", "drop_path",
-        "label_smoothing", "ema_decay", "max_to_keep", "rule",
+        "cache_prefix", "dtype", "sharding", "remat", "batch_size", "accumulate", "dropout",
+        "drop_path", "label_smoothing", "ema_decay", "max_to_keep", "rule",
     )  # fmt: skip
     mixed = ("mixup", "cutmix")
     return Recipe(

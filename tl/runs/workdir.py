@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from tl import files
 from tl.errors import UserError
-from tl.fields import PLACES, config_fields, differences
+from tl.fields import FREE, config_fields, differences
 from tl.runs.environment import environment
 
 CHECKPOINTS = "checkpoints"
@@ -240,7 +240,7 @@ def _check_resumable(path: Path, config: ml_collections.ConfigDict, resumable: b
             "--workdir, or --overwrite to begin anew"
         )
     asked, there = config_fields(files.as_json(config.to_dict())), config_fields(there)
-    for name in PLACES:
+    for name in FREE:
         asked[name] = there.get(name)
     if lines := differences(asked, there):
         raise UserError(

@@ -8,7 +8,7 @@ from typing import Any
 
 from tl import files
 from tl.errors import UserError
-from tl.fields import PLACES, config_fields, differences
+from tl.fields import FREE, config_fields, differences
 from tl.runs import finetune, workdir
 from tl.studies.plan import Plan, Run
 
@@ -21,6 +21,8 @@ _IMMATERIAL = (
     "extract.shared_endpoints",
     "extract.threads",
     "extract.verify_rows",
+    "train.remat",
+    "train.sharding",
 )
 
 
@@ -84,9 +86,9 @@ def changes(folder: Path, run: Run) -> list[str]:
     """Returns the fields in which the run in a folder differs from the run planned for it.
 
     The kind of run counts as a field, `run`. If the run there is interrupted, every field counts
-    but those that say where the data lie, for it can only go on with the config that it began
-    with. If it is finished, only fields that its result may depend on count. If there is neither,
-    nothing differs.
+    but those in `tl.fields.FREE`, for it can only go on with the config that it began with. If it
+    is finished, only fields that its result may depend on count. If there is neither, nothing
+    differs.
     """
     path = place(folder, run)
     there = _config(path)
@@ -102,7 +104,7 @@ def changes(folder: Path, run: Run) -> list[str]:
             return ["result.json, which is damaged"]
         kind = result.get("kind")
     asked, there = config_fields(files.as_json(run.fields)), config_fields(there)
-    for name in _IMMATERIAL if finished else PLACES:
+    for name in _IMMATERIAL if finished else FREE:
         asked.pop(name, None)
         there.pop(name, None)
     return differences({"run": run.kind, **asked}, {"run": kind, **there})

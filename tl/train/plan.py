@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import jax
 import numpy as np
 import optax
 
@@ -60,6 +62,32 @@ class Plan:
             ema=self.recipe.ema_decay > 0,
         )
 
+    def shapes(self, phase: freezing.Phase) -> TrainState:
+        """Returns the state of a phase as `jax.ShapeDtypeStruct`."""
+        state: TrainState = jax.eval_shape(
+            lambda variables: self.state(variables, phase), self.network.variables
+        )
+        return state
+
+    def memory(self, parallel: DataParallel) -> dict[str, Any]:
+        """Returns what the state of the last phase, the largest, takes on each device.
+
+        Returns:
+          `devices`, their number; `sharding`; and bytes: `variables` (parameters and batch
+          statistics), `optimizer`, `average` (0 without one), `state`, all together, and `whole`,
+          what that is where it is not divided.
+        """
+        state = self.shapes(self.phases[-1])
+        return {
+            "devices": parallel.device_count,
+            "sharding": parallel.sharding,
+            "variables": parallel.bytes_on_each((state.params, state.batch_stats)),
+            "optimizer": parallel.bytes_on_each(state.opt_state),
+            "average": parallel.bytes_on_each(state.ema),
+            "state": parallel.bytes_on_each(state),
+            "whole": sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)),
+        }
+
     def tables(self, kind: Callable[..., str]) -> str:
         """Returns the tables of all phases, by `freezing.table` or `freezing.leaf_table`."""
         texts = []
@@ -85,10 +113,15 @@ class Plan:
     ) -> CompiledPhase:
         recipe, trained = self.recipe, self.trained(phase)
         norms = freezing.train_mode_norms(phase.freezing, self.network.variables["batch_stats"])
+        model, shapes = self.network.model, self.shapes(phase)
         step = functools.partial(
             train_step,
             forward=functools.partial(
-                forward, model=self.network.model, train=norms, start=inputs.start
+                forward,
+                model=model.clone(remat=True) if recipe.remat else model,
+                train=norms,
+                start=inputs.start,
+                whole=parallel.whole,
             ),
             prepare=inputs.prepare_train,
             tx=self.tx,
@@ -104,10 +137,11 @@ class Plan:
 
         def enter(state: TrainState) -> TrainState:
             trainable, _ = tree.partition(state.params, trained)
-            opt_state = extend_opt_state(state.opt_state, self.tx.init(trainable))
-            return state.replace(opt_state=parallel.replicate(opt_state))
+            begin = jax.jit(self.tx.init, out_shardings=parallel.layout(shapes.opt_state))
+            return state.replace(opt_state=extend_opt_state(state.opt_state, begin(trainable)))
 
-        return CompiledPhase(phase.start, phase.end, parallel.compile(step, donate=True), enter)
+        compiled = parallel.compile(step, state=shapes, donate=True)
+        return CompiledPhase(phase.start, phase.end, compiled, enter)
 
 
 def make_plan(recipe: Recipe, network: Pretrained) -> Plan:
@@ -127,6 +161,12 @@ def make_plan(recipe: Recipe, network: Pretrained) -> Plan:
         optim.layer_decay,
         network.backbone,
     )
+    if recipe.remat and not hasattr(network.model, "remat"):
+        raise UserError(
+            f"{network.backbone.name} has no blocks that the backward pass could compute again; "
+            "leave it off",
+            field="train.remat",
+        )
     schedule = make_schedule(optim, max(steps, 1))
     phases = freezing.phases(network.variables, recipe.freeze, recipe.unfreeze, recipe.norm, steps)
     if recipe.head == "zero" and all("head/kernel" in p.freezing.params for p in phases):

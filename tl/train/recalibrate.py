@@ -67,7 +67,7 @@ def recalibrate(
         for batch in inputs.batches("train", batch_size, hosts.process_share())
         if hosts.all_of(bool(batch["mask"].all()))
     )
-    variables = parallel.replicate(network.variables)
+    variables = parallel.place(network.variables)
     estimated = estimate_statistics(parallel.compile(statistics), variables, whole)
     kept, _ = tree.partition(network.variables["batch_stats"], frozen.statistics)
     batch_stats = tree.merge(estimated, kept)  # since the sums would round a tiny variance to 0

@@ -6,6 +6,7 @@ from typing import Any
 
 from tl.data.augment import Augmentation
 from tl.data.transforms import Overrides
+from tl.devices import SHARDINGS
 from tl.errors import UserError, nearest
 from tl.models.backbone import Backbone
 from tl.train.freezing import NORMS
@@ -39,6 +40,8 @@ class Recipe:
         `hyperrule.kornblith_momentum`, None for the weights' own.
       cache_prefix: run the frozen stages once, and train from their stored outputs.
       dtype: of compute, `float32` or `bfloat16`; parameters and statistics are always float32.
+      sharding: how the state lies on the devices, see `tl.devices.DataParallel`.
+      remat: compute blocks again in the backward pass, see `tl.models.layers.rematerialised`.
       batch_size: examples of an update, over all devices.
       accumulate: number of parts that a batch is computed in, one after the other.
       dropout: share of the head's inputs to drop, in [0, 1).
@@ -70,6 +73,8 @@ class Recipe:
     norm_momentum: float | str | None
     cache_prefix: bool
     dtype: str
+    sharding: str
+    remat: bool
     batch_size: int
     accumulate: int
     dropout: float
@@ -97,6 +102,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         names = {"start": STARTS, "head": HEADS, "norm": NORMS, "dtype": DTYPES}
+        names["sharding"] = SHARDINGS
         for field, known in names.items():
             if (name := getattr(self, field)) not in known:
                 raise UserError(

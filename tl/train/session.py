@@ -83,7 +83,8 @@ def begin(plan: Plan, variables: Tree, parallel: DataParallel) -> TrainState:
         return plan.state(jax.tree.map(jnp.array, variables), plan.phases[0])
 
     # Jitted as one program; otherwise several would be compiled for each shape of an array.
-    return jax.jit(first_state, out_shardings=parallel.replicated)(variables)
+    layout = parallel.layout(plan.shapes(plan.phases[0]))
+    return jax.jit(first_state, out_shardings=layout)(parallel.place(variables))
 
 
 def resume(session: Session) -> tuple[TrainState, Progress]:
@@ -96,10 +97,11 @@ def resume(session: Session) -> tuple[TrainState, Progress]:
     step = session.checkpoints.latest_step
     if step is None:
         raise ValueError("expected a checkpoint to go on from; there is none")
-    phase = plan.phase_of(step)
+    shapes = plan.shapes(plan.phase_of(step))
     expected = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=parallel.replicated),
-        jax.eval_shape(lambda variables: plan.state(variables, phase), plan.network.variables),
+        lambda leaf, lies: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies),
+        shapes,
+        parallel.layout(shapes),
     )
     state, position, metadata = session.checkpoints.restore(step, expected)
     if lines := differences(session.identity, metadata["identity"]):

@@ -34,6 +34,7 @@ def forward(
     model: Network,
     train: Train = frozenset(),
     start: str = "",
+    whole: Callable[[Tree], Tree] = lambda params: params,
 ) -> tuple[Float[Array, "n c"], Tree]:
     """Runs a network to its logits.
 
@@ -44,11 +45,12 @@ def forward(
       model: the Flax module.
       train: modules that normalise by the batch's statistics and update the running ones.
       start: endpoint to start from, see `tl.models.resnet.ResNet`; '' for the images.
+      whole: brings divided parameters together, see `tl.devices.DataParallel.whole`.
 
     Returns:
       (logits float32 `[N, C]`, batch_stats after the update).
     """
-    variables = {**variables, "params": lora.merged(variables["params"])}
+    variables = {**variables, "params": lora.merged(whole(variables["params"]))}
     rngs = {} if key is None else {"dropout": key}
     if not train:
         outputs = model.apply(variables, inputs, start=start, rngs=rngs)

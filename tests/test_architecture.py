@@ -31,7 +31,8 @@ TEXTS = {
     if path.name != "__init__.py"
 }
 # Tests of several modules together.
-ACROSS = {"api", "architecture", "browser", "configs", "docs", "foreign", "multihost", "resume"}
+ACROSS = {"api", "architecture", "browser", "configs", "docs", "foreign", "fsdp", "multihost"}
+ACROSS |= {"resume"}
 ACROSS |= {"gpu_features", "gpu_probes", "gpu_train"}  # what an accelerator computes
 ACROSS |= {"weights_golden", "weights_lite0", "weights_peers"}  # networks against other frameworks
 ACROSS |= {"typechecker"}  # of the tests themselves

@@ -119,7 +119,7 @@ def test_result_json(trained):
     assert written == json.loads(json.dumps(result))
     assert set(written) == {
         *("schema", "kind", "data", "weights", "selected", "val", "test", "curve", "steps"),
-        *("rule", "parameters", "warnings", "seeds", "seconds"),
+        *("rule", "parameters", "memory", "warnings", "seeds", "seconds"),
     }  # fmt: skip
     assert written["schema"] == 1
     assert written["kind"] == "finetune"
@@ -149,6 +149,18 @@ def test_result_json(trained):
     assert written["steps"] == {"planned": 10, "done": 10}
     assert written["rule"] == {}
     assert written["parameters"] == {"all": 5042, "trained": 5042}
+    # Parameters, and 112 batch statistics; two moments and a count for each of 14 arrays.
+    variables, optimizer = 4 * (5042 + 112), 4 * (2 * 5042 + 14)
+    assert written["memory"] == {
+        "devices": 8,
+        "sharding": "replicated",
+        "variables": variables,
+        "optimizer": optimizer + 4,  # the schedule counts too
+        "average": variables,
+        "state": 2 * variables + optimizer + 16,  # the step, and a key of two numbers
+        "whole": 2 * variables + optimizer + 16,
+    }
+    assert "state of training: 81.6 kB on each of 8 devices (variables 20.6 kB, opt" in log
     seconds = written["seconds"]
     assert 0 < seconds["train"] + seconds["test"] < seconds["total"]
     assert f"{100 * best['val_top1']:.1f} % of 20" in log

@@ -160,6 +160,7 @@ def test_values_that_no_run_can_have(field, value, message):
         ("head", "zeros", "there is no 'zeros'; the nearest are 'zero'"),
         ("norm", "frozn", "there is no 'frozn'; the nearest are 'frozen'"),
         ("dtype", "float64", "there is no 'float64'; the nearest are"),
+        ("sharding", "zero", "there is no 'zero'; there are 'fsdp', 'replicated'"),
         ("loss", "sigmoids", "there is no 'sigmoids'; the nearest are 'sigmoid'"),
         ("rule", "bitt", "there is no 'bitt'; the nearest are 'bit'"),
     ],

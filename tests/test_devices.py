@@ -1,5 +1,6 @@
 """One function over 1, 2, 4 and 8 fake devices, by pmap and by sharded jit."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -167,6 +168,102 @@ def test_a_compiled_function_sees_the_whole_batch(donate):
         assert before["sum"].is_deleted() == donate
     assert int(state["sum"]) == 3 * sum(range(15))
     assert traces == [(16, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "count", "axis"),
+    [
+        ((3, 3, 64, 256), 8, 3),
+        ((768, 3072), 8, 1),
+        ((3072, 768), 8, 0),
+        ((768, 768), 8, 0),  # of equal ones the first
+        ((1, 197, 768), 8, 2),  # a prime number of positions
+        ((1000, 2047), 8, 0),  # the largest does not divide
+        ((2048, 10), 3, None),
+        ((2049, 10), 3, 0),
+        ((7, 7, 3, 64), 7, 0),  # of equal ones the first; 64 does not divide
+        ((13, 17), 8, None),
+        ((4, 4), 8, None),  # fewer than devices
+        ((4096,), 8, None),  # vectors and scalars lie whole
+        ((), 8, None),
+        ((0, 8), 8, 1),
+        ((0, 7), 8, None),
+        ((64, 64), 1, None),
+    ],
+)
+def test_the_largest_axis_that_divides_is_divided(shape, count, axis):
+    assert devices.axis_to_divide(shape, count) == axis
+
+
+STATE = {
+    "kernel": np.arange(3 * 16, dtype=np.float32).reshape(3, 16),
+    "odd": np.arange(15, dtype=np.float32).reshape(3, 5),
+    "bias": np.arange(16, dtype=np.float32),
+    "steps": (np.int32(4), None),
+}
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_a_divided_state_has_each_part_once(count):
+    over = devices.DataParallel.over(jax.devices()[:count])
+    parallel = dataclasses.replace(over, sharding="fsdp")
+    placed = parallel.place(STATE)
+    assert jax.tree.structure(placed) == jax.tree.structure(STATE)
+    for leaf, array, lies in zip(
+        *map(jax.tree.leaves, (placed, STATE, parallel.layout(STATE))), strict=True
+    ):
+        np.testing.assert_array_equal(leaf, array, strict=True)
+        assert leaf.sharding == lies
+    shards = sorted(placed["kernel"].addressable_shards, key=lambda s: s.index[1].start or 0)
+    assert [shard.device for shard in shards] == jax.devices()[:count]
+    for shard, part in zip(shards, np.split(STATE["kernel"], count, axis=1), strict=True):
+        np.testing.assert_array_equal(shard.data, part)
+    rest = 4 * (15 + 16 + 1)
+    assert parallel.bytes_on_each(STATE) == 4 * 48 // count + rest
+    assert parallel.bytes_on_each(placed) == parallel.bytes_on_each(STATE)
+    assert over.bytes_on_each(STATE) == 4 * 48 + rest
+    on_first = [s.data.nbytes for a in jax.tree.leaves(placed) for s in a.addressable_shards[:1]]
+    assert parallel.bytes_on_each(STATE) == sum(on_first)
+
+
+def test_a_divided_state_is_whole_where_it_is_used_and_so_is_its_gradient_divided():
+    parallel = dataclasses.replace(devices.DataParallel.over(), sharding="fsdp")
+    images = np.arange(16 * 3, dtype=np.float32).reshape(16, 3)
+    batch = {"image": images, "label": np.zeros(16, np.int32), "mask": np.ones(16, bool)}
+
+    def loss(params, batch):
+        return jnp.sum(jnp.sin(batch["image"] @ parallel.whole(params)["kernel"]))
+
+    def step(params, batch):
+        value, grads = jax.value_and_grad(loss)(params, batch)
+        return jax.tree.map(lambda p, g: p - g, params, grads), {"loss": value}
+
+    params = {"kernel": STATE["kernel"]}
+    compiled = parallel.compile(step, state=params, donate=True)
+    placed = parallel.place(params)
+    program = compiled.lower(placed, parallel.put(batch)).compile().as_text()
+    assert "all-gather" in program and "all-to-all" not in program
+    after, measured = compiled(placed, parallel.put(batch))
+    assert after["kernel"].sharding == parallel.layout(params)["kernel"]
+    assert placed["kernel"].is_deleted() and measured["loss"].is_fully_replicated
+    product = images.astype(np.float64) @ STATE["kernel"]
+    assert float(measured["loss"]) == pytest.approx(np.sin(product).sum(), rel=1e-3)
+    expected = STATE["kernel"] - images.T @ np.cos(product)
+    np.testing.assert_allclose(after["kernel"], expected, rtol=1e-3, atol=1e-2)
+
+
+def test_a_function_that_returns_no_state_sees_it_whole():
+    parallel = dataclasses.replace(devices.DataParallel.over(), sharding="fsdp")
+
+    def doubled_rows(state, batch):
+        return {"sums": state["kernel"].sum(0) * 2, "count": batch["mask"].sum()}
+
+    compiled = parallel.compile(doubled_rows)
+    found = compiled(parallel.place(STATE), parallel.put(example_batch()))
+    assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(found))
+    np.testing.assert_array_equal(found["sums"], 2 * STATE["kernel"].sum(0))
+    assert int(found["count"]) == 15
+    assert compiled.__name__ == "doubled_rows"
 
 
 @pytest.mark.parametrize(("size", "parts"), [(8, 1), (16, 1), (16, 2), (96, 3)])

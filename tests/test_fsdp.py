@@ -1,4 +1,4 @@
-"""Training whose state is divided over devices is that of one that has all of it, and goes on as it."""
+"""Runs whose state is divided over devices are those that have it whole, and go on as these."""
 
 import json
 import os

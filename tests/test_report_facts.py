@@ -46,6 +46,7 @@ def test_finetuning(undrawn, tmp_path):
     ]
     ran = shown.sections["what-ran"]
     assert "12,810 of 3,383,818 trained" in ran
+    assert "state of training 1.9 MB of 13.8 MB on each of 8 devices (variables 1.8 MB, opt" in ran
     assert "sgd, learning rate 0.01, cosine, warm-up 0 %, weight decay 0 (decoupled)" in ran
     assert "augmentation none" in ran
     (alt,) = [image["alt"] for image in shown.of("img") if "Loss" in image["alt"]]
@@ -70,6 +71,11 @@ def test_a_run_shows_its_loss(undrawn, tmp_path):
 def test_a_run_from_before_losses_had_names(undrawn, tmp_path):
     folder = with_loss(tmp_path / "run", None)
     assert "float32 loss softmax optimizer" in pages.Page(page.build(folder)).sections["what-ran"]
+
+
+def test_a_run_from_before_memory_was_counted(undrawn, tmp_path):
+    folder = reported.write_finetune(tmp_path / "run", memory=None)
+    assert "state of training" not in pages.Page(page.build(folder)).sections["what-ran"]
 
 
 def test_a_run_by_a_rule_shows_what_ran(undrawn, tmp_path):

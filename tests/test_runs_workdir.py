@@ -79,6 +79,14 @@ def test_overwrite_begins_anew_whatever_the_config(tmp_path):
     assert json.loads((path / "config.json").read_text()) == {"a": 2}
 
 
+def test_a_run_goes_on_with_its_state_and_its_data_in_other_places(tmp_path):
+    path = unfinished(tmp_path, ml_collections.ConfigDict({"a": 1}))  # from before the fields
+    fields = {"data": {"data_dir": "x"}, "train": {"sharding": "fsdp", "remat": True}}
+    other = ml_collections.ConfigDict({"a": 1, **fields})
+    assert workdir.start(other, str(path), "name", resumable=True) == path
+    assert json.loads((path / "config.json").read_text()) == {"a": 1, **fields}
+
+
 def test_another_config_is_named_field_by_field(tmp_path):
     path = unfinished(tmp_path)
     other = ml_collections.ConfigDict({"a": 1, "b": {"c": (1.5, 3.0), "d": ""}})

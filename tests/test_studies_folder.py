@@ -76,6 +76,7 @@ def test_what_changes_no_result_is_no_other_config(tmp_path, run):
     run.config.extract.endpoints = run.config.extract.shared_endpoints = ("stem",)
     run.config.extract.threads = 1
     run.config.data.download = False
+    run.config.train.sharding, run.config.train.remat = "fsdp", True
     assert study_folder.changes(tmp_path, run) == []
     run.config.extract.pooling = "max"
     assert study_folder.changes(tmp_path, run) == ["extract.pooling: asked 'max', stored 'mean'"]

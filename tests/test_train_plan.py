@@ -1,12 +1,14 @@
 """The decisions of a config for a tiny network whose stem unfreezes after three of ten steps."""
 
+import dataclasses
+from pathlib import Path
 from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 
-from tests import tiny
+from tests import foreign, tiny
 from tl import tree
 from tl.devices import DataParallel
 from tl.errors import UserError
@@ -94,6 +96,29 @@ def test_entering_a_phase_keeps_the_moments_and_adds_new_ones(plan, network):
     assert jax.tree.structure(entered) == jax.tree.structure(
         found.state(network.variables, found.phases[1])
     )
+
+
+def test_the_step_alone_computes_blocks_again(plan, network):
+    def step(**fields):
+        found = plan(**fields)
+        inputs = mock.Mock(spec=Inputs, start="", prepare_train=lambda images: images)
+        (phase,) = found.compiled(inputs, DataParallel.over())
+        batch = {
+            "image": jax.ShapeDtypeStruct((8, 16, 16, 3), np.float32),
+            "label": jax.ShapeDtypeStruct((8,), np.int32),
+            "mask": jax.ShapeDtypeStruct((8,), bool),
+        }
+        return str(phase.step.trace(found.shapes(found.phases[0]), batch).jaxpr)
+
+    assert "remat" in step(**{"train.remat": True}) and "remat" not in step()
+    assert network.model.remat is False
+
+
+def test_a_network_without_blocks_cannot_compute_them_again(network):
+    model = foreign.GroupNet(num_classes=3)
+    recipe = options.recipe(tiny.config("", Path(), **{"train.remat": True}), 80, None)
+    with pytest.raises(UserError, match=r"^train.remat: resnet_tiny has no blocks that the back"):
+        make_plan(recipe, dataclasses.replace(network, model=model))
 
 
 def test_an_average_is_kept_where_it_is_asked_for(plan, network):

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def run(root, command, workdir, processes, *more, status=0, **fields):
     return out[0] if status == 0 else errors
 
 
-def start(root, command, workdir, processes, *more, slurm=False, **fields):
+def start(root, command, workdir, processes, *more, slurm=False, devices=4, **fields):
     flags = {
         "weights": root / "tiny.safetensors",
         "data.examples_per_class": "5,",
@@ -51,7 +52,7 @@ def start(root, command, workdir, processes, *more, slurm=False, **fields):
     arguments = ["--config=configs/common.py", f"--workdir={workdir / 'run'}"]
     arguments += [f"--config.{name}={value}" for name, value in {**flags, **fields}.items()]
     return clusters.start(
-        command, [*arguments, *more], processes, cache=root / "cache", slurm=slurm
+        command, [*arguments, *more], processes, devices=devices, cache=root / "cache", slurm=slurm
     )
 
 
@@ -218,6 +219,53 @@ def test_fine_tuning_is_that_of_one_process(root, finetuned, tmp_path, processes
     np.testing.assert_allclose(logits[1], logits[0], rtol=1e-5, atol=1e-6)
     stable = [name for name in files(finetuned) if "checkpoints" not in name]
     assert [name for name in files(tmp_path) if "checkpoints" not in name] == stable
+
+
+DIVIDED_STATE = {
+    **FINETUNE,
+    "train.batch_size": 32,
+    "train.accumulate": 2,
+    "train.ema_decay": 0.5,
+    "train.freeze": "('stem',)",
+    "train.unfreeze": "('stem@2',)",
+    "train.max_to_keep": 5,
+}
+
+
+def losses(workdir):
+    records = tiny.records(workdir / "run")
+    return {
+        name: [r[name] for r in records if name in r]
+        for name in ("train/loss", "train/grad_norm", "val/loss", "val/top1")
+    }
+
+
+def test_a_state_divided_over_processes_is_the_replicated_one_and_goes_on_anywhere(root, tmp_path):
+    one, several = tmp_path / "one", tmp_path / "several"
+    run(root, "finetune", one, 1, devices=1, **DIVIDED_STATE)
+    out = run(
+        root, "finetune", several, 2, devices=8, **{**DIVIDED_STATE, "train.sharding": "fsdp"}
+    )
+    assert " on each of 8 devices (variables " in out
+    expected = losses(one)
+    for name, values in losses(several).items():
+        np.testing.assert_allclose(values, expected[name], rtol=1e-5, err_msg=name)
+    assert result(several)["test"] == result(one)["test"]
+    kept = [name for name in files(one) if "checkpoints" not in name]
+    assert [name for name in files(several) if "checkpoints" not in name] == kept
+    for sharding, processes, devices in (("replicated", 1, 1), ("fsdp", 1, 2), ("fsdp", 4, 4)):
+        again = tmp_path / f"{sharding}-{processes}-{devices}"
+        shutil.copytree(several, again)
+        (again / "run" / "result.json").unlink()
+        for step in (8, 12):
+            shutil.rmtree(again / "run" / "checkpoints" / str(step))
+        fields = {**DIVIDED_STATE, "train.sharding": sharding}
+        fields["extract.feature_dir"] = several / "features"  # as the run that it goes on with
+        out = run(root, "finetune", again, processes, devices=devices, **fields)
+        assert "going on after step 4 of 12" in out
+        for name, values in losses(again).items():
+            np.testing.assert_allclose(values, expected[name], rtol=1e-5, err_msg=name)
+        assert result(again)["memory"]["sharding"] == sharding
 
 
 @SPLIT

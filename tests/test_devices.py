@@ -266,6 +266,37 @@ def test_a_function_that_returns_no_state_sees_it_whole():
     assert compiled.__name__ == "doubled_rows"
 
 
+@pytest.mark.parametrize("count", [1, 8])
+def test_what_is_computed_again_is_not_kept(count):
+    """Without the compiler's option it takes as much memory as what is kept."""
+    parallel = devices.DataParallel.over(jax.devices()[:count])
+
+    def layer(kernel, x):
+        return jnp.tanh(jnp.tanh(jnp.tanh(x @ kernel) @ kernel) @ kernel)
+
+    def memory(remat):
+        block = jax.checkpoint(layer) if remat else layer
+
+        def loss(params, batch):
+            x = batch["image"]
+            for kernel in params["kernels"]:
+                x = block(kernel, x)
+            return jnp.sum(x)
+
+        def step(params, batch):
+            return jax.grad(loss)(params, batch), {}
+
+        params = {"kernels": [np.ones((8, 8), np.float32)] * 12}
+        batch = {
+            "image": jax.ShapeDtypeStruct((4096, 8), np.float32),
+            "label": jax.ShapeDtypeStruct((4096,), np.int32),
+        }
+        compiled = parallel.compile(step, state=params, remat=remat)
+        return compiled.lower(params, batch).compile().memory_analysis().temp_size_in_bytes
+
+    assert memory(remat=True) < 0.6 * memory(remat=False)
+
+
 @pytest.mark.parametrize(("size", "parts"), [(8, 1), (16, 1), (16, 2), (96, 3)])
 def test_batch_sizes_that_divide(size, parts):
     devices.DataParallel.over().check_batch_size(size, parts)

@@ -20,6 +20,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 MAPPERS = ("pmap", "jit")
 SHARDINGS = ("replicated", "fsdp")
 MOST_CPU_DEVICES = 16  # each holds the weights
+# On a CPU XLA takes `jax.checkpoint`'s barriers out before it orders the operations, and then
+# computes activations again long before they are used: a step of ViT-S/16 (32 images of 224 px) had
+# 4.9 GB of temporary memory, where one that keeps them has 4.5; with the barriers it has 0.64.
+_WITH_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
 
 def divide_cpu() -> None:
@@ -295,7 +299,12 @@ class DataParallel:
         )
 
     def compile(
-        self, function: Callable[[Any, Any], Any], *, state: Any = None, donate: bool = False
+        self,
+        function: Callable[[Any, Any], Any],
+        *,
+        state: Any = None,
+        donate: bool = False,
+        remat: bool = False,
     ) -> Callable:
         """Returns a compiled function of (state, batch) whose results lie whole on every device.
 
@@ -304,6 +313,7 @@ class DataParallel:
             `state`, of a state that may be divided, and it returns (new state, results).
           state: that is returned, or anything with its shapes; the new one lies as it does.
           donate: the result may take the state's memory; the state must not be used again.
+          remat: whether the function has a gradient for which `jax.checkpoint` computes again.
         """
         results: Any = self.replicated
         if state is not None:
@@ -314,6 +324,7 @@ class DataParallel:
             in_shardings=(None if divided else self.replicated, self.divided),  # None: as it lies
             out_shardings=results,
             donate_argnums=(0,) if donate else (),
+            compiler_options=_WITH_BARRIERS if remat and is_cpu() else None,
         )
 
     def _of_whole(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

@@ -10,6 +10,7 @@ alone meanwhile, and look at the spread. Parts and more:
 
   --sections=features,train --sizes=64,112,224 --train_sizes=64,128 --backbone=efficientnet_lite0
   --sections=pipeline --images=1000,5000,20000 --data_dir=TFDS [--guide]
+  --sections=memory --memory_backbones=resnet50 --devices=1,8
   --sections=gpu --gpu_parts=features,train --gpu_backbones=resnet50
   --sections=probe --probe_rows=50000 --probe_features=2048 --peers=
 
@@ -49,8 +50,11 @@ HELP = {
     "probe_doublings": "how often rows, features and classes are doubled, each alone",
     "pipeline_size": "of images for pipeline, px, made from 32 x 32",
     "images": "numbers of images for pipeline",
-    "devices": "numbers of fake CPU devices for pipeline",
+    "devices": "numbers of fake CPU devices for pipeline and memory",
     "data_dir": "where TFDS keeps CIFAR-10, for pipeline; '': noise instead of images",
+    "memory_backbones": "for memory",
+    "memory_size": "of images for memory, px",
+    "memory_batch": "images of a batch, over all devices, for memory",
     "gpu_parts": "of the section gpu",
     "gpu_backbones": "for gpu",
     "gpu_dtypes": "of compute, for gpu; training has no float32",

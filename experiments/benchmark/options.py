@@ -49,6 +49,9 @@ class Options:
     images: tuple[int, ...] = (500, 1000, 2000)
     devices: tuple[int, ...] = (1, 2, 4, 8)
     data_dir: str = ""
+    memory_backbones: tuple[str, ...] = ("resnet50", "vit_small_patch16")
+    memory_size: int = 224
+    memory_batch: int = 32
     gpu_parts: tuple[str, ...] = GPU_PARTS
     gpu_backbones: tuple[str, ...] = ("resnet50", "efficientnet_lite0")
     gpu_dtypes: tuple[str, ...] = GPU_DTYPES
@@ -67,16 +70,17 @@ class Options:
 
         registry.get(self.backbone)
         for flag, known in {
-            "sections": (*SECTIONS, "gpu"), "dtypes": DTYPES, "peers": PEERS,
+            "sections": (*SECTIONS, "memory", "gpu"), "dtypes": DTYPES, "peers": PEERS,
             "gpu_parts": GPU_PARTS, "gpu_backbones": registry.names(), "gpu_dtypes": GPU_DTYPES,
-            "gpu_modes": GPU_MODES,
+            "gpu_modes": GPU_MODES, "memory_backbones": registry.names(),
         }.items():  # fmt: skip
             _check_names(flag, getattr(self, flag), known)
         for flag, low in {
             "sizes": 1, "train_sizes": 1, "batch_size": 0, "rounds": 1, "seconds": 0,
             "limit_side": 1, "probe_rows": 1, "probe_features": 1, "probe_classes": 2,
             "probe_strength": 0, "probe_doublings": 0,
-            "pipeline_size": 1, "images": 1, "devices": 1, "guide_images": 10,
+            "pipeline_size": 1, "images": 1, "devices": 1, "guide_images": 10, "memory_size": 1,
+            "memory_batch": 1,
             "gpu_batches": 1, "gpu_train_batches": 1, "gpu_compiled_batches": 1, "gpu_images": 1,
         }.items():  # fmt: skip
             value = getattr(self, flag)

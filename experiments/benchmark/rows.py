@@ -62,10 +62,24 @@ def make(
     }
 
 
+def of_values(
+    section: str, unit: str, values: Mapping[str, float], *, case: str, size: int, **more: Any
+) -> Row:
+    """Returns a row as `make` does, of values that each have been found once.
+
+    Args:
+      section, unit, case, size, **more: as for `make`; the unit may be `MiB` too.
+      values: of `ours` and of others, by name.
+    """
+    others = {name: value for name, value in values.items() if name != "ours"}
+    row = make(section, unit, {}, case=case, size=size, **more)
+    return {**row, "ours": values.get("ours"), "peers": others}
+
+
 def times_as_good(row: Row, peer: str) -> float:
-    """Returns how many times as fast ours is, above 1 where it is the faster."""
+    """Returns how many times as fast ours is, or as small, above 1 where it is the better."""
     ours, other = row["ours"], row["peers"][peer]
-    return other / ours if row["unit"] == "s" else ours / other
+    return other / ours if row["unit"] in ("s", "MiB") else ours / other
 
 
 def table(rows: Sequence[Row]) -> str:

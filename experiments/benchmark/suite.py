@@ -7,7 +7,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmark import features, gpu, guide, limit, pipeline, probe, rows, startup, train
+from experiments.benchmark import (
+    features,
+    gpu,
+    guide,
+    limit,
+    memory,
+    pipeline,
+    probe,
+    rows,
+    startup,
+    train,
+)
 from experiments.benchmark.contest import Log
 from experiments.benchmark.options import Options
 from tl import files
@@ -21,6 +32,7 @@ MEASURES: dict[str, Callable[[Options, dict[str, float], Log], Iterable[rows.Row
     "probe": probe.measure,
     "pipeline": pipeline.measure,
     "startup": startup.measure,
+    "memory": memory.measure,
     "gpu": gpu.measure,
 }
 PEER_PACKAGES = ("keras", "torch", "timm", "onnxruntime")

@@ -1,6 +1,8 @@
 """Images a second of fine-tuning: one whole update, forward, backward, momentum and statistics."""
 
-from typing import TYPE_CHECKING
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -66,7 +68,12 @@ def ours(backbone: str, size: int, batch_size: int, config: ConfigDict) -> peers
 
 
 def prepared(
-    backbone: str, size: int, batch_size: int, config: ConfigDict, dtype: str = "float32"
+    backbone: str,
+    size: int,
+    batch_size: int,
+    config: ConfigDict,
+    dtype: str = "float32",
+    fields: Mapping[str, Any] | None = None,
 ) -> tuple["CompiledPhase", "TrainState", Batch, "DataParallel"]:
     """Returns the step of a fine-tuning run, its first state on the devices, a batch and these.
 
@@ -74,6 +81,7 @@ def prepared(
       backbone, size, batch_size: what is trained on what.
       config: `configs/common.py`; stays as it is.
       dtype: of compute.
+      fields: of the config, by dotted name, where they differ from SGD with momentum.
     """
     import jax
     import jax.numpy as jnp
@@ -93,14 +101,16 @@ def prepared(
         nesterov=False,
     )
     config.train.steps = 1000
+    config.update_from_flattened_dict(fields or {})
     recipe = options.recipe(config, batch_size, (size, size, 3))
     network = random_network(backbone, size, peers.CLASSES, dtype=jnp.dtype(dtype))
     parts = {"train": (NoiseSource(batch_size, size), np.arange(batch_size))}
     inputs = image_inputs(parts, recipe.augmentation, network.spec.preprocessing, threads=0)
-    plan, parallel = make_plan(recipe, network), DataParallel.over()
+    plan = make_plan(recipe, network)
+    parallel = dataclasses.replace(DataParallel.over(), sharding=recipe.sharding)
     (phase,) = plan.compiled(inputs, parallel)
     variables = jax.tree.map(jnp.array, network.variables)
-    state = parallel.replicate(plan.state(variables, plan.phases[0]))
+    state = parallel.place(plan.state(variables, plan.phases[0]))
     batch = {
         "image": random_images(batch_size, size),
         "label": peers.labels(batch_size),

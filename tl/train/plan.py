@@ -140,7 +140,7 @@ class Plan:
             begin = jax.jit(self.tx.init, out_shardings=parallel.layout(shapes.opt_state))
             return state.replace(opt_state=extend_opt_state(state.opt_state, begin(trainable)))
 
-        compiled = parallel.compile(step, state=shapes, donate=True)
+        compiled = parallel.compile(step, state=shapes, donate=True, remat=recipe.remat)
         return CompiledPhase(phase.start, phase.end, compiled, enter)
 
 

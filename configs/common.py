@@ -115,10 +115,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.norm_momentum = ""  # '': the weights' own; a number; kornblith: by steps an epoch
     config.train.batch_size = 32  # of one update, over all devices
     config.train.accumulate = 1  # parts that a batch is computed in, one after the other
-    # What trains, the optimizer's state and the average, on several devices: replicated, whole on
-    # each; fsdp, divided over them, where memory is short. The numbers are the same.
+    # How parameters, the optimizer's state and the average lie on several devices: replicated,
+    # whole on each; or fsdp, divided over them, where memory is short. The numbers are the same.
     config.train.sharding = "replicated"
-    config.train.remat = False  # compute blocks again in the backward pass: less memory, more time
+    config.train.remat = False  # compute blocks again in the backward pass, which saves memory
     config.train.epochs = 10.0
     config.train.steps = 0  # updates, instead of epochs
     config.train.min_steps = 0  # updates at least, where few images make the epochs short

@@ -226,7 +226,7 @@ def test_a_divided_state_has_each_part_once(count):
     assert parallel.bytes_on_each(STATE) == sum(on_first)
 
 
-def test_a_divided_state_is_whole_where_it_is_used_and_so_is_its_gradient_divided():
+def test_a_divided_state_is_whole_where_it_is_used_and_its_gradient_is_divided():
     parallel = dataclasses.replace(devices.DataParallel.over(), sharding="fsdp")
     images = np.arange(16 * 3, dtype=np.float32).reshape(16, 3)
     batch = {"image": images, "label": np.zeros(16, np.int32), "mask": np.ones(16, bool)}

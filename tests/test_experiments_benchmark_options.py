@@ -36,6 +36,8 @@ def test_the_defaults_and_nobody_beside_us_are_fine():
         ({"seconds": float("nan")}, "expected --seconds of at least 0, got nan"),
         ({"probe_rows": 99}, "expected --probe_rows of at least 10 a class, 100, got 99"),
         ({"probe_classes": 1}, "expected --probe_classes of at least 2, got 1"),
+        ({"memory_batch": 0}, "expected --memory_batch of at least 1, got 0"),
+        ({"memory_backbones": ("vit",)}, "--memory_backbones: there is no 'vit'"),
         ({"guide": True}, "--guide needs CIFAR-10: give --data_dir=FOLDER"),
     ],
 )

@@ -49,6 +49,15 @@ def test_seconds_are_the_inverse_and_less_is_better():
     assert rows.times_as_good(row, "sklearn") == pytest.approx(3.0)
 
 
+def test_values_found_once():
+    row = rows.of_values("memory", "MiB", {"ours": 8.0, "fsdp": 2.0}, case="a", size=64, devices=4)
+    assert (row["ours"], row["peers"], row["spread"], row["devices"]) == (8.0, {"fsdp": 2.0}, {}, 4)
+    assert rows.times_as_good(row, "fsdp") == 0.25  # less is better
+    assert rows.of_values("memory", "MiB", {}, case="", size=64)["ours"] is None
+    shown = rows.table([row]).splitlines()[-1]
+    assert shown.split() == ["a", "64", "float32", "MiB", "8", "2", "x0.25"]
+
+
 def test_an_even_number_of_turns_has_the_median_of_what_is_shown():
     # Of 1/2 and 1 second, not of 2 and 1 a second.
     assert rows.make("probe", "s", {"ours": Outcome((2.0, 1.0))})["ours"] == 0.75

@@ -32,6 +32,7 @@ RUNS = {
         "train.unfreeze": ("stage1@4",),
     },
     "norm=recalibrate": {"train.norm": "recalibrate"},
+    "divided, computed again": {"train.sharding": "fsdp", "train.remat": True},
 }
 
 

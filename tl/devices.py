@@ -319,12 +319,13 @@ class DataParallel:
         if state is not None:
             results = (self.layout(state), results)
         divided = self.sharding != "replicated"
+        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
         return jax.jit(
             self._of_whole(function) if divided and state is None else function,
             in_shardings=(None if divided else self.replicated, self.divided),  # None: as it lies
             out_shardings=results,
             donate_argnums=(0,) if donate else (),
-            compiler_options=_WITH_BARRIERS if remat and is_cpu() else None,
+            compiler_options=_WITH_BARRIERS if remat and on_cpu else None,
         )
 
     def _of_whole(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

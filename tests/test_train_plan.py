@@ -98,11 +98,13 @@ def test_entering_a_phase_keeps_the_moments_and_adds_new_ones(plan, network):
     )
 
 
-def test_the_step_alone_computes_blocks_again(plan, network):
+def test_the_step_alone_computes_blocks_again_and_gathers_what_is_divided(plan, network):
     def step(**fields):
         found = plan(**fields)
         inputs = mock.Mock(spec=Inputs, start="", prepare_train=lambda images: images)
-        (phase,) = found.compiled(inputs, DataParallel.over())
+        sharding = found.recipe.sharding
+        parallel = dataclasses.replace(DataParallel.over(), sharding=sharding)
+        (phase,) = found.compiled(inputs, parallel)
         batch = {
             "image": jax.ShapeDtypeStruct((8, 16, 16, 3), np.float32),
             "label": jax.ShapeDtypeStruct((8,), np.int32),
@@ -110,8 +112,28 @@ def test_the_step_alone_computes_blocks_again(plan, network):
         }
         return str(phase.step.trace(found.shapes(found.phases[0]), batch).jaxpr)
 
-    assert "remat" in step(**{"train.remat": True}) and "remat" not in step()
+    usual = step()
+    assert "remat" not in usual and "sharding_constraint" not in usual
+    assert "remat" in step(**{"train.remat": True})
+    assert "sharding_constraint" in step(**{"train.sharding": "fsdp"})
     assert network.model.remat is False
+
+
+def test_the_memory_of_a_divided_state_by_hand(plan):
+    found = plan(**{**GRADUAL, "train.sharding": "fsdp", "train.ema_decay": 0.5})
+    parallel = dataclasses.replace(DataParallel.over(), sharding="fsdp")
+    memory = found.memory(parallel)
+    leaves = tree.leaves(found.network.variables)
+    whole = sum(leaf.size for leaf in leaves.values())
+    vectors = sum(leaf.size for leaf in leaves.values() if leaf.ndim < 2)
+    # Of the head's kernel, 16 x 3, the 16; all others have an axis of 8 or 16.
+    divided = vectors + (whole - vectors) / 8
+    assert memory["variables"] == memory["average"] == 4 * divided
+    moments = 2 * (divided - sum(v.size for p, v in leaves.items() if p.startswith("batch")))
+    counts = len(tree.leaves(found.network.variables["params"])) + 1
+    assert memory["optimizer"] == 4 * (moments + counts)  # of the last phase: all train
+    assert memory["state"] == 4 * (2 * divided + moments + counts + 3)
+    assert memory["whole"] > 5 * memory["state"]
 
 
 def test_a_network_without_blocks_cannot_compute_them_again(network):

@@ -11,11 +11,11 @@ the plots hold the results.
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
 
+from tl import paths
 from tl.errors import UserError
 from tl.runs import cli
 
@@ -49,7 +49,7 @@ def main(_: Sequence[str]) -> None:
         study.dry_run(plan, values.workdir)
         return
     if values.workdir and not values.overwrite:  # before anything of another study is replaced
-        study_folder.check(Path(values.workdir).expanduser(), *plan.runs)
+        study_folder.check(paths.as_path(values.workdir), *plan.runs)
     do = _engine(values)
     _, folder = cli.start_run()
     if failed := study.run(plan, folder, overwrite=values.overwrite, do=do):

@@ -6,11 +6,10 @@ RUN is the folder of a probe or a fine-tuning run; the first is the baseline.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
-from tl import files
+from tl import files, paths
 from tl.errors import UserError
 from tl.runs import cli
 
@@ -29,7 +28,7 @@ def main(folders: Sequence[str]) -> None:
     comparisons = compare.compare([compare.read(folder) for folder in folders])
     print(compare.text(comparisons))
     if JSON.value:
-        path = Path(JSON.value).expanduser()
+        path = paths.as_path(JSON.value)
         try:
             files.write_json(path, compare.as_dict(comparisons))
         except OSError as error:

@@ -10,10 +10,10 @@ RUN is the folder of a run of experiments.probe or experiments.finetune, a weigh
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
+from tl import paths
 from tl.errors import UserError
 from tl.runs import cli
 
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> None:
         classes=CLASSES.value,
     )
     inputs = export.Inputs(size, normalised=outside)
-    folder = Path(OUTPUT.value).expanduser()
+    folder = paths.as_local(OUTPUT.value, "--output")
     written = export.write(model, FORMAT.value, folder, inputs, overwrite=OVERWRITE.value)
     print("written: " + ", ".join(map(str, written)))
 

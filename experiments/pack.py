@@ -8,10 +8,10 @@ val as `--config.data.*` has divided them. Encoded images are copied byte for by
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
+from tl import paths
 from tl.errors import UserError
 from tl.runs import cli
 
@@ -26,7 +26,7 @@ def main(_: Sequence[str]) -> None:
 
     if not OUTPUT.value:
         raise UserError("where to? Give --output=FOLDER")
-    folder = Path(OUTPUT.value).expanduser()
+    folder = paths.as_local(OUTPUT.value, "--output")
     data = options.data(flags.FLAGS.config)
     opened = sources.open_sources(data, labelled=False)
     for part, about in pack.write(opened, folder).items():

@@ -15,12 +15,12 @@ import itertools
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict
 
 from tl.errors import UserError
+from tl.paths import as_local
 from tl.runs import cli
 
 TOP_K = flags.DEFINE_integer("top_k", 5, "how many classes of each image, the most probable first")
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str]) -> None:
         threads=THREADS.value,
     )
     wanted = predict.Wanted(TOP_K.value, tuple(FEATURES.value), POOLING.value)
-    output = Path(OUTPUT.value).expanduser() if OUTPUT.value else None
+    output = as_local(OUTPUT.value, "--output") if OUTPUT.value else None
     score = predict.Score() if LABELS.value else None
     start = time.perf_counter()
     if score:

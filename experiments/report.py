@@ -5,10 +5,10 @@ python -m experiments.report --index=ROOT
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
+from tl import paths
 from tl.errors import UserError
 from tl.runs import cli
 
@@ -25,9 +25,9 @@ def main(arguments: Sequence[str]) -> None:
     from tl.report import page  # imports Matplotlib, which a misspelt flag need not wait for
 
     if INDEX.value:
-        print(page.index(Path(INDEX.value)))
+        print(page.index(paths.as_local(INDEX.value, "a folder of runs")))
     for folder in arguments:
-        print(page.build(Path(folder)))
+        print(page.build(paths.as_path(folder)))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from tests import typechecker
 
 # Arguments and results of functions must be what their annotations say, array shapes too.
 CHECKED = ["tl.errors", "tl.devices", "tl.hosts", "tl.tree", "tl.fields", "tl.files"]
-CHECKED += ["tl.results.metrics", "tl.checkpoint", "tl.probes", "tl.data", "tl.report"]
+CHECKED += ["tl.paths"]
+CHECKED += ["tl.results.metrics", "tl.storage", "tl.probes", "tl.data", "tl.report"]
 CHECKED += [
     "tl.models",
     "tl.weights",
@@ -131,6 +132,32 @@ def probe_page(tmp_path_factory):
 
     folder = reported.write_probe(tmp_path_factory.mktemp("probe"), pages.CLASSES)
     return folder, pages.Page(page.build(folder))
+
+
+@pytest.fixture(scope="session")
+def _s3():
+    from tests import stores
+
+    with stores.s3() as bucket:
+        yield bucket
+
+
+@pytest.fixture
+def s3(_s3):
+    """The path of a new bucket in an S3 server of this machine."""
+    from tl.paths import as_path
+
+    return as_path(f"{_s3()}/here")
+
+
+@pytest.fixture(scope="session")
+def gs():
+    """The path of a folder in an emulator of Google's object store."""
+    from tests import stores
+    from tl.paths import as_path
+
+    with stores.gs() as bucket:
+        yield as_path(f"{bucket}/here")
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ LEVELS = (
     {"tl.data"},
     {"tl.weights"},
     {"tl.models"},
+    {"tl.storage"},
     {"tl"},
 )
 RUNS = next(number for number, rooms in enumerate(LEVELS) if "tl.runs" in rooms)
@@ -35,6 +36,7 @@ ACROSS = {"api", "architecture", "browser", "configs", "docs", "foreign", "fsdp"
 ACROSS |= {"resume"}
 ACROSS |= {"gpu_features", "gpu_probes", "gpu_train"}  # what an accelerator computes
 ACROSS |= {"weights_golden", "weights_lite0", "weights_peers"}  # networks against other frameworks
+ACROSS |= {"object_stores"}
 ACROSS |= {"typechecker"}  # of the tests themselves
 
 

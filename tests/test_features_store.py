@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tl import paths
 from tl.errors import UserError
 from tl.features.fingerprint import fingerprint
 from tl.features.store import NO_LABEL, UNWRITTEN, FeatureStore, nearest_store, open_features
@@ -41,8 +42,14 @@ def filled(root, **options):
     return store
 
 
-def test_chunks_written_in_any_order_come_back(tmp_path):
-    store = open_store(tmp_path)
+@pytest.fixture(params=["disk", "s3", "gs"])
+def root(request, tmp_path):
+    """A folder of stores: of this machine, or of an object store."""
+    return tmp_path if request.param == "disk" else request.getfixturevalue(request.param)
+
+
+def test_chunks_written_in_any_order_come_back(root):
+    store = open_store(root)
     assert store.missing() == [0, 1, 2]
     assert store.chunk_slice(2) == slice(6, 7)
     for chunk in (2, 0):
@@ -53,7 +60,7 @@ def test_chunks_written_in_any_order_come_back(tmp_path):
     with pytest.raises(UserError, match=r"expected 7 rows .* 3 are missing, in chunks \[1\]"):
         store.check_complete()
 
-    again = open_store(tmp_path)
+    again = open_store(root)
     again.write(1, *rows_of(again, 1))
     assert store.complete
     store.check_complete()
@@ -102,9 +109,9 @@ def test_one_row_and_a_chunk_larger_than_all(tmp_path):
     np.testing.assert_array_equal(store.read("stem"), [[200, 201]])
 
 
-def test_an_existing_store_keeps_its_chunks(tmp_path):
-    filled(tmp_path, chunk_rows=3)
-    store = open_store(tmp_path, chunk_rows=5)
+def test_an_existing_store_keeps_its_chunks(root):
+    filled(root, chunk_rows=3)
+    store = open_store(root, chunk_rows=5)
     assert store.chunk_rows == 3
     assert store.complete
 
@@ -143,6 +150,18 @@ def test_a_chunk_without_its_labels_is_missing(tmp_path):
     np.testing.assert_array_equal(store.read("stem")[:3], rows_of(store, 0)[0]["stem"])
     assert np.isnan(store.read("stem")[3:]).all()
     assert store.missing() == [0, 1, 2]
+
+
+def test_a_writer_killed_within_a_chunk_of_an_object_store(s3):
+    store = open_store(s3)
+    features, _, _ = rows_of(store, 0)
+    for name, values in features.items():  # all but the labels
+        store._arrays[f"features/{name}"][store.chunk_slice(0)].write(values).result()
+    assert open_store(s3).missing() == [0, 1, 2]
+    paths.file_system(s3).rm_file(f"{store.path}/meta.json")  # killed before the last write
+    again = filled(s3)
+    assert again.complete
+    np.testing.assert_array_equal(again.read("stem")[:, 0], 200 + 10 * np.arange(7))
 
 
 def test_a_full_disk_is_one_message_and_the_chunk_stays_missing(tmp_path):
@@ -215,9 +234,9 @@ def test_a_store_without_a_readable_description_is_refused(tmp_path, text):
     assert nearest_store(tmp_path, identity(size=9)) is None
 
 
-def test_many_writers_of_one_new_store(tmp_path):
+def test_many_writers_of_one_new_store(root):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        stores = list(pool.map(lambda _: filled(tmp_path), range(16)))
+        stores = list(pool.map(lambda _: filled(root), range(16)))
     assert all(store.complete for store in stores)
-    assert [path.name for path in tmp_path.iterdir()] == [stores[0].path.name]
+    assert [path.name for path in root.iterdir()] == [stores[0].path.name]
     np.testing.assert_array_equal(stores[3].read("stem")[:, 0], 200 + 10 * np.arange(7))

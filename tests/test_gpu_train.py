@@ -8,10 +8,11 @@ from jax.sharding import SingleDeviceSharding
 from tests import gpu, tiny
 from tests.networks import random_variables
 from tests.test_train_steps import MODEL, image_batch, step_of
-from tl import checkpoint, tree
-from tl.checkpoint import Checkpoints
+from tl import tree
 from tl.devices import DataParallel
 from tl.runs import finetune
+from tl.storage import checkpoint
+from tl.storage.checkpoint import Checkpoints
 from tl.weights.readers import WeightFile
 
 pytestmark = pytest.mark.gpu

@@ -19,7 +19,7 @@ from PIL import Image
 from configs import common
 from tests import lite0, tiny
 from tests.folders import contents
-from tl import checkpoint, tree
+from tl import tree
 from tl.data.digits import Digits
 from tl.devices import DataParallel
 from tl.errors import Stopped, UserError
@@ -28,6 +28,7 @@ from tl.results.examples import load_examples
 from tl.results.predictions import Predictions
 from tl.results.projection import load_features
 from tl.runs import extract, finetune, options, probe, workdir
+from tl.storage import checkpoint
 from tl.train import wise_ft
 from tl.train.losses import LOSSES
 from tl.weights.load import load

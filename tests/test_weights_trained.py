@@ -13,9 +13,9 @@ from absl.testing import flagsaver
 from experiments import weights
 from tests.networks import shallow
 from tl import tree
-from tl.checkpoint import Checkpoints
 from tl.errors import UserError
 from tl.models import registry
+from tl.storage.checkpoint import Checkpoints
 from tl.weights import catalog, convert, load, trained
 from tl.weights.readers import WeightFile
 from tl.weights.spec import LocalFile

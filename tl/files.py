@@ -1,15 +1,19 @@
 """Files that are whole or not there, whatever kills the writer; JSON, npz; logs and progress."""
 
 import contextlib
+import io
 import json
 import os
 import sys
+import tempfile
 import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from tl import paths
 
 Log = Callable[[str], object]  # takes a line of text, as `print` does
 # What NumPy raises on a file that is not there, is damaged, or is of another kind.
@@ -66,8 +70,15 @@ def _is_follower() -> bool:
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a name to write a file under, which is renamed to `path` if all goes well.
 
-    A reader sees the old file or the whole new one; what fails leaves the old one and no other.
+    A reader sees the old file or the whole new one; what fails leaves the old one and no other. For
+    an object store the name is of this machine, and the file is sent at the end.
     """
+    if paths.is_remote(path):
+        with tempfile.TemporaryDirectory(prefix="tl-") as folder:
+            partial = Path(folder, path.name)
+            yield partial
+            paths.file_system(path).put_file(str(partial), str(path))
+        return
     partial = partial_name(path)
     try:
         yield partial
@@ -119,8 +130,31 @@ def as_json(value: Any) -> Any:
 
 def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
     """Appends one record as a line."""
-    with path.open("a") as file:
+    with appending(path) as file:
         file.write(json.dumps(record, default=_plain) + "\n")
+
+
+@contextlib.contextmanager
+def appending(path: Path, *, anew: bool = False) -> Iterator[TextIO]:
+    """Opens a file to append lines to.
+
+    A file of an object store, which cannot grow, is written again at the end, also where an error
+    ends the block.
+
+    Args:
+      path: of the file.
+      anew: whether to drop what it holds.
+    """
+    if not paths.is_remote(path):
+        with path.open("w" if anew else "a", buffering=1) as file:
+            yield file
+        return
+    text = io.StringIO()
+    try:
+        yield text
+    finally:
+        before = "" if anew or not path.exists() else path.read_text()
+        path.write_text(before + text.getvalue())
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from tl.data import kinds, tables, walk
 from tl.errors import UserError
+from tl.paths import as_path, is_remote
+from tl.weights import fetch
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +50,8 @@ def listed(
     """
     seen = set[str]()
     for name in names:
+        if is_remote(name):
+            name = str(fetch.local_copy(as_path(name)))
         if name == "-":
             found: Iterator[Listed] = (
                 Listed(line) for line in map(_line, stdin or sys.stdin) if line

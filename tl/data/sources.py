@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar, cast, runtime_checkable
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
+from tl import paths
 from tl.data import (
     arrays,
     content,
@@ -26,6 +27,7 @@ from tl.data import (
 from tl.data.encoded import Example
 from tl.data.tables import Columns
 from tl.errors import UserError
+from tl.weights import fetch
 from tl.weights.spec import Preprocessing
 
 _log = logging.getLogger(__name__)
@@ -262,7 +264,7 @@ def _with_named_splits(
 
 def _folder_split(data: Data, split: str, field: str) -> Source:
     return folder.open_folder(
-        data.data_dir,
+        data.data_dir and str(_path(data)),
         split,
         skip_corrupt=data.skip_corrupt,
         group_pattern=data.group_pattern,
@@ -272,7 +274,7 @@ def _folder_split(data: Data, split: str, field: str) -> Source:
 
 def _folder_parts(data: Data, labelled: bool) -> Mapping[str, Source]:
     return folder.open_splits(
-        data.data_dir,
+        data.data_dir and str(_path(data)),
         data.wanted(labelled),
         skip_corrupt=data.skip_corrupt,
         group_pattern=data.group_pattern,
@@ -296,7 +298,8 @@ def _arrays(data: Data, labelled: bool) -> arrays.Arrays:
 def _hf(data: Data, labelled: bool) -> hf.HfSet:
     if data.name.startswith(hf.PREFIX):
         where = data.name
-        found = hf.load_named(where, data.data_dir, download=data.download)
+        folder = data.data_dir and str(paths.as_local(data.data_dir, "the folder of downloads"))
+        found = hf.load_named(where, folder, download=data.download)
     else:
         where = str(_path(data))
         found = hf.load_saved(_path(data))
@@ -310,7 +313,10 @@ def _pack(data: Data, labelled: bool) -> packed.Pack:
 def _tfds_split(data: Data, split: str, field: str) -> Source:
     from tl.data import tfds_prepare, tfds_source  # TFDS takes most of a second to import
 
-    builder = tfds_prepare.open_builder(data.name, data.data_dir, download=data.download)
+    root = data.data_dir
+    if paths.is_remote(root):
+        root = str(fetch.local_copy(paths.as_path(root) / data.name.partition(":")[0]).parent)
+    builder = tfds_prepare.open_builder(data.name, root, download=data.download)
     source = tfds_source.TfdsSource(builder, split, skip_corrupt=data.skip_corrupt, field=field)
     if twice := len(source) - len(np.unique(source.places())):
         raise UserError(
@@ -336,7 +342,10 @@ _TFDS = Kind(_tfds_split)
 def _path(data: Data) -> Path:
     if not data.data_dir:
         raise UserError("expected a path", field="data.data_dir")
-    return Path(data.data_dir).expanduser()
+    path = paths.as_path(data.data_dir)
+    if paths.is_remote(path) and tables.is_table(path):  # which names files beside it
+        return fetch.local_copy(path.parent) / path.name
+    return fetch.local_copy(path)
 
 
 def _kind(data: Data) -> Kind:

@@ -13,10 +13,12 @@ import numpy as np
 import tensorstore as ts
 from jaxtyping import Float32, Int, Int32
 
+from tl import paths
 from tl.errors import UserError, nearest
 from tl.features.fingerprint import Fingerprint, directory_name, images_name
 from tl.fields import differences
 
+_META = "meta.json"
 NO_LABEL = -1  # of an image that could not be decoded, and of all images of a store by `predict`
 UNWRITTEN = -2  # the label of a row that is not written yet
 
@@ -32,7 +34,7 @@ def nearest_store(root: str | Path, fingerprint: Fingerprint) -> tuple[Path, lis
       (path, the `differences` of its fingerprint).
     """
     found = []
-    for path in sorted(Path(root).glob(f"{images_name(fingerprint)}-*")):
+    for path in sorted(paths.as_path(root).glob(f"{images_name(fingerprint)}-*")):
         if path.name != directory_name(fingerprint):
             with contextlib.suppress(UserError):
                 there = _read_meta(path)["fingerprint"]
@@ -84,14 +86,14 @@ class FeatureStore:
         Raises:
           UserError: the directory cannot be written, or its store has another fingerprint.
         """
-        path = Path(root) / directory_name(fingerprint)
+        path = paths.as_path(root) / directory_name(fingerprint)
         asked = {
             "fingerprint": fingerprint,
             "num_rows": num_rows,
             "widths": dict(widths),
             "id_bytes": id_bytes,
         }
-        if not path.exists():
+        if not (path / _META).exists():
             _create(path, asked, min(chunk_rows, num_rows))
         if lines := differences(asked, _read_meta(path)):
             raise UserError(
@@ -283,7 +285,7 @@ def open_features(path: str | Path) -> FeatureStore:
     Raises:
       UserError: there is no store, or it is damaged.
     """
-    path = Path(path).expanduser()
+    path = paths.as_path(path)
     if not path.is_dir():
         raise UserError(f"there is no feature store {path}")
     meta = _read_meta(path)
@@ -302,34 +304,23 @@ def _features(endpoint: str) -> str:
 
 
 def _create(path: Path, meta: dict[str, Any], chunk_rows: int) -> None:
-    """Creates a store under another name and renames it, so that it appears whole or not at all."""
+    """Creates a store, which appears whole or not at all.
+
+    On a disk it is made under another name and renamed. In an object store meta.json is written
+    last; any number of processes may write the same arrays before.
+    """
+    text = json.dumps(meta, indent=1) + "\n"
+    if paths.is_remote(path):
+        with _disk("create", path):
+            _make_arrays(path, meta, chunk_rows)
+            paths.create(path / _META, text.encode())
+        return
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    layout: dict[str, tuple[tuple[int, ...], str, int | str]] = {
-        "labels": ((), "int32", UNWRITTEN),
-        "ids": ((meta["id_bytes"],), "uint8", 0),
-    }
-    for name, width in meta["widths"].items():
-        layout[_features(name)] = ((width,), "float32", "NaN")
     with _disk("create", path):
         draft.mkdir(parents=True)
         try:
-            (draft / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
-            for name, (inner, dtype, fill) in layout.items():
-                spec = _spec(draft, name)
-                spec["metadata"] = {
-                    "shape": [meta["num_rows"], *inner],
-                    "data_type": dtype,
-                    "fill_value": fill,
-                    "chunk_grid": {
-                        "name": "regular",
-                        "configuration": {"chunk_shape": [chunk_rows, *inner]},
-                    },
-                    "codecs": [
-                        {"name": "bytes", "configuration": {"endian": "little"}},
-                        {"name": "crc32c"},
-                    ],
-                }
-                ts.open(spec, create=True).result()
+            (draft / _META).write_text(text)
+            _make_arrays(draft, meta, chunk_rows)
             try:
                 draft.rename(path)
             except OSError:
@@ -340,9 +331,35 @@ def _create(path: Path, meta: dict[str, Any], chunk_rows: int) -> None:
             shutil.rmtree(draft, ignore_errors=True)
 
 
+def _make_arrays(path: Path, meta: Mapping[str, Any], chunk_rows: int) -> None:
+    """Makes the arrays of a store without rows; those that are there stay."""
+    layout: dict[str, tuple[tuple[int, ...], str, int | str]] = {
+        "labels": ((), "int32", UNWRITTEN),
+        "ids": ((meta["id_bytes"],), "uint8", 0),
+    }
+    for name, width in meta["widths"].items():
+        layout[_features(name)] = ((width,), "float32", "NaN")
+    for name, (inner, dtype, fill) in layout.items():
+        spec = _spec(path, name)
+        spec["metadata"] = {
+            "shape": [meta["num_rows"], *inner],
+            "data_type": dtype,
+            "fill_value": fill,
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": [chunk_rows, *inner]},
+            },
+            "codecs": [
+                {"name": "bytes", "configuration": {"endian": "little"}},
+                {"name": "crc32c"},
+            ],
+        }
+        ts.open(spec, create=True, open=True).result()
+
+
 def _read_meta(path: Path) -> dict[str, Any]:
     try:
-        meta = json.loads((path / "meta.json").read_text())
+        meta = json.loads((path / _META).read_text())
         return {**meta, "fingerprint": {**meta["fingerprint"]}}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
@@ -352,8 +369,8 @@ def _read_meta(path: Path) -> dict[str, Any]:
 
 
 def _spec(path: Path, name: str) -> dict[str, Any]:
-    whole = (path / name).resolve()  # TensorStore takes no '..'
-    return {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(whole)}}
+    whole = str((path / name).resolve())  # TensorStore takes no '..'
+    return {"driver": "zarr3", "kvstore": paths.kvstore(whole)}
 
 
 def _encode(ids: Sequence[str], width: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from tl.probes.heads import Classifier, Linear
 from tl.probes.knn import Bank, Vote
 from tl.results.calibration import probabilities
 from tl.weights import probe_head
-from tl.weights.load import Pretrained, load_probed
+from tl.weights.load import Pretrained, load_probed, local
 from tl.weights.load import load as load_weights
 from tl.weights.probe_head import ProbeHead
 from tl.weights.spec import Preprocessing, WeightChoice
@@ -341,7 +341,7 @@ def load(
     Raises:
       UserError: there is no such model, or it is damaged.
     """
-    name = str(name_or_path)
+    name = local(str(name_or_path))
     file = probe_head.find(Path(name).expanduser())
     if file is not None:
         if like or prefix or average or classes:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from tl.files import replacing
 from tl.report import fonts, lettering
 
 # Inches: the width of an image, the gap between images, the height of a line of text.
@@ -73,7 +74,8 @@ def _draw(
             fontsize=_CAPTION_SIZE,
             **text,
         )
-    figure.savefig(path, dpi=150, metadata={"Software": None})
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=150, metadata={"Software": None}, format="png")
 
 
 def _lines(text: str) -> int:

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from tl import paths
 from tl.errors import UserError
 from tl.report import advice_sections, facts, html, sections, study_sections
 from tl.report.blocks import Block, Section
@@ -76,7 +77,7 @@ def build(workdir: Path) -> Path:
     Raises:
       UserError: the folder holds no finished run, or a damaged one.
     """
-    run = read(Path(workdir))
+    run = read(paths.as_path(workdir))
     top = _HEADLINES.get(run.kind, facts.headline)
     parts = [_section(title, blocks, run) for title, blocks in SECTIONS[run.kind].items()]
     parts = [part for part in parts if part.blocks or part.missing]

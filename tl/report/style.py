@@ -14,6 +14,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap,
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
+from tl.files import replacing
 from tl.report import fonts, lettering
 
 # Okabe and Ito's colour-blind safe colours; the marker tells the lines apart in grey, too.
@@ -98,7 +99,10 @@ def save(figure: Figure, title: str, path: Path) -> None:
     """
     room = 0.95 * figure.get_figwidth()
     figure.suptitle(lettering.wrapped(fonts.legible(title), room, 11), fontsize=11)
-    figure.savefig(path, dpi=150, facecolor="white", metadata={"Software": None})
+    with replacing(path) as partial:
+        figure.savefig(
+            partial, dpi=150, facecolor="white", metadata={"Software": None}, format="png"
+        )
 
 
 def colour(i: int) -> str:

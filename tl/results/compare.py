@@ -3,13 +3,13 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tabulate
 from jaxtyping import Int, Shaped
 
+from tl import paths
 from tl.errors import UserError
 from tl.results import run as report_run
 from tl.results.formats import points, setting, with_interval
@@ -119,7 +119,7 @@ def read(folder: str) -> Contender:
       UserError: there is no run, it is not finished, or its files are damaged; it is a study; or
         its kind saves no predictions.
     """
-    found = report_run.read(Path(folder).expanduser())
+    found = report_run.read(paths.as_path(folder))
     if found.kind == "study":
         runs = [f"{folder}/{run['folder']}" for run in found.result["runs"]]
         raise UserError(

@@ -6,7 +6,6 @@ should be calibrated.
 """
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
-from tl.files import write_json
+from tl.files import replacing, write_json
 from tl.results import arrays, calibration
 from tl.results.predictions import Predictions
 
@@ -152,8 +151,9 @@ def save_examples(
       chosen: as `telling_examples` returns them.
       image: (split, row) -> uint8 [H, W, 3].
     """
-    shutil.rmtree(workdir / PICTURES, ignore_errors=True)
-    (workdir / PICTURES).mkdir()
+    for earlier in (workdir / PICTURES).glob("*.png"):
+        earlier.unlink()
+    (workdir / PICTURES).mkdir(exist_ok=True)
     for example in chosen:
         save_picture(workdir / example["file"], image(example["split"], example["row"]))
     write_json(workdir / EXAMPLES, list(chosen))
@@ -163,7 +163,8 @@ def save_picture(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
     """Writes an image as PNG, made smaller where a side is longer than LONGEST_SIDE."""
     picture = Image.fromarray(image)
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))  # never enlarges
-    picture.save(path)
+    with replacing(path) as partial:
+        picture.save(partial, format="PNG")
 
 
 def load_examples(workdir: Path) -> list[dict[str, Any]]:

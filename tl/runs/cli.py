@@ -18,6 +18,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from tl import paths
 from tl.errors import Stopped, UserError, nearest
 from tl.fields import flat
 from tl.results.called import as_called
@@ -165,7 +166,7 @@ def start_run(*, resumable: bool = False) -> tuple[ml_collections.ConfigDict, Pa
     values = flags.FLAGS
     devices.divide_cpu()
     join_hosts()
-    asked = Path(values.workdir or "").expanduser()
+    asked = paths.as_path(values.workdir or "")
     replaced = not values.workdir or values.overwrite
     lacking = not replaced and workdir.lacks_page(values.config, asked)
     if hosts.broadcast(int(lacking)):  # process 0 makes it, and the others must not look later
@@ -223,15 +224,15 @@ def run(
             _end(130)
         except BrokenPipeError:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except OSError as error:
-            if error.errno not in _OF_THE_DISK:
+        except Exception as error:
+            if text := paths.store_error(error):
+                _fail(text)
+            if not isinstance(error, OSError) or error.errno not in _OF_THE_DISK:
                 _crash()
             _fail(
                 f"{error.filename or 'a file'} cannot be written or read: {error.strerror}; mend "
                 "that and give the same command again"
             )
-        except Exception:
-            _crash()
 
     app.run(guarded, flags_parser=_parse_flags)
 

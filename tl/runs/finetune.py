@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from tl import checkpoint, hosts
-from tl.checkpoint import Checkpoints
+from tl import hosts
 from tl.data import sources
 from tl.data.sources import Source
 from tl.devices import DataParallel
@@ -26,6 +25,8 @@ from tl.runs.outcome import describe_data, describe_weights, usage, write_report
 from tl.runs.parts import divide, labels_of
 from tl.runs.probe_head import fit_head
 from tl.runs.workdir import CHECKPOINTS, begin, replaces
+from tl.storage import checkpoint
+from tl.storage.checkpoint import Checkpoints
 from tl.train import freezing, session, start, wise_ft
 from tl.train.evaluator import Evaluator
 from tl.train.inputs import image_inputs

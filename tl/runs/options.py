@@ -1,12 +1,14 @@
 """Reads a config, once: its fields become typed parts, checked before anything runs."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from tl import paths
 from tl.data.augment import Augmentation
 from tl.data.sources import Data
 from tl.data.transforms import Overrides
@@ -21,7 +23,6 @@ from tl.train.loop import Cadence
 from tl.train.mixing import Mixing
 from tl.train.optim import Optim
 from tl.train.recipe import Recipe
-from tl.weights.fetch import cache_root
 from tl.weights.spec import WeightChoice
 
 
@@ -186,7 +187,7 @@ def _parts(endpoints: Sequence[str]) -> tuple[str, ...]:
 def feature_root(config: ConfigDict) -> Path:
     """Returns the directory of all feature stores."""
     chosen = config.extract.feature_dir
-    return Path(chosen).expanduser() if chosen else cache_root() / "features"
+    return paths.as_path(chosen or f"{os.environ.get('TL_CACHE') or '~/.cache/tl'}/features")
 
 
 def solvers(config: ConfigDict) -> list[Solver]:

@@ -10,10 +10,12 @@ from pathlib import Path
 import ml_collections
 from filelock import FileLock, Timeout
 
-from tl import files
+from tl import files, paths
 from tl.errors import UserError
 from tl.fields import FREE, config_fields, differences
 from tl.runs.environment import environment
+from tl.storage.lease import Lease, lock
+from tl.storage.mirror import remove as remove_from_store
 
 CHECKPOINTS = "checkpoints"
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
@@ -40,7 +42,7 @@ OUTPUTS = (
 )
 
 # By folder: the locks that this process holds, and the writes that `begin` has still to do.
-_locks: dict[Path, FileLock] = {}
+_locks: dict[Path, FileLock | Lease] = {}
 _waiting: dict[Path, Callable[[], None]] = {}
 _new: set[Path] = set()  # folders that `start` made and no run has begun in
 
@@ -73,7 +75,7 @@ def start(
     """
     from tl import hosts  # imports JAX, which a misspelt flag need not wait for
 
-    path = Path(os.path.expanduser(folder)) if folder else Path("runs")
+    path = paths.as_path(folder) if folder else Path("runs")
     with _written(path):
         if not folder:
             path = _new_folder(name)
@@ -150,8 +152,8 @@ def remove_new() -> None:
     """Removes the folders that `start` has made in vain, since no run began in them."""
     for path in list(_new):
         leave(path)
-        for name in (CONFIG, ENVIRONMENT, ".lock"):
-            (path / name).unlink(missing_ok=True)
+        for file in [path / CONFIG, path / ENVIRONMENT, *path.glob(".lock*")]:
+            file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # it holds what is not ours
             path.rmdir()
         _new.discard(path)
@@ -168,24 +170,31 @@ def leave(path: Path) -> None:
 def _written(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise UserError(f"--workdir={path} cannot be written: {error.strerror or error}") from error
+    except Exception as error:
+        text = paths.store_error(error)
+        if isinstance(error, OSError) and not text:
+            text = error.strerror or str(error)
+        if not text:
+            raise
+        raise UserError(f"--workdir={path} cannot be written: {text}") from error
 
 
 def _lock(path: Path) -> None:
     """Keeps other processes out until this one ends, in whatever way."""
     if (key := path.resolve()) in _locks:
         return
-    lock = FileLock(path / ".lock", timeout=0)
+    held = lock(path / ".lock")
     try:
-        lock.acquire()
+        held.acquire()
     except Timeout:
+        who = f" ({held.holder()})" if isinstance(held, Lease) else ""
         raise UserError(
-            f"another process is at work in {path}; wait until it ends, or give another --workdir"
+            f"another process{who} is at work in {path}; wait until it ends, or give another "
+            "--workdir"
         ) from None
     except NotImplementedError:  # a file system without locks
         return
-    _locks[key] = lock
+    _locks[key] = held
 
 
 def _check_own(path: Path) -> None:
@@ -205,7 +214,8 @@ def _holds_study(path: Path) -> bool:
 
 def _check_weights(path: Path, config: ml_collections.ConfigDict) -> None:
     """Raises UserError where a run would delete the weights that it starts from."""
-    weights = Path(os.path.expanduser(config.get("weights") or "/"))
+    name = config.get("weights") or "/"
+    weights = paths.as_path(name) if paths.is_remote(name) else Path(os.path.expanduser(name))
     if weights.exists() and weights.resolve().is_relative_to(path.resolve()):
         raise UserError(
             f"{weights} lies in the run that --overwrite would replace; give another --workdir",
@@ -217,13 +227,24 @@ def _clear(path: Path) -> None:
     """Removes the files of an earlier run, halves left by a kill included."""
     partial = [f".{name}.*" for name in (*OUTPUTS, CONFIG, ENVIRONMENT)]
     for found in [file for name in (*OUTPUTS, *partial) for file in path.glob(name)]:
-        if found.is_symlink() or not found.is_dir():
+        if found.name == CHECKPOINTS and found.is_dir() and not found.is_symlink():
+            remove_checkpoints(path)
+        elif found.is_symlink() or not found.is_dir():
             found.unlink()
-        else:  # whole or not at all, as seen under its name
-            shutil.rmtree(found.rename(files.partial_name(path / CHECKPOINTS)))
+        else:
+            shutil.rmtree(found)  # what a kill has left
     for name in ("examples", "tensorboard"):
         with contextlib.suppress(OSError):  # there is none, or it holds other files
             (path / name).rmdir()
+
+
+def remove_checkpoints(path: Path) -> None:
+    """Removes a run's checkpoints, all or none as seen under their name; there may be none."""
+    folder = path / CHECKPOINTS
+    if paths.is_remote(folder):
+        remove_from_store(folder)
+    elif folder.is_dir():
+        shutil.rmtree(folder.rename(files.partial_name(folder)))
 
 
 def _check_resumable(path: Path, config: ml_collections.ConfigDict, resumable: bool) -> None:

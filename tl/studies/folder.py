@@ -1,7 +1,6 @@
 """The folder of a study: where its runs are, how each stands, and if it is the run planned."""
 
 import dataclasses
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -119,7 +118,7 @@ def stored_endpoints(folder: Path, run: Run) -> tuple[str, ...]:
 def drop_weights(folder: Path, run: Run) -> None:
     """Removes the weights that a finished fine-tuning run leaves, tens of megabytes."""
     path = place(folder, run)
-    shutil.rmtree(path / workdir.CHECKPOINTS, ignore_errors=True)
+    workdir.remove_checkpoints(path)
     (path / finetune.WEIGHTS).unlink(missing_ok=True)
 
 

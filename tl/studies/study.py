@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tl import hosts
+from tl import hosts, paths
 from tl.errors import Stopped, UserError
 from tl.files import Log
 from tl.runs.outcome import write_report
@@ -24,7 +24,7 @@ def dry_run(plan: Plan, workdir: str | None, log: Log = print) -> None:
     """
     estimator = cost.Estimator()
     costs = {run.name: estimator.known_cost(run) for run in plan.runs}
-    folder = Path(workdir or ".").expanduser()
+    folder = paths.as_path(workdir or ".")
     finished = study_folder.seconds(folder, plan) if workdir else {}
     for run in plan.runs:
         if run.name not in plan.chosen:

@@ -22,6 +22,7 @@ from tl.errors import Stopped, UserError
 from tl.files import Log
 from tl.results.formats import duration, plural
 from tl.runs import finetune, probe, workdir
+from tl.storage.lease import Lease, lock
 from tl.studies import folder as study_folder
 from tl.studies.cost import Estimator, Pace
 from tl.studies.plan import Plan, Run
@@ -203,9 +204,8 @@ class _Worker:
             self._do(run)
             return True
 
-    def _lock(self, name: str) -> FileLock:
-        """Returns a lock that the operating system releases when this process ends."""
-        return FileLock(self._folder / LOCKS / f"{name}.lock", timeout=0)
+    def _lock(self, name: str) -> FileLock | Lease:
+        return lock(self._folder / LOCKS / f"{name}.lock")
 
     def _is_over(self, run: Run) -> bool:
         """Returns whether a run is finished, or has failed since this process began."""
@@ -235,7 +235,7 @@ class _Worker:
         for name in (study_folder.ERROR, study_folder.TRACEBACK):
             (path / name).unlink(missing_ok=True)
         try:
-            with (path / study_folder.LOG).open("w" if replaced else "a", buffering=1) as log:
+            with files.appending(path / study_folder.LOG, anew=replaced) as log:
                 hosts.broadcast(2 * self._plan.runs.index(run) + replaced)
                 result = _do_together(
                     run, self._folder, replaced, lambda line: print(line, file=log)

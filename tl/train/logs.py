@@ -3,15 +3,21 @@
 import json
 import logging
 import sys
+import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from tl import paths
 from tl.files import append_jsonl, progress_options, replacing
+from tl.storage import copies
 
+RECORDS = "metrics.jsonl"
 _FLUSH_SECONDS = 5
+_SEND_SECONDS = 30.0
 
 
 class RunLog:
@@ -30,18 +36,26 @@ class RunLog:
           resume_step: step that the run goes on from, whose record stays; None to drop all records.
           enabled: whether to write anything.
         """
-        self._events = None
+        self._events: Any = None
+        self._here: tempfile.TemporaryDirectory[str] | None = None
         if not enabled:
             return
         from tensorboardX import SummaryWriter  # here, since only training needs it
 
         logging.getLogger("tensorboardX").setLevel(logging.ERROR)  # each NaN would be a warning
-        self._records = Path(workdir) / "metrics.jsonl"
+        self._workdir, self._sent = paths.as_path(workdir), time.monotonic()
+        if paths.is_remote(workdir):
+            # Files there cannot grow: they grow here, and are sent now and then.
+            self._here = tempfile.TemporaryDirectory(prefix="tl-")
+            if (there := self._workdir / RECORDS).exists():
+                Path(self._here.name, RECORDS).write_bytes(there.read_bytes())
+        folder = Path(self._here.name) if self._here else self._workdir
+        self._records = folder / RECORDS
         _drop_after(self._records, -1 if resume_step is None else resume_step)
         # Event files are named by the second and the step. A file with the same name is replaced;
         # it holds only events of steps that will be done again.
         self._events = SummaryWriter(
-            str(Path(workdir) / "tensorboard"),
+            str(folder / "tensorboard"),
             purge_step=0 if resume_step is None else resume_step + 1,
             flush_secs=_FLUSH_SECONDS,
             filename_suffix="" if resume_step is None else f".{resume_step}",
@@ -66,11 +80,24 @@ class RunLog:
         append_jsonl(self._records, {"step": step, **scalars, **other})
         for name, value in scalars.items():
             self._events.add_scalar(name, float(value), step)
+        if time.monotonic() - self._sent > _SEND_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Brings what is written so far to an object store."""
+        if self._events is not None and self._here is not None:
+            self._events.flush()
+            copies.send(Path(self._here.name), self._workdir)
+            self._sent = time.monotonic()
 
     def close(self) -> None:
         """Writes out the events; calling it again does nothing."""
         if self._events is not None:
             self._events.close()
+            self.flush()
+            self._events = None
+        if self._here is not None:
+            self._here.cleanup()
 
 
 def _drop_after(path: Path, step: int) -> None:

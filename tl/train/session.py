@@ -14,13 +14,13 @@ import numpy as np
 from jaxtyping import Int
 
 from tl import devices, hosts
-from tl.checkpoint import Checkpoints
 from tl.data import sources
 from tl.data.sources import Source
 from tl.devices import DataParallel
 from tl.errors import Stopped, UserError
 from tl.fields import differences
 from tl.files import Log
+from tl.storage.checkpoint import Checkpoints
 from tl.train import interruption, logs
 from tl.train.evaluator import Evaluator
 from tl.train.loop import Interrupted, Progress, fit
@@ -142,6 +142,7 @@ def train(session: Session, state: TrainState, progress: Progress, began: float)
             "progress": {k: v for k, v in vars(progress).items() if k != "position"},
         }
         position = progress.position or {}
+        run_log.flush()  # of the steps before a checkpoint there is a record
         session.checkpoints.save(int(state.step), state, position, metadata, measured)
 
     with (

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
+from tl import paths
 from tl.errors import UserError
 
 
@@ -19,7 +19,7 @@ def read(path: str) -> tuple[str, ...]:
     """
     field = "weights_classes"
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
+        text = paths.as_path(path).read_text(encoding="utf-8")
         names = _of_json(json.loads(text)) if path.endswith(".json") else text.split("\n")
     except (OSError, ValueError) as error:
         raise UserError(

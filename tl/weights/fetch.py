@@ -7,7 +7,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from tl import paths
 from tl.errors import UserError
+from tl.storage import copies
 from tl.weights.download import ANSWER_SECONDS, CONNECT_SECONDS, download, with_timeout
 from tl.weights.spec import HubFile, LocalFile, PackageFile, Source, Url, WeightSpec
 
@@ -161,12 +163,26 @@ def _from_hub(source: HubFile, cache_dir: str) -> Path:
 
 
 def cache_root(cache_dir: str = "") -> Path:
-    """Returns the folder of downloads and features: cache_dir, $TL_CACHE or ~/.cache/tl."""
-    return Path(cache_dir or os.environ.get("TL_CACHE") or "~/.cache/tl").expanduser()
+    """Returns the folder of downloads: cache_dir, $TL_CACHE or ~/.cache/tl.
+
+    It is of this machine: where $TL_CACHE is of an object store, only features lie there.
+    """
+    chosen = cache_dir or _local_cache()
+    return Path(chosen or "~/.cache/tl").expanduser()
+
+
+def local_copy(path: Path, leave_out: tuple[str, ...] = ()) -> Path:
+    """Returns a path of this machine for one of an object store; see `tl.storage.copies`."""
+    return copies.local_copy(path, cache_root() / "copies", leave_out)
+
+
+def _local_cache() -> str:
+    chosen = os.environ.get("TL_CACHE", "")
+    return "" if paths.is_remote(chosen) else chosen
 
 
 def _hub_cache(cache_dir: str) -> Path | None:
-    chosen = cache_dir or os.environ.get("TL_CACHE")
+    chosen = cache_dir or _local_cache()
     return Path(chosen).expanduser() / "hub" if chosen else None
 
 

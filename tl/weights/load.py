@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from tl import tree
+from tl import paths, tree
 from tl.errors import UserError, nearest
 from tl.files import read_json
 from tl.models import registry
@@ -105,6 +105,7 @@ def load(
     Raises:
       UserError: no such weights, or they do not fit the arguments.
     """
+    name_or_path = local(name_or_path)
     path = Path(os.path.expanduser(name_or_path))
     if average not in readings.AVERAGES:
         raise UserError(f"expected '' or 'ema', got {average!r}", field="weights_average")
@@ -140,6 +141,16 @@ def load(
     if classes and spec.num_classes and not drop_head:
         spec = dataclasses.replace(spec, classes=_named(classes, spec))
     return Pretrained(spec, registry.get(spec.backbone), model, variables, sha256)
+
+
+def local(name: str) -> str:
+    """Returns the name of weights, of an object store's the path of a copy on this machine."""
+    if not paths.is_remote(name):
+        return name
+    path = paths.as_path(name)
+    # Of a finished run the weights are enough.
+    leave_out = ("checkpoints/", "tensorboard/") if (path / "result.json").exists() else ()
+    return str(fetch.local_copy(path, leave_out))
 
 
 def _named(file: str, spec: WeightSpec) -> tuple[str, ...]:

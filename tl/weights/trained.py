@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from tl import tree
+from tl import paths, tree
 from tl.errors import UserError
 from tl.files import replacing
 from tl.models import lora, registry
@@ -128,7 +128,7 @@ def write_safetensors(
     Raises:
       UserError: the file cannot be written.
     """
-    path = Path(os.path.expanduser(path))
+    path = paths.as_path(path)
     data = safetensors.numpy.save(dict(tensors), metadata={"format": "pt", **(metadata or {})})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ def parse_metadata(metadata: Mapping[str, str], name: str) -> WeightSpec | None:
 
 
 def find_checkpoint(path: Path) -> tuple[Path, int | None] | None:
-    """Returns the arguments of `tl.checkpoint.read` for a path, or None if no checkpoint is there.
+    """Returns the arguments of `tl.storage.checkpoint.read`, or None if no checkpoint is there.
 
     Args:
       path: of a run, of its `checkpoints`, or of one step in those.
@@ -200,7 +200,7 @@ def read_checkpoint(
     Raises:
       UserError: the checkpoint is damaged, or describes no network.
     """
-    from tl import checkpoint  # here, since only this function needs Orbax
+    from tl.storage import checkpoint  # here, since only this function needs Orbax
 
     state, metadata = checkpoint.read(directory, step)
     if "network" not in metadata or "params" not in state:

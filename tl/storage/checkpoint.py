@@ -5,6 +5,7 @@ import copy
 import json
 import logging
 import math
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
-from tl import tree
+from tl import hosts, paths, tree
 from tl.errors import UserError
+from tl.storage.mirror import Mirror
 
 _JSON = ("position", "metadata")
 
@@ -31,7 +34,7 @@ class Checkpoints:
         """Opens a directory, made where there is none; what a killed save has left is deleted.
 
         Args:
-          directory: of this run's checkpoints alone.
+          directory: of this run's checkpoints alone; of this machine or of an object store.
           max_to_keep: latest checkpoints to keep, at least 1.
           metric: the entry of `metrics` in `save` by which a checkpoint is the best: the highest
             value, the latest of equal ones, NaN below all.
@@ -44,7 +47,12 @@ class Checkpoints:
                 f"expected at least 1 checkpoint to keep, got {max_to_keep}",
                 field="train.max_to_keep",
             )
-        self._directory = Path(directory).expanduser().absolute()
+        self._directory = paths.as_path(directory).absolute()
+        # Each process has a folder of its own in its place, and the first one writes for all.
+        self._mirror = _mirror(self._directory, "saved")
+        self._apart = self._mirror is not None and hosts.process_share()[1] > 1
+        self._sending: threading.Thread | None = None
+        self._failed: list[Exception] = []
         self._metric = metric
         best = policies.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
@@ -53,13 +61,20 @@ class Checkpoints:
                 [policies.LatestN(max_to_keep), best]
             ),
             cleanup_tmp_directories=True,
+            create=False,  # it is there by then
             # Made in the background, a directory that cannot be made leaves threads which wait for
             # it for 20 minutes, and keep the process from ending.
             async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+            **({"multiprocessing_options": _alone()} if self._apart else {}),
         )
         with _writing(self._directory):
-            self._directory.mkdir(parents=True, exist_ok=True)
-            self._manager = _open(self._directory, options)
+            if not self._mirror:
+                self._directory.mkdir(parents=True, exist_ok=True)
+                self._manager = _open(self._directory, options)
+                return
+            self._mirror.fetch()
+            with self._mirror.named():
+                self._manager = _open(self._mirror.folder, options)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -69,7 +84,7 @@ class Checkpoints:
             self.close()
             return
         with contextlib.suppress(UserError):  # it would hide what went wrong in the block
-            self.close()
+            self._close()
 
     @property
     def latest_step(self) -> int | None:
@@ -105,14 +120,21 @@ class Checkpoints:
           UserError: this checkpoint, or the one before, cannot be written.
         """
         rank = None if metrics is None else {"value": float(metrics[self._metric]), "step": step}
+        state = jax.tree.map(_whole if self._apart else _one_copy, state)
+        if self._apart and not hosts.is_first():
+            return
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(jax.tree.map(_one_copy, state)),
+            state=ocp.args.StandardSave(state),
             # A thread writes these later on, when the iterator may have changed its own.
             position=ocp.args.JsonSave(copy.deepcopy(position)),
             metadata=ocp.args.JsonSave(copy.deepcopy(metadata)),
         )
+        self.wait()
         with _writing(self._directory):
             self._manager.save(step, args=items, metrics=rank, force=True)
+        if self._mirror:
+            self._sending = threading.Thread(target=self._send, args=(self._mirror,))
+            self._sending.start()
 
     def restore(self, step: int, expected_state: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Returns (state, position, metadata) as saved, and nothing else than was expected.
@@ -128,6 +150,12 @@ class Checkpoints:
             leaves that differ.
         """
         self.wait()
+        with self._mirror.named() if self._mirror else contextlib.nullcontext():
+            return self._restore(step, expected_state)
+
+    def _restore(
+        self, step: int, expected_state: Any
+    ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         expected_state = jax.tree.map(_abstract, expected_state)
         found = _state_metadata(self._manager, step)
         if lines := tree.differences(expected_state, found):
@@ -151,12 +179,34 @@ class Checkpoints:
           UserError: it cannot be written.
         """
         with _writing(self._directory):
+            if self._sending:
+                self._sending.join()
+                self._sending = None
+            if self._failed:
+                raise self._failed.pop()
             self._manager.wait_until_finished()
+
+    def _send(self, mirror: Mirror) -> None:
+        try:
+            self._manager.wait_until_finished()
+            mirror.publish(self._manager.all_steps())
+        except Exception as error:  # is raised by `wait`
+            self._failed.append(error)
 
     def close(self) -> None:
         """Waits, then frees what Orbax holds; raises as `wait` does."""
-        with _writing(self._directory):
-            self._manager.close()
+        self._close()
+        if self._apart:
+            hosts.barrier("checkpoints")  # what the first process has sent can be read
+
+    def _close(self) -> None:
+        try:
+            self.wait()
+            with _writing(self._directory):
+                self._manager.close()
+        finally:
+            if self._mirror:
+                self._mirror.close()
 
 
 def read(directory: str | Path, step: int | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -172,7 +222,14 @@ def read(directory: str | Path, step: int | None = None) -> tuple[dict[str, Any]
     Raises:
       UserError: no such checkpoint, or it is damaged.
     """
-    directory = Path(directory).expanduser().absolute()
+    directory = paths.as_path(directory).absolute()
+    if mirror := _mirror(directory, "read"):
+        try:
+            mirror.fetch()
+            with mirror.named():
+                return read(mirror.folder, step)
+        finally:
+            mirror.close()
     options = ocp.CheckpointManagerOptions(
         best_fn=_rank, read_only=True, save_interval_steps=0, create=False
     )
@@ -191,6 +248,12 @@ def read(directory: str | Path, step: int | None = None) -> tuple[dict[str, Any]
             metadata=ocp.args.JsonRestore(),
         )
     return items["state"], items["metadata"]
+
+
+def _mirror(directory: Path, purpose: str) -> Mirror | None:
+    if not paths.is_remote(directory):
+        return None
+    return Mirror(directory, f"{purpose} by process {hosts.process_share()[0]}")
 
 
 def _open(directory: Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
@@ -255,6 +318,23 @@ def _one_copy(leaf: Any) -> Any:
     return leaf
 
 
+def _whole(leaf: Any) -> Any:
+    """Returns an array of this host in the place of one that all processes hold together."""
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_replicated:
+        return multihost_utils.process_allgather(leaf, tiled=True)
+    return np.asarray(leaf.addressable_data(0)) if isinstance(leaf, jax.Array) else leaf
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Returns Orbax's options for a process that works in a folder of its own."""
+    number = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=number,
+        active_processes={number},
+        barrier_sync_key_prefix=f"process{number}",
+    )
+
+
 def _abstract(leaf: Any) -> Any:
     """Returns an array without its values, which need not cross the bus to be compared."""
     if isinstance(leaf, jax.Array):
@@ -279,7 +359,9 @@ def _writing(directory: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (OSError, ValueError) as error:
+    except Exception as error:
+        if not isinstance(error, OSError | ValueError) and not paths.store_error(error):
+            raise
         raise UserError(
             f"cannot write a checkpoint to {directory}: {_brief(error)}. Check the disk's space "
             "and the directory's permissions"

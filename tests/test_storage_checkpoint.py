@@ -13,8 +13,8 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from tl.checkpoint import Checkpoints, read
 from tl.errors import UserError
+from tl.storage.checkpoint import Checkpoints, read
 
 KERNEL = np.arange(32, dtype=np.float32).reshape(8, 4)
 METRIC = "val/top1"
@@ -104,8 +104,8 @@ def test_read_gives_numpy_without_knowing_the_tree(saved):
 
 def test_read_on_a_machine_with_one_device(saved):
     program = f"""
-import tl.checkpoint, jax
-state, metadata = tl.checkpoint.read({str(saved)!r}, 5)
+import tl.storage.checkpoint, jax
+state, metadata = tl.storage.checkpoint.read({str(saved)!r}, 5)
 print(jax.device_count(), metadata["name"], state["params"]["head"]["kernel"].sum())
 """
     environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
@@ -285,7 +285,7 @@ def test_nothing_is_printed(tmp_path):
     program = f"""
 import numpy as np
 from tl.runs import cli
-from tl.checkpoint import Checkpoints, read
+from tl.storage.checkpoint import Checkpoints, read
 def main(arguments):
     state = {{"kernel": np.zeros(3)}}
     for _ in range(2):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tl import paths
 from tl.errors import Stopped, UserError
 from tl.files import Log
 from tl.studies import folder as study_folder
@@ -184,6 +185,10 @@ def _on_submitit(
         import submitit
     except ImportError:
         raise UserError("--engine=submitit needs submitit: pip install '.[slurm]'") from None
+    if paths.is_remote(folder):  # submitit keeps the jobs' files in it
+        raise UserError(
+            f"--engine=submitit needs a --workdir on a disk that all nodes see, not {folder}"
+        )
     executor = submitit.AutoExecutor(folder / "jobs", slurm_max_num_timeout=resources.retries)
     jobs: dict[str, Any] = {}
     try:
@@ -195,8 +200,8 @@ def _on_submitit(
                 name=name,
                 timeout_min=round(60 * resources.hours),
                 cpus_per_task=resources.cpus,
-                gpus_per_node=round(resources.gpus),
                 slurm_additional_parameters=options,
+                **({"gpus_per_node": round(resources.gpus)} if resources.gpus else {}),
                 **({"mem_gb": resources.memory_gb} if resources.memory_gb else {}),
             )
             jobs[name] = executor.submit(task)

@@ -79,6 +79,7 @@ def test_fine_tuning_is_that_of_a_disk(s3, tmp_path, weights):
     # The weights of the run are read from there.
     loaded = load(str(s3 / "run"))
     assert loaded.sha256 == load(str(tmp_path / "run")).sha256
+    assert loaded.spec.name == f"{s3}/run"
     assert load(str(s3 / "run/checkpoints")).sha256
 
 

@@ -85,8 +85,8 @@ def load(
     """Loads weights into the model they belong to.
 
     Args:
-      name_or_path: a name of the catalogue, or a weight file of any supported format, or a
-        directory as transformers and timm save it, or with a `model.safetensors` alone; or a run
+      name_or_path: a name of the catalogue, or a weight file of any supported format, also of an
+        object store, or a directory as transformers and timm save it, or with a `model.safetensors` alone; or a run
         that fine-tuned, its `checkpoints` (the best one counts) or one of those; or a probe's run
         or file, if it acts on the last features.
       like: a name of the catalogue, whose architecture and preprocessing a local file takes;
@@ -105,8 +105,8 @@ def load(
     Raises:
       UserError: no such weights, or they do not fit the arguments.
     """
-    name_or_path = local(name_or_path)
-    path = Path(os.path.expanduser(name_or_path))
+    here = local(name_or_path)
+    path = Path(os.path.expanduser(here))
     if average not in readings.AVERAGES:
         raise UserError(f"expected '' or 'ema', got {average!r}", field="weights_average")
     if average and prefix:
@@ -127,7 +127,7 @@ def load(
     if found := _checkpoint(path):
         spec, tensors, sha256 = trained.read_checkpoint(*found, name_or_path)
     else:
-        path, spec, tensors, sha256 = _read(name_or_path, like, cache_dir)
+        path, spec, tensors, sha256 = _read(here, like, cache_dir)
     try:
         catalog.refuse(sha256)
         spec, tensors = identify.identify(path, spec, tensors, like, prefix, average)
@@ -136,6 +136,8 @@ def load(
         raise UserError(f"{path}: {error}") from None
     if average:
         sha256 = tree.digest(variables)
+    if spec.name == here:
+        spec = dataclasses.replace(spec, name=name_or_path)
     if spec.non_commercial:
         _log.warning("%s is licensed %s: NOT for commercial use", spec.name, spec.licence)
     if classes and spec.num_classes and not drop_head:

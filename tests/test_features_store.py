@@ -194,6 +194,35 @@ def test_damaged_files_are_noticed(tmp_path):
     np.testing.assert_array_equal(store.read("stem", np.array([3])), [[230, 231]])
 
 
+@pytest.mark.parametrize("array", ["features/stem", "features/pooled", "ids", "labels"])
+def test_a_lost_file_is_missed_and_computed_again(root, array):
+    store = filled(root)
+    lost = store.path / array / "c" / "1" / ("0" if array != "labels" else "")
+    lost.unlink()
+    assert store.missing() == [1]
+    with pytest.raises(UserError, match=r"expected 7 rows .*, 3 are missing, in chunks \[1\]"):
+        store.check_complete()
+    read = store.ids if array == "ids" else lambda: store.read("pooled+stem", np.array([0, 4]))
+    if array != "labels":
+        with pytest.raises(UserError, match=r"has lost files of chunks \[1\]; run the extraction"):
+            read()
+    assert store.read("pooled+stem", np.array([0, 6])).shape == (2, 5)
+    store.write(1, *rows_of(store, 1))
+    assert store.complete
+    assert read() is not None
+
+
+def test_rows_without_a_number_are_no_lost_ones(tmp_path):
+    store = open_store(tmp_path)
+    for chunk in store.missing():
+        features, labels, ids = rows_of(store, chunk)
+        store.write(
+            chunk, {name: values * np.nan for name, values in features.items()}, labels, ids
+        )
+    assert store.complete
+    assert np.isnan(store.read("stem")).all()
+
+
 def test_a_changed_fingerprint_is_another_store(tmp_path):
     assert nearest_store(tmp_path / "none", identity()) is None
     first = filled(tmp_path)

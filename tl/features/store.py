@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import tensorstore as ts
-from jaxtyping import Float32, Int, Int32
+from jaxtyping import Bool, Float32, Int, Int32
 
 from tl import paths
 from tl.errors import UserError, nearest
@@ -144,8 +144,19 @@ class FeatureStore:
         return cls(path, num_rows, chunks[0], dict(widths), arrays)
 
     def missing(self) -> list[int]:
-        """Returns the numbers of the chunks that are not written yet."""
-        return np.unique(np.flatnonzero(self.labels() == UNWRITTEN) // self.chunk_rows).tolist()
+        """Returns the numbers of the chunks that are not written yet, or have lost files."""
+        unwritten = np.flatnonzero(self.labels() == UNWRITTEN) // self.chunk_rows
+        return sorted({*unwritten.tolist(), *self._lost()})
+
+    def _lost(self) -> set[int]:
+        """Returns the numbers of the chunks of which some array has no file."""
+        chunks = set(range(-(-self.num_rows // self.chunk_rows)))
+        lost = set[int]()
+        with _disk("read", self.path):
+            for name in ("ids", *map(_features, self.widths)):
+                found = (self.path / name / "c").glob("*/0")
+                lost |= chunks - {int(path.parent.name) for path in found}
+        return lost
 
     @property
     def complete(self) -> bool:
@@ -155,7 +166,7 @@ class FeatureStore:
     def check_complete(self) -> None:
         """Raises UserError, with counts, unless every row is written."""
         if chunks := self.missing():
-            rows = int(np.sum(self.labels() == UNWRITTEN))
+            rows = sum(len(range(*self.chunk_slice(c).indices(self.num_rows))) for c in chunks)
             raise UserError(
                 f"expected {self.num_rows} rows in the feature store {self.path}, {rows} are "
                 f"missing, in chunks {chunks}; run the extraction again to resume it"
@@ -240,7 +251,23 @@ class FeatureStore:
             for name, column in zip(names, columns):
                 array = self._arrays[_features(name)]
                 ts.array(column).write(array if rows is None else array[_run(rows)]).result()
+        # What has no file is read as NaN.
+        self._check_found(rows, np.any([np.isnan(column[:, 0]) for column in columns], axis=0))
         return result
+
+    def _check_found(
+        self, rows: Int[np.ndarray, " n"] | None, suspect: Bool[np.ndarray, " m"]
+    ) -> None:
+        """Raises UserError if some suspect rows have labels, but their chunks no files."""
+        if not suspect.any():
+            return
+        places = np.flatnonzero(suspect) if rows is None else rows[suspect]
+        written = places[self.labels()[places] != UNWRITTEN]
+        if chunks := sorted(set((written // self.chunk_rows).tolist()) & self._lost()):
+            raise UserError(
+                f"the feature store {self.path} has lost files of chunks {chunks}; run the "
+                "extraction again, which computes them anew"
+            )
 
     def _row_numbers(self, rows: object) -> Int[np.ndarray, " n"]:
         found = np.asarray(rows)
@@ -266,6 +293,7 @@ class FeatureStore:
         """Returns the N names of the examples."""
         with _disk("read", self.path):
             rows = self._arrays["ids"].read().result()
+        self._check_found(None, rows[:, 0] == 0)
         return [name.decode() for name in rows.view(f"S{rows.shape[1]}")[:, 0].tolist()]
 
     def errors(self) -> dict[int, str]:
@@ -370,7 +398,12 @@ def _read_meta(path: Path) -> dict[str, Any]:
 
 def _spec(path: Path, name: str) -> dict[str, Any]:
     whole = str((path / name).resolve())  # TensorStore takes no '..'
-    return {"driver": "zarr3", "kvstore": paths.kvstore(whole)}
+    # Every chunk that is written has a file, whatever is in it: one without is lost.
+    return {
+        "driver": "zarr3",
+        "kvstore": paths.kvstore(whole),
+        "store_data_equal_to_fill_value": True,
+    }
 
 
 def _encode(ids: Sequence[str], width: int) -> np.ndarray:

@@ -85,10 +85,10 @@ def load(
     """Loads weights into the model they belong to.
 
     Args:
-      name_or_path: a name of the catalogue, or a weight file of any supported format, also of an
-        object store, or a directory as transformers and timm save it, or with a `model.safetensors` alone; or a run
+      name_or_path: a name of the catalogue, or a weight file of any supported format, or a
+        directory as transformers and timm save it, or with a `model.safetensors` alone; or a run
         that fine-tuned, its `checkpoints` (the best one counts) or one of those; or a probe's run
-        or file, if it acts on the last features.
+        or file, if it acts on the last features. All but names may be in an object store.
       like: a name of the catalogue, whose architecture and preprocessing a local file takes;
         needed if the file does not say them.
       prefix: a key of `prefixes.PREFIXES`, for a self-supervised checkpoint; or what the names of

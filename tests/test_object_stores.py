@@ -4,6 +4,7 @@ import json
 import signal
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -200,9 +201,11 @@ def test_killed_runs_end_as_if_they_had_not_been(seed, s3, tmp_path):
 
 
 @pytest.mark.slow
-def test_several_processes_write_one_run(s3, tmp_path, weights):
+@pytest.mark.parametrize("sharding", ["replicated", "fsdp"])
+def test_several_processes_write_one_run(sharding, s3, tmp_path, weights):
     flags = ["--config=configs/common.py", f"--config.weights={weights}"]
     fields = {"data.examples_per_class": "5,", "train.batch_size": 16, "train.steps": 6}
+    fields |= {"train.sharding": sharding, "train.checkpoint_every": 2}
     fields |= {"extract.feature_dir": f"{s3}/features", "report": False}
     flags += [f"--config.{name}={value}" for name, value in fields.items()]
     ended = {}
@@ -218,6 +221,10 @@ def test_several_processes_write_one_run(s3, tmp_path, weights):
     one, two = (json.loads((folder / "result.json").read_text()) for folder in ended.values())
     assert two["test"]["top1"] == one["test"]["top1"]
     assert two["selected"] == one["selected"]
+    # What two processes have written, one reads.
+    states = [read(folder / "checkpoints", 6)[0]["params"] for folder in ended.values()]
+    for leaf, other in zip(*map(jax.tree.leaves, states), strict=True):
+        np.testing.assert_allclose(other, leaf, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -102,6 +102,32 @@ def test_a_stopped_run_goes_on(s3, tmp_path, weights):
     assert records == list(range(1, 11))
 
 
+def test_a_damaged_checkpoint_is_left_for_the_one_before(s3, tmp_path, weights):
+    def stop(line):
+        if line.startswith("step 10"):
+            raise KeyboardInterrupt
+
+    fields = {"train.checkpoint_every": 2, "train.max_to_keep": 3}
+    config = tiny.config(weights, tmp_path / "features", **fields)
+    whole, _ = tiny.run(config, tmp_path / "whole")
+    workdir.leave(tmp_path / "whole")
+    for folder in (tmp_path / "run", s3 / "run"):
+        with pytest.raises(KeyboardInterrupt):
+            tiny.run(config, folder, log=stop)
+        workdir.leave(folder)
+        steps = [path for path in (folder / "checkpoints").iterdir() if path.name.isdigit()]
+        last = max(steps, key=lambda path: int(path.name))
+        assert len(steps) > 1
+        (last / "position/metadata").write_text('{"next": 3}')
+        result, said = tiny.run(config, folder)
+        workdir.leave(folder)
+        damage = f"warning: the checkpoint of step {last.name} in {folder}/checkpoints is damaged"
+        assert damage in said
+        assert "going on after step" in said
+        assert without_time(result) == without_time(whole)
+        assert read(folder / "checkpoints", int(last.name))
+
+
 def test_a_finished_run_is_kept_and_replaced_on_demand(s3, tmp_path, weights):
     config = tiny.config(weights, tmp_path / "features")
     tiny.run(config, s3 / "run")

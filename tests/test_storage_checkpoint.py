@@ -14,7 +14,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tl.errors import UserError
-from tl.storage.checkpoint import Checkpoints, read
+from tl.storage.checkpoint import Checkpoints, Damaged, read
 
 KERNEL = np.arange(32, dtype=np.float32).reshape(8, 4)
 METRIC = "val/top1"
@@ -224,6 +224,54 @@ def test_a_damaged_checkpoint_names_its_step(saved, tmp_path, file, how):
         with pytest.raises(UserError, match=f"step 5 in {directory} is damaged .*delete .*/5 to"):
             checkpoints.restore(5, state)
         assert_same(checkpoints.restore(2, state)[0], state)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_no_flipped_bit_changes_what_is_restored(saved, tmp_path):
+    """In any file, near its ends and in the middle: it is an error, or without effect."""
+    state = state_on(sharding(1))
+    directory = tmp_path / "checkpoints"
+    shutil.copytree(saved, directory)
+    noticed = set()
+    with open_in(directory) as checkpoints:
+        files = sorted(path for path in (directory / "5").rglob("*") if path.is_file())
+        for file in files:
+            content = file.read_bytes()
+            for place in sorted({0, len(content) // 2, len(content) - 2} - {-1, -2}):
+                flipped = bytearray(content)
+                flipped[place] ^= 1
+                file.write_bytes(flipped)
+                try:
+                    found, position, metadata = checkpoints.restore(5, state)
+                except UserError:
+                    noticed.add(file.relative_to(directory / "5").parts[0])
+                else:
+                    assert_same(found, state)
+                    assert (position, metadata) == ({"epoch": 3}, {"name": "latest"}), (file, place)
+            file.write_bytes(content)
+        assert_same(checkpoints.restore(5, state)[0], state)
+    assert noticed >= {"state", "position", "metadata", "digest"}
+
+
+@pytest.mark.parametrize("item", ["position", "metadata"])
+def test_what_is_swapped_between_checkpoints_is_noticed(saved, tmp_path, item):
+    directory = tmp_path / "checkpoints"
+    shutil.copytree(saved, directory)
+    shutil.copytree(directory / "2" / item, directory / "5" / item, dirs_exist_ok=True)
+    with open_in(directory) as checkpoints, pytest.raises(Damaged) as damaged:
+        checkpoints.restore(5, state_on(sharding(1)))
+    assert damaged.value.brief == (
+        f"the checkpoint of step 5 in {directory} is damaged (its {item} is not what was saved)"
+    )
+
+
+def test_a_checkpoint_without_digests_is_read(saved, tmp_path):
+    directory = tmp_path / "checkpoints"
+    shutil.copytree(saved, directory)
+    shutil.rmtree(directory / "5" / "digest")
+    with open_in(directory) as checkpoints:
+        assert_same(checkpoints.restore(5, state_on(sharding(1)))[0], state_on(sharding(1)))
+    assert read(directory, 5)[1] == {"name": "latest"}
 
 
 def test_damaged_metrics_name_their_step(saved, tmp_path):

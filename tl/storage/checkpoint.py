@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import hashlib
 import json
 import logging
 import math
@@ -21,6 +22,16 @@ from tl.errors import UserError
 from tl.storage.mirror import Mirror
 
 _JSON = ("position", "metadata")
+_DIGEST = "digest"
+
+
+class Damaged(UserError):
+    """A checkpoint cannot be read, or holds something else than was saved."""
+
+    @property
+    def brief(self) -> str:
+        """The text without what to do."""
+        return str(self).partition("; delete ")[0]
 
 
 class Checkpoints:
@@ -92,6 +103,11 @@ class Checkpoints:
         return self._manager.latest_step()
 
     @property
+    def steps(self) -> list[int]:
+        """Steps of all checkpoints, the newest first."""
+        return sorted(self._manager.all_steps(), reverse=True)
+
+    @property
     def best_step(self) -> int | None:
         """Step of the best checkpoint; None where none was saved with metrics."""
         return self._manager.best_step()
@@ -128,6 +144,7 @@ class Checkpoints:
             # A thread writes these later on, when the iterator may have changed its own.
             position=ocp.args.JsonSave(copy.deepcopy(position)),
             metadata=ocp.args.JsonSave(copy.deepcopy(metadata)),
+            digest=ocp.args.JsonSave(_digests(state=state, position=position, metadata=metadata)),
         )
         self.wait()
         with _writing(self._directory):
@@ -171,6 +188,13 @@ class Checkpoints:
             **{name: ocp.args.JsonRestore() for name in _JSON},
         )
         return items["state"], items["position"], items["metadata"]
+
+    def remove(self, step: int) -> None:
+        """Removes a checkpoint, which is damaged."""
+        with _writing(self._directory):
+            self._manager.delete(step)
+            if self._mirror and hosts.is_first():
+                self._mirror.publish(self._manager.all_steps())
 
     def wait(self) -> None:
         """Waits for the save that is under way, if any.
@@ -266,7 +290,7 @@ def _open(directory: Path, options: ocp.CheckpointManagerOptions) -> ocp.Checkpo
     state = ocp.StandardCheckpointHandler()
     registry.add("state", ocp.args.StandardSave, state)
     registry.add("state", ocp.args.StandardRestore, state)
-    for name in _JSON:
+    for name in (*_JSON, _DIGEST):
         handler = ocp.JsonCheckpointHandler()
         registry.add(name, ocp.args.JsonSave, handler)
         registry.add(name, ocp.args.JsonRestore, handler)
@@ -294,9 +318,37 @@ def _state_metadata(manager: ocp.CheckpointManager, step: int) -> Any:
 
 
 def _restore(manager: ocp.CheckpointManager, step: int, **items: Any) -> Mapping[str, Any]:
+    """Returns what was saved; a checkpoint without digests is older than these."""
     _existing(manager, step)
     with _reading(manager.directory, step):
-        return manager.restore(step, args=ocp.args.Composite(**items))
+        if (Path(manager.directory) / str(step) / _DIGEST).is_dir():
+            items[_DIGEST] = ocp.args.JsonRestore()
+        found = {**manager.restore(step, args=ocp.args.Composite(**items))}
+        saved = found.pop(_DIGEST, {})
+        for name, digest in _digests(**found).items():
+            if digest and saved.get(name, digest) != digest:
+                raise ValueError(f"its {name} is not what was saved")
+        return found
+
+
+def _digests(**items: Any) -> dict[str, str]:
+    """Returns the SHA-256 of each item of a checkpoint; '' for a state that other hosts hold too.
+
+    That of a state is over its leaves in any order: they are named as optax does or by numbers.
+    """
+    return {name: _of_json(i) if name in _JSON else _of_state(i) for name, i in items.items()}
+
+
+def _of_json(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _of_state(state: Any) -> str:
+    leaves = jax.tree.leaves(state)
+    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+    if not all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in arrays):
+        return ""
+    return hashlib.sha256("".join(sorted(map(tree.digest, leaves))).encode()).hexdigest()
 
 
 def _existing(manager: ocp.CheckpointManager, step: int | None) -> int:
@@ -347,7 +399,7 @@ def _reading(directory: Any, step: int | str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # Orbax, TensorStore and JSON each raise their own
-        raise UserError(
+        raise Damaged(
             f"the checkpoint of step {step} in {directory} is damaged ({_brief(error)}); delete "
             f"{Path(directory) / str(step)} to go on from the one before, where there is one"
         ) from error

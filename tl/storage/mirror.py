@@ -59,8 +59,8 @@ class Mirror:
         try:
             yield
         except UserError as error:
-            text = str(error).replace(str(self.folder), str(self._remote))
-            raise UserError(text) from error
+            error.args = (str(error).replace(str(self.folder), str(self._remote)),)
+            raise
 
     def close(self) -> None:
         """Removes the folder here."""

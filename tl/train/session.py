@@ -20,7 +20,7 @@ from tl.devices import DataParallel
 from tl.errors import Stopped, UserError
 from tl.fields import differences
 from tl.files import Log
-from tl.storage.checkpoint import Checkpoints
+from tl.storage.checkpoint import Checkpoints, Damaged
 from tl.train import interruption, logs
 from tl.train.evaluator import Evaluator
 from tl.train.loop import Interrupted, Progress, fit
@@ -90,26 +90,38 @@ def begin(plan: Plan, variables: Tree, parallel: DataParallel) -> TrainState:
 def resume(session: Session) -> tuple[TrainState, Progress]:
     """Returns the state of the latest checkpoint, on the devices, and its progress.
 
+    A damaged one is removed where there is one before it.
+
     Raises:
-      UserError: the checkpoint is damaged, or has other data, weights or parameters.
+      UserError: all are damaged; or other data, weights or parameters.
     """
     plan, parallel = session.plan, session.evaluator.parallel
-    step = session.checkpoints.latest_step
-    if step is None:
+    if session.checkpoints.latest_step is None:
         raise ValueError("expected a checkpoint to go on from; there is none")
-    shapes = plan.shapes(plan.phase_of(step))
-    expected = jax.tree.map(
-        lambda leaf, lies: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies),
-        shapes,
-        parallel.layout(shapes),
-    )
-    state, position, metadata = session.checkpoints.restore(step, expected)
+    damaged: dict[int, Damaged] = {}
+    for step in session.checkpoints.steps:
+        shapes = plan.shapes(plan.phase_of(step))
+        expected = jax.tree.map(
+            lambda leaf, lies: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies),
+            shapes,
+            parallel.layout(shapes),
+        )
+        try:
+            state, position, metadata = session.checkpoints.restore(step, expected)
+            break
+        except Damaged as error:
+            damaged[step] = error
+    else:
+        raise next(iter(damaged.values()))
     if lines := differences(session.identity, metadata["identity"]):
         raise UserError(
             "the data or the weights are not those that the interrupted run began with; bring "
             "them back, or begin anew with --overwrite or another --workdir:\n  "
             + "\n  ".join(lines)
         )
+    for lost, why in damaged.items():
+        session.log(f"warning: {why.brief}; going on from that of step {step}")
+        session.checkpoints.remove(lost)
     return state, Progress(position=position or None, **metadata["progress"])
 
 

@@ -13,12 +13,12 @@ everything comes, some gigabytes of CUDA included.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
 from experiments.gpu import pack
 from tl.errors import UserError
+from tl.paths import as_local
 from tl.runs import cli
 
 INTO = flags.DEFINE_string("into", None, "folder to make")
@@ -34,8 +34,8 @@ def main(arguments: Sequence[str]) -> None:
     if not INTO.value:
         raise UserError("where to? Give --into=FOLDER")
     target = pack.Target(PYTHON.value, PLATFORM.value)
-    have = pack.read_have(Path(HAVE.value).expanduser()) if HAVE.value else {}
-    pack.pack(Path(INTO.value).expanduser(), target, have)
+    have = pack.read_have(as_local(HAVE.value, "--have")) if HAVE.value else {}
+    pack.pack(as_local(INTO.value, "--into"), target, have)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,9 @@ def main(folders: Sequence[str]) -> None:
         try:
             files.write_json(path, compare.as_dict(comparisons))
         except OSError as error:
-            raise UserError(f"--json={path} cannot be written: {error.strerror}") from error
+            raise UserError(
+                f"--json={path} cannot be written: {error.strerror or error}"
+            ) from error
         print(f"\nwritten: {path}")
 
 

@@ -151,13 +151,19 @@ def s3(_s3):
 
 
 @pytest.fixture(scope="session")
-def gs():
-    """The path of a folder in an emulator of Google's object store."""
+def _gs():
     from tests import stores
-    from tl.paths import as_path
 
     with stores.gs() as bucket:
-        yield as_path(f"{bucket}/here")
+        yield bucket
+
+
+@pytest.fixture
+def gs(_gs, request):
+    """The path of a new folder in an emulator of Google's object store."""
+    from tl.paths import as_path
+
+    return as_path(f"{_gs}/{hash(request.node.nodeid):x}")
 
 
 @pytest.fixture(scope="session")

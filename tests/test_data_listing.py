@@ -1,6 +1,7 @@
 import io
 import logging
 import os
+import pathlib
 import unicodedata
 
 import pyarrow
@@ -128,3 +129,26 @@ def test_labels_are_composed_names(tmp_path):
     (tmp_path / unicodedata.normalize("NFD", "Käfer")).mkdir()
     (tmp_path / unicodedata.normalize("NFD", "Käfer") / "a.jpg").touch()
     assert [item.label for item in listed([str(tmp_path)], labelled=True)] == ["Käfer"]
+
+
+def test_what_lies_in_an_object_store_goes_by_its_address(s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("TL_CACHE", str(tmp_path))
+    for name in ("cat/a [1].png", "dog/b.png"):
+        (s3 / "images" / name).write_bytes(b"\x89PNG")
+    (s3 / "images/list.csv").write_text("path,label\ndog/b.png,dog\ncat/a [1].png,cat\n")
+    cat, dog = f"{s3}/images/cat/a [1].png", f"{s3}/images/dog/b.png"
+    for names, stdin, expected in (
+        ([f"{s3}/images"], None, [cat, dog]),
+        ([f"{s3}/images/list.csv"], None, [dog, cat]),
+        ([cat], None, [cat]),
+        (["-"], [f"{dog}\n", f"{s3}/images/cat\n"], [dog, cat]),
+    ):
+        found = list(listed(names, stdin=stdin))
+        assert [item.name for item in found] == expected
+        assert all(pathlib.Path(item.path).read_bytes() == b"\x89PNG" for item in found)
+    labelled = listed([f"{s3}/images/list.csv"], label_column="label", labelled=True)
+    assert [item.label for item in labelled] == ["dog", "cat"]
+    with pytest.raises(UserError, match=f"there is nothing at {s3}/none"):
+        list(listed([f"{s3}/none"]))
+    with pytest.raises(UserError, match="expected a path of this machine, gs:// or s3://"):
+        list(listed(["https://a/b.png"]))

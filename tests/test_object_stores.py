@@ -62,7 +62,7 @@ def test_a_probe_is_that_of_a_disk(store, request, tmp_path, lite0_features, mon
     assert page.build(remote / "run") == remote / "run/report.html"
     # The next run finds the features.
     _, said = lite0.run(extract.run, config, remote / "again")
-    assert said.count("features reused") == 2 or "0 of" in said or "complete" in said, said
+    assert said.count("features reused") == 2
     workdir.leave(remote / "again")
     model = inference.load(str(remote / "run"))
     image = Digits("test")[0]["image"]

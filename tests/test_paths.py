@@ -8,14 +8,14 @@ import pytest
 
 from tl import paths
 from tl.errors import UserError
-from tl.paths import StorePath, as_local, as_path
+from tl.paths import RemotePath, as_local, as_path
 
 
 def test_a_path_of_this_machine_is_pathlibs(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     assert as_path("~/runs") == pathlib.Path("/home/someone/runs")
     assert as_path(pathlib.Path("a/b")) == pathlib.Path("a/b")
-    assert not isinstance(as_path("a:b/c"), StorePath)
+    assert not isinstance(as_path("a:b/c"), RemotePath)
 
 
 def test_a_path_of_a_store_keeps_its_form():
@@ -37,6 +37,9 @@ def test_a_path_of_a_store_keeps_its_form():
         ("https://x/y", "expected a path of this machine, gs:// or s3://, got https://x/y"),
         ("s3://", "expected s3://BUCKET/NAME, got s3://"),
         ("gs:///", "expected gs://BUCKET/NAME, got gs:///"),
+        ("s3:///bucket/a", "expected s3://BUCKET/NAME, got s3:///bucket/a"),
+        ("s3:/bucket/a", "expected s3://BUCKET/NAME, got s3:/bucket/a"),
+        ("S3://b/a", "expected a path of this machine, gs:// or s3://, got S3://b/a"),
     ],
 )
 def test_other_addresses_are_refused(text, said):
@@ -47,7 +50,7 @@ def test_other_addresses_are_refused(text, said):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(paths._PACKAGES, "s3", ("no_such_package", "s3"))
-    with pytest.raises(UserError, match=r"^s3://b/a needs a package .* pip install 'tl\[s3\]'$"):
+    with pytest.raises(UserError, match=r"^s3://b/a needs a package .* pip install '\.\[s3\]'$"):
         as_path("s3://b/a")
 
 
@@ -73,7 +76,7 @@ def test_files_come_and_go(store, request):
     (folder / "b").write_bytes(memoryview(b"123"))
     assert sorted(folder.iterdir()) == [folder / "b", folder / "below"]
     assert list(folder.glob("*/*.txt")) == [file]
-    assert all(isinstance(found, StorePath) for found in folder.glob("*"))
+    assert all(isinstance(found, RemotePath) for found in folder.glob("*"))
     file.unlink()
     assert not file.exists()
     file.unlink(missing_ok=True)
@@ -82,11 +85,37 @@ def test_files_come_and_go(store, request):
     paths.remove_tree(folder)
 
 
+def test_special_characters_of_a_folder_are_no_pattern(s3):
+    for name in ("lr1", "lr[1]", "lr?", "lr*", "lr#%20 ä"):
+        for file in ("a.json", "b/c.png"):
+            (s3 / name / file).write_text(name)
+    for name in ("lr[1]", "lr?", "lr*", "lr#%20 ä"):
+        folder = s3 / name
+        assert list(folder.glob("*.json")) == list(folder.glob("a.json")) == [folder / "a.json"]
+        assert list(folder.glob("b/*.png")) == list(folder.glob("*/*.png")) == [folder / "b/c.png"]
+        assert sorted(folder.iterdir()) == [folder / "a.json", folder / "b"]
+        paths.remove_tree(folder)
+        assert not folder.exists()
+    assert sorted(paths.files_below(s3)) == ["lr1/a.json", "lr1/b/c.png"]
+
+
 def test_what_another_process_wrote_is_seen(s3):
+    import boto3
+
     file = s3 / "a"
-    assert list(s3.glob("*")) == []
-    paths.file_system(file).pipe_file(str(file), b"1")
-    assert list(s3.glob("*")) == [file]
+    (s3 / "b").write_text("")
+    assert list(s3.glob("*")) == [s3 / "b"]
+    bucket, _, key = str(file).removeprefix("s3://").partition("/")
+    boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=b"1")
+    assert sorted(s3.glob("*")) == [file, s3 / "b"]
+    assert file.exists()
+
+
+def test_what_there_is_not_in_a_store_is_refused(s3):
+    for operation in ("stat", "touch"):
+        with pytest.raises(NotImplementedError, match=f"no such operation: {s3}"):
+            getattr(s3, operation)()
+    assert not paths.is_remote("s3") and not paths.is_remote("gs/a")
 
 
 def test_one_of_many_creates_a_file(s3):
@@ -102,7 +131,8 @@ def test_tensorstore_is_told_where(monkeypatch):
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
     plain = {"driver": "s3", "bucket": "bucket", "path": "a/b"}
-    assert paths.kvstore("s3://bucket/a/b") == plain
+    profile = {"aws_credentials": {"type": "default", "profile": "default"}}
+    assert paths.kvstore("s3://bucket/a/b") == plain | profile
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:1")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
@@ -116,6 +146,6 @@ def test_tensorstore_is_told_where(monkeypatch):
 def test_errors_of_the_stores_packages_are_told_apart():
     from botocore.exceptions import NoCredentialsError
 
-    said = paths.store_error(NoCredentialsError())
+    said = paths.remote_error(NoCredentialsError())
     assert said.startswith("the object store does not answer as it should (Unable to locate cred")
-    assert paths.store_error(OSError("full")) == paths.store_error(KeyError("a")) == ""
+    assert paths.remote_error(OSError("full")) == paths.remote_error(KeyError("a")) == ""

@@ -87,6 +87,42 @@ def test_a_damaged_object_holds_nothing(s3):
         assert [path.name for path in s3.iterdir()] == [".lock.00000008"]
 
 
+def test_a_folder_with_special_characters(s3):
+    (s3 / "run1" / "a").write_text("")
+    for name in ("run[1]", "run?", "run*"):
+        held, other = lock(s3 / name / ".lock"), lock(s3 / name / ".lock")
+        held.acquire()
+        time.sleep(0.3)
+        with pytest.raises(Timeout):
+            other.acquire()
+        held.release()
+
+
+def test_a_holder_whose_requests_hang_ends_before_the_lease_is_over(s3):
+    code = f"""
+import time
+from unittest import mock
+from tl import paths
+from tl.storage import lease
+lease.BEAT_SECONDS, lease.LEASE_SECONDS = 0.2, 2.0
+held = lease.lock(paths.as_path({str(s3 / ".lock")!r}))
+held.acquire()
+began = time.monotonic()
+with mock.patch.object(paths.RemotePath, "write_bytes", lambda *_: time.sleep(60)):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    began = time.monotonic()
+    _, err = holder.communicate(timeout=30)
+    assert holder.returncode == 1
+    assert time.monotonic() - began < 2.5
+    assert f"{s3} has not answered for almost 2 s, so this process has ended" in err
+
+
 def test_a_holder_that_was_replaced_ends_at_once(s3):
     code = f"""
 import time

@@ -1,8 +1,11 @@
 """Checkpoints in an object store: what counts there, whenever a process is killed."""
 
+from unittest import mock
+
 import pytest
 
 from tl import paths
+from tl.errors import UserError
 from tl.storage import copies, mirror
 from tl.storage.mirror import Mirror
 
@@ -65,13 +68,39 @@ def test_a_checkpoint_that_goes_leaves_the_index_first(s3, monkeypatch):
         (path / "state/a").unlink()
         raise ConnectionError
 
-    for remove in (lambda: first.publish([2]), lambda: mirror.remove(s3)):
+    removals = ((lambda: first.publish([2]), {2: "2"}), (lambda: mirror.remove(s3), {}))
+    for remove, left in removals:
         with monkeypatch.context() as patch, pytest.raises(ConnectionError):
             patch.setattr(paths, "remove_tree", killed)
             remove()
-        assert counted(s3) in ({2: "2"}, {})
+        assert counted(s3) == left
     mirror.remove(s3)
     assert not s3.exists()
+    first.close()
+
+
+def test_an_index_that_cannot_be_read_is_no_empty_one(s3, monkeypatch):
+    first = Mirror(s3, "a")
+    write(first.folder, 1)
+    first.publish([1])
+    with monkeypatch.context() as patch, pytest.raises(PermissionError):
+        patch.setattr(paths.file_system(s3), "cat_file", mock.Mock(side_effect=PermissionError))
+        Mirror(s3, "b").fetch()
+    (s3 / "index.json").write_text("[1")
+    with pytest.raises(UserError, match=r"index\.json is damaged .* such as"):
+        Mirror(s3, "b").fetch()
+    first.close()
+
+
+def test_what_a_kill_left_there_is_removed(s3):
+    first = Mirror(s3, "a")
+    write(first.folder, 1)
+    first.publish([1])
+    (s3 / "7/state/a").write_text("half")
+    assert mirror.uncounted(s3) == ["7"]
+    first.clear()
+    assert mirror.uncounted(s3) == []
+    assert counted(s3) == {1: "1"}
     first.close()
 
 

@@ -22,7 +22,7 @@ SHARDINGS = ("replicated", "fsdp")
 MOST_CPU_DEVICES = 16  # each holds the weights
 # On a CPU XLA takes `jax.checkpoint`'s barriers out before it orders the operations, and then
 # computes activations again long before they are used: a step of ViT-S/16 (32 images of 224 px) had
-# 4.9 GB of temporary memory, where one that keeps them has 4.5; with the barriers it has 0.64.
+# 4,914 MiB of temporary memory, 4,471 without `jax.checkpoint`; with the barriers kept it has 641.
 _WITH_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
 
@@ -166,8 +166,7 @@ def prefetch(iterator: Iterable[Any], put: Callable[[Any], Any], size: int = 2) 
 def axis_to_divide(shape: Sequence[int], count: int) -> int | None:
     """Returns the axis along which an array of a state is divided over devices.
 
-    It is the largest axis that their number divides, of equal ones the first, whose parts lie one
-    after the other in memory.
+    It is the largest axis that their number divides, of equal ones the first.
 
     Args:
       shape: of the array.

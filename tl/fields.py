@@ -20,7 +20,7 @@ ADDED = {
 }
 # Fields that may change where a run goes on: where the data lie, which it tells by their content,
 # and how memory is used, on which no number depends but for its rounding.
-FREE = ("data.data_dir", "train.sharding", "train.remat")
+MAY_CHANGE = ("data.data_dir", "train.sharding", "train.remat")
 
 
 @runtime_checkable

@@ -112,10 +112,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Returns what a file holds; None where there is none, or no JSON in it."""
+    """Returns what a file holds; None where there is none, or no JSON in it.
+
+    An object store that does not answer is an error, not a file that is not there.
+    """
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if paths.is_remote(path) and not isinstance(error, FileNotFoundError | ValueError):
+            raise
         return None
 
 

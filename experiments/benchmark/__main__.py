@@ -20,13 +20,13 @@ Peers: `flax` (our networks as anybody would write them), `keras` (JAX backend),
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from experiments.benchmark.options import Options
 from tl.errors import UserError
+from tl.paths import as_local
 from tl.runs import cli
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder that gets benchmark.json")
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str]) -> None:
         quickstart=quickstart.__file__,
         **values,
     )
-    folder = Path(WORKDIR.value).expanduser()
+    folder = as_local(WORKDIR.value, "--workdir")
     if (folder / suite.FILE).exists() and not OVERWRITE.value:
         raise UserError(
             f"{folder} holds a benchmark; give another --workdir, or --overwrite to replace it"

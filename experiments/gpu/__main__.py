@@ -12,12 +12,12 @@ benchmark, such as --gpu_parts=features. For a machine without a package index,
 import functools
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
 from experiments.gpu import check
 from tl.errors import UserError
+from tl.paths import as_local
 from tl.runs import cli
 
 OUT = flags.DEFINE_string("out", None, "folder for the logs and results")
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     if not OUT.value:
         raise UserError("where to? Give --out=FOLDER")
     passed = check.check(
-        Path(OUT.value).expanduser(),
+        as_local(OUT.value, "--out"),
         test_seconds=TEST_SECONDS.value,
         benchmark_seconds=BENCHMARK_SECONDS.value,
         processes=PROCESSES.value,

@@ -11,17 +11,29 @@ from typing import NamedTuple
 
 from tl.data import kinds, tables, walk
 from tl.errors import UserError
-from tl.paths import as_path, is_remote
+from tl.paths import as_path
 from tl.weights import fetch
 
 _log = logging.getLogger(__name__)
 
 
 class Listed(NamedTuple):
-    """An image: its path, and its label's name, '' where none is wanted."""
+    """An image.
+
+    Attributes:
+      path: of its file on this machine.
+      label: its name; '' where none is wanted.
+      address: of the file in an object store, of which `path` is a copy; '' for any other.
+    """
 
     path: str
     label: str = ""
+    address: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in results."""
+        return self.address or self.path
 
 
 def listed(
@@ -50,12 +62,14 @@ def listed(
     """
     seen = set[str]()
     for name in names:
-        if is_remote(name):
-            name = str(fetch.local_copy(as_path(name)))
         if name == "-":
-            found: Iterator[Listed] = (
-                Listed(line) for line in map(_line, stdin or sys.stdin) if line
+            found: Iterator[Listed] = itertools.chain.from_iterable(
+                _remote(line, "", "") if "://" in line else [Listed(line)]
+                for line in map(_line, stdin or sys.stdin)
+                if line
             )
+        elif "://" in name:
+            found = _remote(name, path_column, label_column if labelled else "")
         elif os.path.isdir(name):
             found = _folder(name)
         elif tables.is_table(name) and os.path.isfile(name):
@@ -81,7 +95,7 @@ def listed(
                 )
             if labelled:
                 seen.add(item.path)
-            yield item if labelled else Listed(item.path)
+            yield item if labelled else item._replace(label="")
 
 
 def _line(line: str) -> str:
@@ -113,6 +127,24 @@ def _folder(root: str) -> Iterator[Listed]:
         _log.info("%s: left out %s", root, text)
     if warning := left_out.warning():
         _log.warning("%s: %s", root, warning)
+
+
+def _remote(address: str, path_column: str, label_column: str) -> Iterator[Listed]:
+    """Yields the images at an address of an object store, from a copy on this machine.
+
+    Of a table the whole folder is copied, for it names files beside it.
+    """
+    path = as_path(address)
+    is_table = tables.is_table(path)
+    top = path.parent if is_table else path
+    copy = fetch.local_copy(top)
+    if is_table:
+        found = _table(copy / path.name, path_column, label_column)
+    else:
+        found = _folder(str(copy)) if copy.is_dir() else iter([Listed(str(copy))])
+    for item in found:
+        below = os.path.relpath(item.path, copy)
+        yield item._replace(address=str(top) if below == "." else f"{top}/{below}")
 
 
 def _matches(pattern: str) -> Iterator[str]:

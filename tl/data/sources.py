@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import logging
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar, cast, runtime_checkable
@@ -315,7 +316,8 @@ def _tfds_split(data: Data, split: str, field: str) -> Source:
 
     root = data.data_dir
     if paths.is_remote(root):
-        root = str(fetch.local_copy(paths.as_path(root) / data.name.partition(":")[0]).parent)
+        name = re.split("[/:]", data.name)[0]
+        root = str(fetch.local_copy(paths.as_path(root) / name).parent)
     builder = tfds_prepare.open_builder(data.name, root, download=data.download)
     source = tfds_source.TfdsSource(builder, split, skip_corrupt=data.skip_corrupt, field=field)
     if twice := len(source) - len(np.unique(source.places())):

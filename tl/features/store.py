@@ -420,7 +420,9 @@ def _disk(verb: str, path: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         reason = str(error).split(" [tensorstore_spec=")[0]
+        advice = "check the disk's space and the directory's permissions"
         raise UserError(
-            f"cannot {verb} the feature store {path}: {reason}. Check the disk's space, the "
-            "directory's permissions and, where data is damaged, delete the store"
+            f"cannot {verb} the feature store {path}: {reason}; "
+            f"{paths.ADVICE if paths.is_remote(path) else advice}. Where data is damaged, delete "
+            "the store"
         ) from error

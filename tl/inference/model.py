@@ -341,8 +341,8 @@ def load(
     Raises:
       UserError: there is no such model, or it is damaged.
     """
-    name = local(str(name_or_path))
-    file = probe_head.find(Path(name).expanduser())
+    name = str(name_or_path)
+    file = probe_head.find(Path(local(name)).expanduser())
     if file is not None:
         if like or prefix or average or classes:
             raise UserError(f"{name} is a probe, which says itself how its weights are read")
@@ -476,7 +476,7 @@ def _images(images: ImageLike | Sequence[ImageLike] | Iterator[ImageLike]) -> Se
 
 
 def _sequence(images: ImageLike | Sequence[ImageLike] | Iterator[ImageLike]) -> Sequence[ImageLike]:
-    if isinstance(images, str | Path) and Path(images).is_dir():
+    if isinstance(images, str | Path) and ("://" in str(images) or Path(images).is_dir()):
         return [item.path for item in listing.listed([str(images)])]
     if isinstance(images, np.ndarray):
         return list(images) if images.ndim in (1, 4) else [images]  # of paths or of pixels

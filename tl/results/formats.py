@@ -81,13 +81,13 @@ def seconds(value: float | None) -> str:
 
 
 def size(count: int) -> str:
-    """Returns a number of bytes in a unit of a thousand, million or milliard of them.
+    """Returns a number of bytes in a unit of a thousand, million or billion of them.
 
     >>> size(640), size(9_400), size(982_700_000)
     ('640 bytes', '9.4 kB', '982.7 MB')
     """
     for power, unit in ((3, "GB"), (2, "MB"), (1, "kB")):
-        if count >= 1000**power:
+        if round(count / 1000**power, 1) >= 1:
             return f"{count / 1000**power:,.1f} {unit}"
     return f"{count} bytes"
 

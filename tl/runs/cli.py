@@ -225,7 +225,8 @@ def run(
         except BrokenPipeError:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except Exception as error:
-            if text := paths.store_error(error):
+            if text := paths.remote_error(error):
+                workdir.remove_new()
                 _fail(text)
             if not isinstance(error, OSError) or error.errno not in _OF_THE_DISK:
                 _crash()

@@ -101,7 +101,7 @@ class Score:
             "left_out": {"test": len(self._items) - len(items)},
         }
         found = LabelledOutputs(
-            ids=[item.path for item in items],
+            ids=[item.name for item in items],
             labels=np.array([classes.index(item.label) for item in items]),
             classes=classes,
             logits=logits,
@@ -229,12 +229,13 @@ def _rows(
     outputs = model.outputs(paths, extraction, skip_corrupt=True, batch_size=batch_size, log=log)
     for batch in outputs:
         errors = [batch.errors.get(place, "") for place in range(len(batch.ids))]
+        names = [item.name for item in chunk[batch.start : batch.start + len(batch.ids)]]
         if wanted.features:
             bad = np.array([bool(error) for error in errors])[:, None]
             values = {name: np.where(bad, np.nan, v) for name, v in batch.values.items()}
             yield [
                 {"path": path, **{name: v[place] for name, v in values.items()}, "error": error}
-                for place, (path, error) in enumerate(zip(batch.ids, errors))
+                for place, (path, error) in enumerate(zip(names, errors))
             ]
             continue
         logits = model.logits(batch.values)
@@ -245,7 +246,7 @@ def _rows(
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
         yield [
             tables.predicted_row(path, [model.classes[c] for c in chosen], p[chosen], error, k)
-            for path, p, chosen, error in zip(batch.ids, probabilities, best, errors)
+            for path, p, chosen, error in zip(names, probabilities, best, errors)
         ]
 
 

@@ -12,10 +12,10 @@ from filelock import FileLock, Timeout
 
 from tl import files, paths
 from tl.errors import UserError
-from tl.fields import FREE, config_fields, differences
+from tl.fields import MAY_CHANGE, config_fields, differences
 from tl.runs.environment import environment
 from tl.storage.lease import Lease, lock
-from tl.storage.mirror import remove as remove_from_store
+from tl.storage.mirror import remove as remove_remote
 
 CHECKPOINTS = "checkpoints"
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
@@ -151,9 +151,11 @@ def begin(path: Path) -> None:
 def remove_new() -> None:
     """Removes the folders that `start` has made in vain, since no run began in them."""
     for path in list(_new):
+        for name in (CONFIG, ENVIRONMENT):
+            (path / name).unlink(missing_ok=True)
         leave(path)
-        for file in [path / CONFIG, path / ENVIRONMENT, *path.glob(".lock*")]:
-            file.unlink(missing_ok=True)
+        if not paths.is_remote(path):  # where the number of a lease is not used twice
+            (path / ".lock").unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # it holds what is not ours
             path.rmdir()
         _new.discard(path)
@@ -170,8 +172,10 @@ def leave(path: Path) -> None:
 def _written(path: Path) -> Iterator[None]:
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
-        text = paths.store_error(error)
+        text = paths.remote_error(error)
         if isinstance(error, OSError) and not text:
             text = error.strerror or str(error)
         if not text:
@@ -242,7 +246,7 @@ def remove_checkpoints(path: Path) -> None:
     """Removes a run's checkpoints, all or none as seen under their name; there may be none."""
     folder = path / CHECKPOINTS
     if paths.is_remote(folder):
-        remove_from_store(folder)
+        remove_remote(folder)
     elif folder.is_dir():
         shutil.rmtree(folder.rename(files.partial_name(folder)))
 
@@ -261,7 +265,7 @@ def _check_resumable(path: Path, config: ml_collections.ConfigDict, resumable: b
             "--workdir, or --overwrite to begin anew"
         )
     asked, there = config_fields(files.as_json(config.to_dict())), config_fields(there)
-    for name in FREE:
+    for name in MAY_CHANGE:
         asked[name] = there.get(name)
     if lines := differences(asked, there):
         raise UserError(

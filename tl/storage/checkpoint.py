@@ -2,10 +2,12 @@
 
 import contextlib
 import copy
+import errno
 import hashlib
 import json
 import logging
 import math
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +25,7 @@ from tl.storage.mirror import Mirror
 
 _JSON = ("position", "metadata")
 _DIGEST = "digest"
+_OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
 
 
 class Damaged(UserError):
@@ -83,6 +86,8 @@ class Checkpoints:
                 self._directory.mkdir(parents=True, exist_ok=True)
                 self._manager = _open(self._directory, options)
                 return
+            if hosts.is_first():
+                self._mirror.clear()
             self._mirror.fetch()
             with self._mirror.named():
                 self._manager = _open(self._mirror.folder, options)
@@ -189,10 +194,19 @@ class Checkpoints:
         )
         return items["state"], items["position"], items["metadata"]
 
-    def remove(self, step: int) -> None:
-        """Removes a checkpoint, which is damaged."""
+    def set_aside(self, step: int) -> None:
+        """Gives a damaged checkpoint the name `damaged-<step>`, under which none is looked for.
+
+        That of an object store is removed.
+        """
+        folder = Path(self._manager.directory)
         with _writing(self._directory):
-            self._manager.delete(step)
+            if self._mirror or hosts.is_first():
+                aside = folder / f"damaged-{step}"
+                shutil.rmtree(aside, ignore_errors=True)
+                (folder / str(step)).rename(aside)
+            hosts.barrier("set aside")
+            self._manager.reload()
             if self._mirror and hosts.is_first():
                 self._mirror.publish(self._manager.all_steps())
 
@@ -326,7 +340,7 @@ def _restore(manager: ocp.CheckpointManager, step: int, **items: Any) -> Mapping
         found = {**manager.restore(step, args=ocp.args.Composite(**items))}
         saved = found.pop(_DIGEST, {})
         for name, digest in _digests(**found).items():
-            if digest and saved.get(name, digest) != digest:
+            if digest and (before := saved.get(name)) and before != digest:
                 raise ValueError(f"its {name} is not what was saved")
         return found
 
@@ -398,7 +412,11 @@ def _abstract(leaf: Any) -> Any:
 def _reading(directory: Any, step: int | str) -> Iterator[None]:
     try:
         yield
+    except (MemoryError, jax.errors.JaxRuntimeError):  # of this machine, not of the files
+        raise
     except Exception as error:  # Orbax, TensorStore and JSON each raise their own
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+            raise
         raise Damaged(
             f"the checkpoint of step {step} in {directory} is damaged ({_brief(error)}); delete "
             f"{Path(directory) / str(step)} to go on from the one before, where there is one"
@@ -412,7 +430,7 @@ def _writing(directory: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        if not isinstance(error, OSError | ValueError) and not paths.store_error(error):
+        if not isinstance(error, OSError | ValueError) and not paths.remote_error(error):
             raise
         raise UserError(
             f"cannot write a checkpoint to {directory}: {_brief(error)}. Check the disk's space "

@@ -1,8 +1,12 @@
 """Copies of what lies in an object store, kept on this machine."""
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,6 +18,7 @@ from tl.errors import UserError
 
 _INDEX = "index.json"
 _BATCH = 64  # files that are fetched together
+_INDEX_SECONDS = 10.0  # between notes of what has come; a kill loses what came since
 
 
 def local_copy(path: Path, cache: Path, leave_out: tuple[str, ...] = ()) -> Path:
@@ -34,17 +39,18 @@ def local_copy(path: Path, cache: Path, leave_out: tuple[str, ...] = ()) -> Path
     try:
         there = _objects(path, leave_out)
     except Exception as error:
-        if not (text := paths.store_error(error)):
+        if not (text := paths.remote_error(error)):
             raise
         raise UserError(f"{path} cannot be read: {text}") from error
     if not there:
         raise UserError(f"there is nothing at {path}")
     kept = cache / hashlib.sha256(os.fspath(path).encode()).hexdigest()[:16]
-    target = kept / path.name
     kept.mkdir(parents=True, exist_ok=True)
     with FileLock(kept / ".lock"):
-        _update(path, target, kept / _INDEX, there)
-    return target
+        for left in kept.glob("tmp*"):  # by a kill
+            shutil.rmtree(left)
+        _update(path, kept, there)
+    return kept / path.name
 
 
 def send(folder: Path, path: Path) -> None:
@@ -56,16 +62,19 @@ def send(folder: Path, path: Path) -> None:
 
 def _objects(path: Path, leave_out: tuple[str, ...]) -> dict[str, tuple[str, int]]:
     """Returns the names within a folder, '' for a file, with the tag and the size of each."""
-    system = paths.file_system(path)
-    root = system._strip_protocol(os.fspath(path))
-    found = {}
-    for full, info in system.find(root, detail=True).items():
-        name = full.removeprefix(root).lstrip("/")
-        if full.endswith("/") or name.startswith(leave_out or ("/",)):
-            continue
-        if ".." in PurePosixPath(name).parts:
-            raise UserError(f"{path} holds a file whose name leads out of it: {name}")
-        found[name] = (_tag(info), int(info["size"]))
+    found = {
+        name: (_tag(info), int(info["size"]))
+        for name, info in paths.files_below(path).items()
+        if not name.startswith(leave_out)
+    }
+    folders = {str(parent) for name in found for parent in PurePosixPath(name).parents}
+    for name in found:
+        plain = not name or (name == str(PurePosixPath(name)) and ".." not in name.split("/"))
+        if not plain or name in folders:
+            raise UserError(
+                f"{path} holds a file whose name this machine cannot have: {name!r}, for it has an "
+                "empty part, '.' or '..', or is a folder too; rename it"
+            )
     return found
 
 
@@ -75,32 +84,54 @@ def _tag(info: Mapping[str, Any]) -> str:
     return next((str(tag) for tag in known if tag), str(info.get("LastModified", "")))
 
 
-def _update(path: Path, target: Path, index: Path, there: Mapping[str, tuple[str, int]]) -> None:
+def _size(file: Path) -> int | None:
+    return file.stat().st_size if file.is_file() else None
+
+
+def _remove(file: Path, top: Path) -> None:
+    """Removes a file, and the folders below `top` that are empty then."""
+    file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # one that holds something
+        for folder in file.parents:
+            if folder == top or top not in folder.parents:
+                return
+            folder.rmdir()
+
+
+def _update(path: Path, kept: Path, there: Mapping[str, tuple[str, int]]) -> None:
     """Makes a copy hold what is there now; what was fetched before a kill is not fetched again."""
+    target, index = kept / path.name, kept / _INDEX
     have: dict[str, list[Any]] = files.read_json(index) or {}
     for name in have.keys() - there.keys():
-        (target / name).unlink(missing_ok=True)
+        _remove(target / name, target)
     have = {name: kept for name, kept in have.items() if name in there}
-    new = [
-        name
-        for name, tag in there.items()
-        if have.get(name) != list(tag) or not (target / name).exists()
-    ]
+    new = [name for name, tag in there.items() if have.get(name) != [*tag, _size(target / name)]]
     if not new:
         return
-    system = paths.file_system(path)
     total = sum(there[name][1] for name in new)
     options = files.progress_options() | {"unit": "B", "unit_scale": True}
-    with tqdm(total=total, desc=f"copying {path}", **options) as bar:
-        for start in range(0, len(new), _BATCH):
-            batch = new[start : start + _BATCH]
-            remote = [f"{path}/{name}" if name else str(path) for name in batch]
-            partial = [(target / name).with_name(f".{(target / name).name}.part") for name in batch]
-            for file in partial:
-                file.parent.mkdir(parents=True, exist_ok=True)
-            system.get(remote, list(map(str, partial)))
-            for name, file in zip(batch, partial):
-                os.replace(file, target / name)
-                have[name] = list(there[name])
-            files.write_json(index, have)
-            bar.update(sum(there[name][1] for name in batch))
+    noted = time.monotonic()
+    try:
+        with tqdm(total=total, desc=f"copying {path}", **options) as bar:
+            for start in range(0, len(new), _BATCH):
+                batch = new[start : start + _BATCH]
+                _fetch(path, kept, batch)
+                have |= {name: [*there[name], _size(target / name)] for name in batch}
+                bar.update(sum(there[name][1] for name in batch))
+                if time.monotonic() - noted > _INDEX_SECONDS:
+                    files.write_json(index, have)
+                    noted = time.monotonic()
+    finally:
+        files.write_json(index, have)
+
+
+def _fetch(path: Path, kept: Path, names: Sequence[str]) -> None:
+    """Fetches some files of a folder, each whole or not at all."""
+    there = [f"{path}/{name}" if name else str(path) for name in names]
+    with tempfile.TemporaryDirectory(dir=kept) as folder:
+        here = [os.path.join(folder, str(number)) for number in range(len(names))]
+        paths.file_system(path).get(there, here)
+        for name, file in zip(names, here):
+            target = kept / path.name / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, target)

@@ -30,8 +30,8 @@ class Lease:
     The n-th holder has the object `<name>.<n>`, which the store lets only one process create. The
     highest number holds; its holder writes its object anew every BEAT_SECONDS. Another process may
     create the next number where the highest one is released, or has not changed for LEASE_SECONDS
-    while that process looked on. So no clocks are compared. A holder that finds itself replaced,
-    for it was frozen or cut off, ends at once, before it writes anything else.
+    while that process looked on. So no clocks are compared. A holder that is cut off ends itself
+    before that; one that was frozen ends within seconds, once it finds itself replaced.
     """
 
     def __init__(self, path: Path):
@@ -43,7 +43,8 @@ class Lease:
         self._path = path
         self._number = 0
         self._released = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._alive = 0.0  # when the last sign of life that came through was given
+        self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> "Lease":
         """Takes the lease, or raises `filelock.Timeout` at once; a later try goes on looking."""
@@ -76,12 +77,13 @@ class Lease:
 
     def release(self) -> None:
         """Gives the lease up; calling it again does nothing."""
-        if self._thread is None:
+        if not self._threads:
             return
         atexit.unregister(self.release)
         self._released.set()
-        self._thread.join()
-        self._thread = None
+        for thread in self._threads:
+            thread.join(BEAT_SECONDS)
+        self._threads = []
         # Left there: a number that was used twice could not tell two holders apart.
         with contextlib.suppress(Exception):  # it is over after LEASE_SECONDS in any case
             self._object(self._number).write_bytes(b"{}")
@@ -99,22 +101,31 @@ class Lease:
                     self._object(old).unlink()
         self._released.clear()
         atexit.register(self.release)
-        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
-        self._thread.start()
+        self._alive = time.monotonic()
+        self._threads = [
+            threading.Thread(target=target, name="lease", daemon=True)
+            for target in (self._beat, self._watch)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def _beat(self) -> None:
         """Gives signs of life, until the lease is released; ends the process where it is lost."""
-        beats, last = 0, time.monotonic()
+        beats = 0
         while not self._released.wait(BEAT_SECONDS):
-            try:
+            # What the store cannot do now, perhaps it can at the next beat.
+            with contextlib.suppress(Exception):
+                began, beats = time.monotonic(), beats + 1
+                self._object(self._number).write_bytes(_text(beats))
                 if max(self._numbers(), default=0) != self._number:
                     _end(f"another process has taken over {self._path.parent}")
-                beats += 1
-                self._object(self._number).write_bytes(_text(beats))
-                last = time.monotonic()
-            except Exception:  # the store cannot be reached; perhaps it can at the next beat
-                if time.monotonic() - last > LEASE_SECONDS - BEAT_SECONDS:
-                    _end(f"{self._path.parent} could not be reached for {LEASE_SECONDS:.0f} s")
+                self._alive = began
+
+    def _watch(self) -> None:
+        """Ends the process before its lease is over; a request to the store may never return."""
+        while not self._released.wait(BEAT_SECONDS / 4):
+            if time.monotonic() - self._alive > LEASE_SECONDS - BEAT_SECONDS:
+                _end(f"{self._path.parent} has not answered for almost {LEASE_SECONDS:.0f} s")
 
     def _object(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number:0{_DIGITS}d}")
@@ -125,13 +136,10 @@ class Lease:
 
     def _last(self) -> tuple[int, bytes]:
         """Returns the highest number, 0 for none, and its object's content."""
-        number = max(self._numbers(), default=0)
-        if not number:
-            return 0, b"{}"
-        try:
-            return number, self._object(number).read_bytes()
-        except FileNotFoundError:  # the next holder has just removed it
-            return self._last()
+        while number := max(self._numbers(), default=0):
+            with contextlib.suppress(FileNotFoundError):  # the next holder has just removed it
+                return number, self._object(number).read_bytes()
+        return 0, b"{}"
 
 
 def lock(path: Path) -> FileLock | Lease:
@@ -158,7 +166,7 @@ def _standing(path: Path, number: int, content: bytes) -> str:
 
 def _has_ended(described: dict[str, object]) -> bool:
     """Returns whether a holder was a process of this machine, and is no more."""
-    if described.get("boot") != _boot():
+    if not _boot() or described.get("boot") != _boot():
         return False
     try:
         os.kill(int(str(described["process"])), 0)
@@ -190,7 +198,7 @@ def _boot() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
-        return socket.gethostname()
+        return ""
 
 
 def _end(why: str) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -13,6 +14,22 @@ from tl.errors import UserError
 from tl.storage import copies
 
 _INDEX = "index.json"
+
+
+def scratch(remote: Path, purpose: str) -> Path:
+    """Makes an empty folder of this machine for what is to be sent to an object store.
+
+    It has a name that the next process finds, so a kill leaves no copies behind for long.
+
+    Args:
+      remote: where it is sent to.
+      purpose: tells the folders of this machine's processes apart.
+    """
+    digest = hashlib.sha256(f"{remote} {purpose}".encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir(), f"tl-{os.getuid()}-{digest}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 class Mirror:
@@ -31,22 +48,26 @@ class Mirror:
           purpose: tells the folders of this machine's processes apart.
         """
         self._remote = remote
-        digest = hashlib.sha256(f"{remote} {purpose}".encode()).hexdigest()[:16]
-        # By a name that the next process finds: a kill leaves no copies behind for long.
-        self.folder = Path(tempfile.gettempdir(), f"tl-checkpoints-{os.getuid()}-{digest}")
-        self.close()
-        self.folder.mkdir(mode=0o700)
+        self.folder = scratch(remote, purpose)
+
+    def clear(self) -> None:
+        """Removes what a kill has left there: checkpoints that do not count."""
+        for step in uncounted(self._remote):
+            paths.remove_tree(self._remote / step)
 
     def fetch(self) -> None:
         """Brings the checkpoints here."""
-        system = paths.file_system(self._remote)
-        for step in self._steps():
-            with contextlib.suppress(FileNotFoundError):  # a user has deleted a damaged one
-                system.get(f"{self._remote}/{step}/", f"{self.folder / str(step)}/", recursive=True)
+        for step in _counted(self._remote):
+            names = list(paths.files_below(self._remote / str(step)))  # none of one deleted by hand
+            here = [self.folder / str(step) / name for name in names]
+            for file in here:
+                file.parent.mkdir(parents=True, exist_ok=True)
+            there = [f"{self._remote}/{step}/{name}" for name in names]
+            paths.file_system(self._remote).get(there, list(map(str, here)))
 
     def publish(self, steps: Sequence[int]) -> None:
         """Makes the store hold just these steps, which are in the folder here."""
-        there = self._steps()
+        there = _counted(self._remote)
         for step in set(steps) - set(there):
             copies.send(self.folder / str(step), self._remote / str(step))
         files.write_json(self._remote / _INDEX, sorted(steps))
@@ -66,8 +87,25 @@ class Mirror:
         """Removes the folder here."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _steps(self) -> list[int]:
-        return files.read_json(self._remote / _INDEX) or []
+
+def _counted(remote: Path) -> list[int]:
+    """Returns the steps that a folder's index names."""
+    try:
+        steps: list[int] = json.loads((remote / _INDEX).read_text())
+        return steps
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise UserError(
+            f"{remote / _INDEX} is damaged ({error}); write into it the list of the steps beside "
+            "it that are whole, such as [100, 200]"
+        ) from error
+
+
+def uncounted(remote: Path) -> list[str]:
+    """Returns names of steps in a folder that do not count: on their way in, or out."""
+    steps = [path.name for path in remote.glob("*") if path.name.isdigit()]
+    return [name for name in steps if int(name) not in _counted(remote)]
 
 
 def remove(remote: Path) -> None:

@@ -7,21 +7,20 @@ from typing import Any
 
 from tl import files
 from tl.errors import UserError
-from tl.fields import FREE, config_fields, differences
+from tl.fields import MAY_CHANGE, config_fields, differences
 from tl.runs import finetune, workdir
 from tl.studies.plan import Plan, Run
 
 ERROR, TRACEBACK, LOG = "error.json", "error.txt", "log.txt"
 # No result depends on these fields, and a study that has grown shares more endpoints.
 _IMMATERIAL = (
+    *MAY_CHANGE,
     "data.download",
     "extract.endpoints",
     "extract.feature_dir",
     "extract.shared_endpoints",
     "extract.threads",
     "extract.verify_rows",
-    "train.remat",
-    "train.sharding",
 )
 
 
@@ -85,8 +84,8 @@ def changes(folder: Path, run: Run) -> list[str]:
     """Returns the fields in which the run in a folder differs from the run planned for it.
 
     The kind of run counts as a field, `run`. If the run there is interrupted, every field counts
-    but those in `tl.fields.FREE`, for it can only go on with the config that it began with. If it
-    is finished, only fields that its result may depend on count. If there is neither, nothing
+    but those in `tl.fields.MAY_CHANGE`, for it can only go on with the config that it began with.
+    If it is finished, only fields that its result may depend on count. If there is neither, nothing
     differs.
     """
     path = place(folder, run)
@@ -103,7 +102,7 @@ def changes(folder: Path, run: Run) -> list[str]:
             return ["result.json, which is damaged"]
         kind = result.get("kind")
     asked, there = config_fields(files.as_json(run.fields)), config_fields(there)
-    for name in _IMMATERIAL if finished else FREE:
+    for name in _IMMATERIAL if finished else MAY_CHANGE:
         asked.pop(name, None)
         there.pop(name, None)
     return differences({"run": run.kind, **asked}, {"run": kind, **there})

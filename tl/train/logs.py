@@ -1,9 +1,10 @@
 """Logs of training: metrics.jsonl, TensorBoard events, a progress bar."""
 
+import contextlib
 import json
 import logging
+import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from tl import paths
 from tl.files import append_jsonl, progress_options, replacing
 from tl.storage import copies
+from tl.storage.mirror import scratch
 
 RECORDS = "metrics.jsonl"
 _FLUSH_SECONDS = 5
@@ -37,7 +39,7 @@ class RunLog:
           enabled: whether to write anything.
         """
         self._events: Any = None
-        self._here: tempfile.TemporaryDirectory[str] | None = None
+        self._here: Path | None = None
         if not enabled:
             return
         from tensorboardX import SummaryWriter  # here, since only training needs it
@@ -46,10 +48,10 @@ class RunLog:
         self._workdir, self._sent = paths.as_path(workdir), time.monotonic()
         if paths.is_remote(workdir):
             # Files there cannot grow: they grow here, and are sent now and then.
-            self._here = tempfile.TemporaryDirectory(prefix="tl-")
+            self._here = scratch(self._workdir, "logs")
             if (there := self._workdir / RECORDS).exists():
-                Path(self._here.name, RECORDS).write_bytes(there.read_bytes())
-        folder = Path(self._here.name) if self._here else self._workdir
+                (self._here / RECORDS).write_bytes(there.read_bytes())
+        folder = self._here or self._workdir
         self._records = folder / RECORDS
         _drop_after(self._records, -1 if resume_step is None else resume_step)
         # Event files are named by the second and the step. A file with the same name is replaced;
@@ -64,8 +66,12 @@ class RunLog:
     def __enter__(self) -> "RunLog":
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self.close()
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is None:
+            self.close()
+            return
+        with contextlib.suppress(Exception):  # it would hide what went wrong in the block
+            self.close()
 
     def write(self, step: int, scalars: Mapping[str, float], **other: Any) -> None:
         """Writes a record.
@@ -81,13 +87,15 @@ class RunLog:
         for name, value in scalars.items():
             self._events.add_scalar(name, float(value), step)
         if time.monotonic() - self._sent > _SEND_SECONDS:
-            self.flush()
+            self._sent = time.monotonic()
+            with contextlib.suppress(Exception):  # before a checkpoint it has to succeed
+                self.flush()
 
     def flush(self) -> None:
         """Brings what is written so far to an object store."""
         if self._events is not None and self._here is not None:
             self._events.flush()
-            copies.send(Path(self._here.name), self._workdir)
+            copies.send(self._here, self._workdir)
             self._sent = time.monotonic()
 
     def close(self) -> None:
@@ -97,7 +105,7 @@ class RunLog:
             self.flush()
             self._events = None
         if self._here is not None:
-            self._here.cleanup()
+            shutil.rmtree(self._here, ignore_errors=True)
 
 
 def _drop_after(path: Path, step: int) -> None:

@@ -90,7 +90,7 @@ def begin(plan: Plan, variables: Tree, parallel: DataParallel) -> TrainState:
 def resume(session: Session) -> tuple[TrainState, Progress]:
     """Returns the state of the latest checkpoint, on the devices, and its progress.
 
-    A damaged one is removed where there is one before it.
+    A damaged one is set aside where there is one before it.
 
     Raises:
       UserError: all are damaged; or other data, weights or parameters.
@@ -108,9 +108,12 @@ def resume(session: Session) -> tuple[TrainState, Progress]:
         )
         try:
             state, position, metadata = session.checkpoints.restore(step, expected)
-            break
         except Damaged as error:
             damaged[step] = error
+        # Each host may have read another copy, and all go on from the same step.
+        if hosts.all_of(step not in damaged):
+            break
+        damaged.setdefault(step, Damaged(f"the checkpoint of step {step} is damaged elsewhere"))
     else:
         raise next(iter(damaged.values()))
     if lines := differences(session.identity, metadata["identity"]):
@@ -121,7 +124,7 @@ def resume(session: Session) -> tuple[TrainState, Progress]:
         )
     for lost, why in damaged.items():
         session.log(f"warning: {why.brief}; going on from that of step {step}")
-        session.checkpoints.remove(lost)
+        session.checkpoints.set_aside(lost)
     return state, Progress(position=position or None, **metadata["progress"])
 
 

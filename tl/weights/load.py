@@ -19,6 +19,7 @@ from tl.errors import UserError, nearest
 from tl.files import read_json
 from tl.models import registry
 from tl.models.backbone import FINAL, Backbone, Network
+from tl.storage import mirror
 from tl.weights import (
     catalog,
     convert,
@@ -147,12 +148,16 @@ def load(
 
 def local(name: str) -> str:
     """Returns the name of weights, of an object store's the path of a copy on this machine."""
-    if not paths.is_remote(name):
+    if "://" not in name:
         return name
     path = paths.as_path(name)
-    # Of a finished run the weights are enough.
-    leave_out = ("checkpoints/", "tensorboard/") if (path / "result.json").exists() else ()
-    return str(fetch.local_copy(path, leave_out))
+    leave_out = ["tensorboard/"]
+    if (path / "result.json").exists():  # of a finished run the weights are enough
+        leave_out += ["checkpoints/"]
+    else:
+        leave_out += [f"checkpoints/{step}/" for step in mirror.uncounted(path / "checkpoints")]
+        leave_out += [f"{step}/" for step in mirror.uncounted(path)]
+    return str(fetch.local_copy(path, tuple(leave_out)))
 
 
 def _named(file: str, spec: WeightSpec) -> tuple[str, ...]:

@@ -279,8 +279,9 @@ def class_names(
         if names & no_class:
             got += f"; {NO_LABEL} means no label: write a class as another number, or as text"
         raise UserError(f"expected two classes or more, got {got}", field="data.train")
+    known = names | no_class
     for part, of_part in labels.items():
-        if unknown := [row for row, name in enumerate(of_part) if name not in names | no_class]:
+        if unknown := [row for row, name in enumerate(of_part) if name not in known]:
             name = of_part[unknown[0]]
             raise UserError(
                 f"{place(part, unknown[0])}: train has no class {name!r}; the classes of "

@@ -20,8 +20,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.weights_classes = ""
 
     # Data. name: `digits`; `folder`, where the path may be a folder, a table (.csv, .tsv, .jsonl,
-    # .parquet), arrays (.npz, or a folder of .npy) or a saved set of Hugging Face; a set of TFDS;
-    # or `hf:owner/name`. data_dir: the path, or where TFDS or Hugging Face keep their sets.
+    # .parquet), arrays (.npz, or a folder of .npy), tars of webdataset or a saved set of Hugging
+    # Face; a set of TFDS; or `hf:owner/name`. data_dir: the path, or where TFDS or Hugging Face
+    # keep their sets.
     config.data = ml_collections.ConfigDict()
     config.data.name = "digits"
     config.data.data_dir = ""
@@ -34,7 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.seed = 0  # of that division
     config.data.examples_per_class = (0,)  # few-shot subsets of train, val included; 0 is all
     config.data.skip_corrupt = False  # leave out and count images that do not decode
-    # Columns of a table, or arrays, that have no usual name (path, label, split, patient, ...).
+    # Columns of a table, arrays, or members of tars, that have no usual name (path, label, ...).
     config.data.image_column = ""  # of paths
     config.data.label_column = ""
     config.data.split_column = ""

@@ -25,7 +25,7 @@ Hashes = Shaped[np.ndarray, " n"]
 
 _FILES_A_TASK = 64  # that one thread hashes at a time
 _PAIRS = 3  # of names in a message
-_TICK_NS = 2_000_000_000  # the coarsest clock of a file system, that of FAT
+TICK_NS = 2_000_000_000  # the coarsest clock of a file system, that of FAT
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def hash_files(root: Path, paths: Sequence[str]) -> list[Hashed]:
     """
     kept_in = cache_root() / "content" / f"{digest(os.fsencode(root.resolve()))[:16]}.npz"
     known = _Known.read(kept_in)
-    settled = time.time_ns() - _TICK_NS  # a file that is newer may change within the same tick
+    settled = time.time_ns() - TICK_NS  # a file that is newer may change within the same tick
     found, marks = _unchanged(root, paths, known)
     missing = [row for row, of_row in enumerate(found) if of_row is None]
     tasks = [missing[at : at + _FILES_A_TASK] for at in range(0, len(missing), _FILES_A_TASK)]
@@ -116,7 +116,7 @@ def _unchanged(
             unreadable[row] = error.strerror or str(error)
             marks.extend((-1, 0, 0))  # no file's size
             continue
-        marks.extend((status.st_size, status.st_mtime_ns, _signed(status.st_ino)))
+        marks.extend(marks_of(status))
     found_marks = np.array(marks, np.int64).reshape(-1, 3)
     rows = known.rows(paths)
     same = np.flatnonzero(rows >= 0)
@@ -128,6 +128,11 @@ def _unchanged(
     for row, reason in unreadable.items():
         found[row] = Hashed(0, "", reason)
     return found, found_marks
+
+
+def marks_of(status: os.stat_result) -> tuple[int, int, int]:
+    """Returns what tells that a file has changed: size, time of change in nanoseconds, inode."""
+    return status.st_size, status.st_mtime_ns, _signed(status.st_ino)
 
 
 def _signed(inode: int) -> int:

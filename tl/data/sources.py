@@ -24,6 +24,8 @@ from tl.data import (
     packed,
     splits,
     tables,
+    tar_files,
+    tars,
 )
 from tl.data.encoded import Example
 from tl.data.tables import Columns
@@ -48,8 +50,8 @@ class Data:
       test_fraction: share of train that becomes a test split where there is none; TFDS ignores it.
       seed: of that division.
       skip_corrupt: leave out images that do not decode.
-      image_column, label_column, split_column, group_column: names of a table's columns or of
-        arrays; '' for usual names (`tl.data.tables`, `tl.data.arrays`).
+      image_column, label_column, split_column, group_column: names of a table's columns, of arrays
+        or of a tar's members; '' for usual names (`tl.data.tables`, `arrays`, `tar_scan`).
       group_pattern: regular expression that finds the name of an image's group in its path.
       allow_duplicates: whether splits may share images that are byte for byte the same.
       download: whether a set of TFDS or Hugging Face may be downloaded.
@@ -80,7 +82,7 @@ class Data:
 
     @property
     def columns(self) -> Columns:
-        """The names of a table's columns, or of arrays."""
+        """The names of a table's columns, of arrays, or of a tar's members."""
         return Columns(self.image_column, self.label_column, self.split_column, self.group_column)
 
     def wanted(self, labelled: bool) -> division.Wanted:
@@ -311,6 +313,17 @@ def _pack(data: Data, labelled: bool) -> packed.Pack:
     return packed.Pack(_path(data), skip_corrupt=data.skip_corrupt, labelled=labelled)
 
 
+def _tars(data: Data, labelled: bool) -> tars.Tars:
+    return tars.Tars(
+        _path(data),
+        data.columns,
+        names=[data.train, data.test, data.val_split or ""],
+        group_pattern=data.group_pattern,
+        skip_corrupt=data.skip_corrupt,
+        labelled=labelled,
+    )
+
+
 def _tfds_split(data: Data, split: str, field: str) -> Source:
     from tl.data import tfds_prepare, tfds_source  # TFDS takes most of a second to import
 
@@ -337,6 +350,7 @@ KINDS: Mapping[str, Kind] = {
     "arrays": _with_named_splits(_arrays, ("group_column",)),
     "hf": _with_named_splits(_hf, ("group_column",)),
     "pack": _with_named_splits(_pack, ()),
+    "webdataset": _with_named_splits(_tars, ("group_pattern",)),
 }
 _TFDS = Kind(_tfds_split)
 
@@ -377,14 +391,18 @@ def _found_kind(data: Data) -> Kind:
                 return KINDS["hf"]
             if arrays.is_folder_of_arrays(path):
                 return KINDS["arrays"]
+            if tar_files.is_folder_of_tars(path):
+                return KINDS["webdataset"]
         elif tables.is_table(path):
             return KINDS["manifest"]
         elif path.suffix.lower() in arrays.ENDINGS:
             return KINDS["arrays"]
+        elif path.suffix.lower() == tar_files.ENDING:
+            return KINDS["webdataset"]
         elif path.exists():
             raise UserError(
                 f"{path} is no folder; expected one, or a file that ends in "
-                f"{', '.join((*tables.ENDINGS, *arrays.ENDINGS))}",
+                f"{', '.join((*tables.ENDINGS, *arrays.ENDINGS, tar_files.ENDING))}",
                 field="data.data_dir",
             )
     if data.name.startswith(hf.PREFIX):

@@ -12,7 +12,7 @@ from tl.data import kinds
 from tl.errors import UserError
 
 # Folders that systems and programs make for themselves, in lower case.
-_NOT_DATA = frozenset(
+NOT_DATA = frozenset(
     {
         "@eadir",
         "__macosx",
@@ -140,7 +140,7 @@ def contents(directory: str, left_out: LeftOut) -> tuple[list[str], list[str]]:
         name = entry.name
         if name[0] == ".":
             left_out.hidden += 1
-        elif is_folder and name.lower() in _NOT_DATA:
+        elif is_folder and name.lower() in NOT_DATA:
             left_out.folders[name] += 1
         elif is_folder:
             folders.append(entry.path)

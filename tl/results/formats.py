@@ -87,7 +87,7 @@ def size(count: int) -> str:
     ('640 bytes', '9.4 kB', '982.7 MB')
     """
     for power, unit in ((3, "GB"), (2, "MB"), (1, "kB")):
-        if round(count / 1000**power, 1) >= 1:
+        if round(count / 1000 ** (power - 1), 1) >= 1000:
             return f"{count / 1000**power:,.1f} {unit}"
     return f"{count} bytes"
 

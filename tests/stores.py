@@ -7,7 +7,9 @@ import contextlib
 import itertools
 import logging
 import os
+import socketserver
 import threading
+from unittest import mock
 
 _ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "of-tests",
@@ -45,13 +47,18 @@ def gs():
 
     logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)
     server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket")
-    server.start()
+    # Its clients ask for many files at once, and wait long where one is turned away.
+    with mock.patch.object(socketserver.TCPServer, "request_queue_size", 128):
+        server.start()
     address = f"http://127.0.0.1:{server._api._httpd.server_address[1]}"
     os.environ.update(
         STORAGE_EMULATOR_HOST=address,
         TENSORSTORE_GCS_HTTP_URL=address,
         # gcsfs would ask Google for credentials to find out what kind of bucket it is.
         GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT="false",
+        # Both clients would look for a machine of Google's that gives them some.
+        NO_GCE_CHECK="true",
+        GOOGLE_AUTH_TOKEN_FOR_TESTING="of-tests",
     )
     yield "gs://bucket"
     threading.Thread(target=server.stop, daemon=True).start()

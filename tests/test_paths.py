@@ -143,6 +143,17 @@ def test_tensorstore_is_told_where(monkeypatch):
     }
 
 
+def test_a_name_for_a_path_depends_on_the_server(monkeypatch):
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+    path, digests = as_path("s3://bucket/a"), set()
+    for address in ("http://localhost:1", "http://localhost:2"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        digests |= {paths.digest(path), paths.digest(path, "logs"), paths.digest(path / "b")}
+        assert paths.digest(path) == paths.digest(as_path("s3://bucket/a/"))
+    assert len(digests) == 6
+    assert all(len(digest) == 16 for digest in digests)
+
+
 def test_errors_of_the_stores_packages_are_told_apart():
     from botocore.exceptions import NoCredentialsError
 

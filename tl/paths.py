@@ -8,6 +8,7 @@ which all functions take here, and to them a folder's name such as `lr[1]` is a 
 import contextlib
 import fnmatch
 import glob
+import hashlib
 import importlib.util
 import os
 import re
@@ -193,6 +194,12 @@ def file_system(path: Path) -> Any:
     # What another process has written must be seen, also where this one has looked before.
     fsspec.config.conf.setdefault(scheme, {}).setdefault("use_listings_cache", False)
     return fsspec.filesystem(scheme)
+
+
+def digest(path: Path, purpose: str = "") -> str:
+    """Returns what tells a path of an object store from all others, on any server, for a name."""
+    servers = [os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")]
+    return hashlib.sha256("\0".join([str(path), purpose, *servers]).encode()).hexdigest()[:16]
 
 
 def kvstore(path: str) -> dict[str, Any]:

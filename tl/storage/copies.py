@@ -1,7 +1,6 @@
 """Copies of what lies in an object store, kept on this machine."""
 
 import contextlib
-import hashlib
 import os
 import shutil
 import tempfile
@@ -44,7 +43,7 @@ def local_copy(path: Path, cache: Path, leave_out: tuple[str, ...] = ()) -> Path
         raise UserError(f"{path} cannot be read: {text}") from error
     if not there:
         raise UserError(f"there is nothing at {path}")
-    kept = cache / hashlib.sha256(os.fspath(path).encode()).hexdigest()[:16]
+    kept = cache / paths.digest(path)
     kept.mkdir(parents=True, exist_ok=True)
     with FileLock(kept / ".lock"):
         for left in kept.glob("tmp*"):  # by a kill

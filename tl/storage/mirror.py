@@ -1,7 +1,6 @@
 """Checkpoints in an object store: written on this machine, then sent there, whole or not at all."""
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -25,8 +24,8 @@ def scratch(remote: Path, purpose: str) -> Path:
       remote: where it is sent to.
       purpose: tells the folders of this machine's processes apart.
     """
-    digest = hashlib.sha256(f"{remote} {purpose}".encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir(), f"tl-{os.getuid()}-{digest}")
+    name = f"tl-{os.getuid()}-{paths.digest(remote, purpose)}"
+    folder = Path(tempfile.gettempdir(), name)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     return folder

@@ -165,3 +165,14 @@ def test_a_run_of_a_study_is_used_by_its_own_folder(undrawn, tmp_path):
     (folder / "environment.json").write_text(json.dumps(environment))
     shown = pages.Page(page.build(folder))
     assert "experiments.predict mine/study/runs/a-seed0 PHOTO" in shown.sections["use-this-model"]
+
+
+def test_a_run_in_a_bucket_is_used_by_its_address(undrawn, tmp_path):
+    folder = reported.write_finetune(tmp_path / "a")
+    (folder / "model.safetensors").touch()
+    environment = json.loads((folder / "environment.json").read_text())
+    environment["command"] = "tl finetune --config=c.py --workdir=s3://bucket/a"
+    (folder / "environment.json").write_text(json.dumps(environment))
+    use = pages.Page(page.build(folder)).sections["use-this-model"]
+    assert "experiments.predict s3://bucket/a PHOTO" in use
+    assert "tl.load('s3://bucket/a')" in use

@@ -3,11 +3,11 @@
 import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tl.errors import UserError
 from tl.fields import config_fields, flat, nested
+from tl.paths import as_path
 from tl.report.blocks import Block, Command, Details, Facts, Text
 from tl.results import formats
 from tl.results.run import KINDS, Run
@@ -102,7 +102,7 @@ def use(run: Run) -> list[Block]:
         raise UserError("the run left no classifier; an older one does not. Make it again for one")
     words = shlex.split(run.environment.get("command") or "")
     given = [word.partition("=")[2] for word in words if word.startswith("--workdir=")]
-    folder = Path(given[-1] if given else f"runs/{run.name}")
+    folder = as_path(given[-1] if given else f"runs/{run.name}")
     if any(word.endswith("ablate") for word in words[:3]):  # the folder is the study's
         folder = folder / "runs" / run.name
     return [

@@ -267,7 +267,7 @@ def _with_named_splits(
 
 def _folder_split(data: Data, split: str, field: str) -> Source:
     return folder.open_folder(
-        data.data_dir and str(_path(data)),
+        data.data_dir,
         split,
         skip_corrupt=data.skip_corrupt,
         group_pattern=data.group_pattern,
@@ -277,7 +277,7 @@ def _folder_split(data: Data, split: str, field: str) -> Source:
 
 def _folder_parts(data: Data, labelled: bool) -> Mapping[str, Source]:
     return folder.open_splits(
-        data.data_dir and str(_path(data)),
+        data.data_dir,
         data.wanted(labelled),
         skip_corrupt=data.skip_corrupt,
         group_pattern=data.group_pattern,
@@ -301,8 +301,7 @@ def _arrays(data: Data, labelled: bool) -> arrays.Arrays:
 def _hf(data: Data, labelled: bool) -> hf.HfSet:
     if data.name.startswith(hf.PREFIX):
         where = data.name
-        folder = data.data_dir and str(paths.as_local(data.data_dir, "the folder of downloads"))
-        found = hf.load_named(where, folder, download=data.download)
+        found = hf.load_named(where, data.data_dir, download=data.download)
     else:
         where = str(_path(data))
         found = hf.load_saved(_path(data))
@@ -327,11 +326,7 @@ def _tars(data: Data, labelled: bool) -> tars.Tars:
 def _tfds_split(data: Data, split: str, field: str) -> Source:
     from tl.data import tfds_prepare, tfds_source  # TFDS takes most of a second to import
 
-    root = data.data_dir
-    if paths.is_remote(root):
-        name = re.split("[/:]", data.name)[0]
-        root = str(fetch.local_copy(paths.as_path(root) / name).parent)
-    builder = tfds_prepare.open_builder(data.name, root, download=data.download)
+    builder = tfds_prepare.open_builder(data.name, data.data_dir, download=data.download)
     source = tfds_source.TfdsSource(builder, split, skip_corrupt=data.skip_corrupt, field=field)
     if twice := len(source) - len(np.unique(source.places())):
         raise UserError(
@@ -358,10 +353,27 @@ _TFDS = Kind(_tfds_split)
 def _path(data: Data) -> Path:
     if not data.data_dir:
         raise UserError("expected a path", field="data.data_dir")
+    return paths.as_path(data.data_dir)
+
+
+def _here(data: Data) -> Data:
+    """Returns the data with a path of this machine: that of a copy, where they lie elsewhere.
+
+    Raises:
+      UserError: it is no address of an object store, or nothing is there.
+    """
+    if "://" not in data.data_dir:
+        return data
+    if data.name.startswith(hf.PREFIX):
+        paths.as_local(data.data_dir, "the folder of downloads")
     path = paths.as_path(data.data_dir)
-    if paths.is_remote(path) and tables.is_table(path):  # which names files beside it
-        return fetch.local_copy(path.parent) / path.name
-    return fetch.local_copy(path)
+    if data.name not in KINDS:  # of TFDS: the folder may hold other sets
+        copy = fetch.local_copy(path / re.split("[/:]", data.name)[0]).parent
+    elif tables.is_table(path):  # which names files beside it
+        copy = fetch.local_copy(path.parent) / path.name
+    else:
+        copy = fetch.local_copy(path)
+    return dataclasses.replace(data, data_dir=str(copy))
 
 
 def _kind(data: Data) -> Kind:
@@ -423,6 +435,7 @@ def open_source(data: Data, split: str, *, field: str = "") -> Source:
     Raises:
       UserError: the data or the split cannot be had, or the split holds an image twice.
     """
+    data = _here(data)
     return _kind(data).split(data, split, field)
 
 
@@ -441,6 +454,7 @@ def open_sources(data: Data, *, labelled: bool = True) -> dict[str, Source]:
       UserError: the data cannot be had, or the splits share images or groups, or a split has a
         class that train lacks.
     """
+    data = _here(data)
     kind = _kind(data)
     if kind.parts:
         opened = dict(kind.parts(data, labelled))

@@ -103,8 +103,9 @@ def _counted(remote: Path) -> list[int]:
 
 def uncounted(remote: Path) -> list[str]:
     """Returns names of steps in a folder that do not count: on their way in, or out."""
+    counted = _counted(remote)
     steps = [path.name for path in remote.glob("*") if path.name.isdigit()]
-    return [name for name in steps if int(name) not in _counted(remote)]
+    return [name for name in steps if int(name) not in counted]
 
 
 def remove(remote: Path) -> None:
